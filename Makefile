@@ -1,0 +1,68 @@
+# Every command of the project. Each is a line or two around a tool, so that it can be typed by
+# hand where make is missing (on Windows: .venv\Scripts instead of .venv/bin).
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
+# TORCH=cpu takes PyTorch's small build without CUDA, from PyTorch's own index.
+TORCH ?= default
+
+.PHONY: help course test lab book data notebooks sync lock clean
+.DEFAULT_GOAL := help
+
+help:  ## list these commands
+	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+course: data book  ## set up, fetch the data, run all chapters, render the site
+	$(BIN)/fmnist course
+
+test: data  ## set up, then check everything: lint, unit tests, chapters, site
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest
+	$(BIN)/pytest --nbval --nbval-cell-timeout=1800 notebooks
+	$(MAKE) book
+
+lab: data  ## open JupyterLab at the first chapter
+	$(BIN)/jupyter lab notebooks/01_data_exploration.ipynb
+
+book: $(READY)  ## render the site from the committed chapters
+	$(BIN)/jupyter-book build --quiet --warningiserror --keep-going --path-output book \
+	  --config book/_config.yml --toc book/_toc.yml .
+
+data: $(READY)  ## find or fetch the data set, and verify it
+	$(BIN)/fmnist data --apt
+
+notebooks: data  ## run the chapters in place and keep their outputs
+	$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False \
+	  --NotebookClient.coalesce_streams=True $(CHAPTERS)
+
+sync: $(READY)  ## bring notebooks and scripts in step: the newer one counts
+	$(BIN)/jupytext --sync $(CHAPTERS)
+	$(BIN)/ruff format .
+	$(BIN)/jupytext --sync $(CHAPTERS)
+
+lock: $(READY)  ## pin the newest packages that pyproject.toml allows
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	  --generate-hashes --no-header --upgrade --output-file requirements.lock
+
+clean:  ## remove what these commands made, except the data
+	rm -rf .venv runs notebooks/runs book/_build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+ifeq ($(TORCH),cpu)
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip install --python $(BIN)/python --torch-backend=cpu \
+	  $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock)
+	awk '/^[a-z]/ { keep = !/^(torch|triton|nvidia|cuda)/ } keep' requirements.lock \
+	  > .venv/requirements.txt
+	$(BIN)/pip install --no-deps --require-hashes -r .venv/requirements.txt
+else
+	$(BIN)/pip install --no-deps --require-hashes -r requirements.lock
+endif
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(READY)

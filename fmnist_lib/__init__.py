@@ -1,0 +1,12 @@
+"""Image classification with PyTorch on Fashion-MNIST: the library under the chapters.
+
+The modules, in the order in which data flows through them::
+
+    data -> models -> training -> evaluation -> plotting -> runs -> cli
+
+A module imports only from those to its left (and from ``progress`` and ``claims``, which know of
+no other). Nothing is imported here, so that ``import fmnist_lib`` costs next to nothing; import
+what you use from its module, as the chapters do.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,97 @@
+"""The ``fmnist`` command: a thin face on the library."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import fmnist_lib
+
+DATA_HELP = "folder to look in first (default: the variable FMNIST_DATA)"
+
+
+def main(argv=None):
+    """Run the command; return its exit code: 0, or 1 with one line on standard error."""
+    options = _parser().parse_args(argv)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        print("fmnist: stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not _is_for_users(error):
+            raise
+        print(f"fmnist: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="fmnist", description=fmnist_lib.__doc__.split("\n")[0])
+    parser.add_argument("--version", action="version", version=fmnist_lib.__version__)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    data = commands.add_parser(
+        "data",
+        help="find, fetch and verify the data set",
+        description="Find Fashion-MNIST on this machine or download it, check every byte, and "
+        "print the folder, which torchvision.datasets.FashionMNIST reads too.",
+    )
+    data.add_argument("--data", metavar="FOLDER", type=Path, help=DATA_HELP)
+    data.add_argument(
+        "--apt",
+        action="store_true",
+        help="where no mirror answers, take Debian's package through apt-get (not installed)",
+    )
+    data.set_defaults(run=_data)
+
+    course = commands.add_parser(
+        "course",
+        help="execute the chapters and print the accuracies",
+        description="Execute the chapters in order, with their default parameters.",
+    )
+    course.add_argument("-o", "--output", metavar="FOLDER", type=Path, default=Path("runs/course"))
+    course.add_argument("--notebooks", metavar="FOLDER", type=Path, default=Path("notebooks"))
+    course.set_defaults(run=_course)
+
+    sample = commands.add_parser(
+        "sample", help="write anew the sample that ships with the package (for maintainers)"
+    )
+    sample.add_argument("--data", metavar="FOLDER", type=Path, help=DATA_HELP)
+    sample.set_defaults(run=_sample)
+    return parser
+
+
+def _data(options):
+    from fmnist_lib.files import find_data
+
+    print(f"Fashion-MNIST, verified: {find_data(options.data, apt=options.apt)}")
+
+
+def _course(options):
+    from fmnist_lib.runs import run_course
+
+    metrics = run_course(options.output, options.notebooks)
+    print()
+    for name, values in metrics.items():
+        figures = ", ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in values.items())
+        print(f"  {name:16} {figures}")
+    print(f"\n  the chapters as just executed  {options.output}")
+    site = Path("book/_build/html/index.html")
+    if site.is_file():
+        print(f"  the rendered site              {site}")
+
+
+def _sample(options):
+    from fmnist_lib.data import SAMPLE_FILE, load_fashion_mnist, make_sample
+
+    make_sample(load_fashion_mnist(options.data))
+    print(f"written: {SAMPLE_FILE}")
+
+
+def _is_for_users(error):
+    # By name, because these are defined in modules that a quick command does not import.
+    return type(error).__name__ in {"DataError", "RunError", "PapermillExecutionError"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""Training: the settings, one plain loop, and what it returns.
+
+N is the number of images in a split, B in a batch. Images are (B, 1, 28, 28), logits (B, 10).
+
+The optimizer is Adam: Kingma and Ba, arXiv:1412.6980.
+"""
+
+from dataclasses import dataclass, field
+from math import isfinite
+from numbers import Integral, Real
+
+import pandas as pd
+import torch
+from torch import nn
+
+from fmnist_lib.events import EventLog
+from fmnist_lib.progress import progress_bar
+
+HISTORY_COLUMNS = ("epoch", "train_loss", "val_loss", "train_acc", "val_acc")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training images, at least 1.
+    batch_size : int
+        Images a step, at least 1; the last step of an epoch takes what is left.
+    lr : float
+        Learning rate of Adam, above 0.
+    shuffle : bool
+        True draws a new order of the training images each epoch; False takes them in file order.
+    seed : int
+        Seed of that order and of random layers, at least 0. The first weights are drawn where the
+        model is built, see `build_model`.
+    device : str
+        ``"auto"`` takes a CUDA GPU, else Apple's (MPS), else the CPU; or any name that
+        ``torch.device`` knows.
+
+    Raises
+    ------
+    ValueError
+        For a value that makes no sense.
+    """
+
+    epochs: int = 25
+    batch_size: int = 64
+    lr: float = 3e-4
+    shuffle: bool = True
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            _require(whole and value >= least, name, value, f"a whole number of {least} or more")
+        number = isinstance(self.lr, Real) and not isinstance(self.lr, bool)
+        _require(number and isfinite(self.lr) and self.lr > 0, "lr", self.lr, "a number above 0")
+        _require(isinstance(self.shuffle, bool), "shuffle", self.shuffle, "True or False")
+        _require(isinstance(self.device, str), "device", self.device, "the name of a device")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """What `fit` returns.
+
+    Attributes
+    ----------
+    model : nn.Module
+        With the weights of the best epoch, in evaluation mode, on the device it was trained on.
+    history : DataFrame
+        Columns ``epoch, train_loss, val_loss, train_acc, val_acc``, one row an epoch. Each figure
+        is a mean over images; those for training were gathered while the weights moved.
+    config : TrainConfig
+    """
+
+    model: nn.Module
+    history: pd.DataFrame = field(repr=False)
+    config: TrainConfig
+
+    @property
+    def best_epoch(self):
+        """The epoch with the best validation accuracy, counted from 1; the first one, on a tie."""
+        return int(self.history["epoch"].iloc[self.history["val_acc"].argmax()])
+
+
+def fit(model, train, validation, config=None, *, log_dir=None, progress=True):
+    """Train a classifier, and keep the weights of the epoch that validates best.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Turns images into logits. It is trained in place.
+    train, validation : Split
+    config : TrainConfig, optional
+    log_dir : path, optional
+        Folder for TensorBoard event files, see `EventLog`. Default: none are written.
+    progress : bool
+        Show a progress bar. In a notebook it clears the output of its cell when it is done.
+
+    Returns
+    -------
+    TrainedModel
+
+    Raises
+    ------
+    ValueError
+        If a split is empty, or holds labels that the model has no output for.
+    FloatingPointError
+        If the loss is not a finite number (seen at the end of an epoch).
+    """
+    config = config or TrainConfig()
+    device = pick_device(config.device)
+    # Channels last is the memory layout in which convolutions run fastest on most devices.
+    model = model.to(device, memory_format=torch.channels_last)
+    train, validation = train.to(device), validation.to(device)
+    _check_split("train", train, model)
+    _check_split("validation", validation, model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    criterion = nn.CrossEntropyLoss()
+    order = torch.Generator().manual_seed(config.seed)
+    steps = config.epochs * -(-len(train) // config.batch_size)
+    history, best_accuracy, best_weights = [], -1.0, None
+    with (
+        torch.random.fork_rng(),  # the caller's random numbers are left as they were
+        EventLog(log_dir, model, validation) as events,
+        progress_bar(steps, f"epoch 1/{config.epochs}", show=progress) as bar,
+    ):
+        torch.manual_seed(config.seed)
+        for epoch in range(1, config.epochs + 1):
+            bar.set_description(f"epoch {epoch}/{config.epochs}", refresh=False)
+            batches = _batches(train, config, order)
+            train_loss, train_acc = train_one_epoch(
+                model, batches, criterion, optimizer, epoch, bar
+            )
+            val_loss, val_acc = loss_and_accuracy(model, validation, criterion)
+            if val_acc > best_accuracy:
+                best_accuracy, best_weights = val_acc, _copy(model.state_dict())
+            row = (epoch, train_loss, val_loss, train_acc, val_acc)
+            history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
+            bar.set_postfix_str(f"val. loss {val_loss:.3f}, accuracy {val_acc:.3f}", refresh=False)
+            events.write_epoch(history[-1])
+    model.load_state_dict(best_weights)
+    return TrainedModel(model.eval(), pd.DataFrame(history), config)
+
+
+def train_one_epoch(model, batches, criterion, optimizer, epoch, bar):
+    """Take one step of the optimizer for each batch.
+
+    Returns
+    -------
+    loss, accuracy : float
+        Means over all images, so that a short last batch counts for what it holds.
+    """
+    model.train()
+    losses, sizes, correct = [], [], 0
+    for images, labels in batches:
+        optimizer.zero_grad()
+        logits = model(images)
+        loss = criterion(logits, labels)
+        loss.backward()
+        optimizer.step()
+        # Kept as tensors: reading a number back would make a GPU wait at every step.
+        losses.append(loss.detach())
+        correct += (logits.detach().argmax(dim=1) == labels).sum()
+        sizes.append(len(labels))
+        bar.update()
+    _check_finite(losses, epoch, optimizer)
+    return _mean(losses, sizes), correct.item() / sum(sizes)
+
+
+@torch.inference_mode()
+def loss_and_accuracy(model, split, criterion, batch_size=1000):
+    """Measure a model on a split, without gradients and in evaluation mode.
+
+    Returns
+    -------
+    loss, accuracy : float
+        Means over all images.
+    """
+    model.eval()
+    losses, sizes, correct = [], [], 0
+    for start in range(0, len(split), batch_size):
+        batch = split[start : start + batch_size]
+        logits = model(batch.images)
+        losses.append(criterion(logits, batch.labels))
+        correct += (logits.argmax(dim=1) == batch.labels).sum()
+        sizes.append(len(batch))
+    return _mean(losses, sizes), correct.item() / len(split)
+
+
+def pick_device(name="auto"):
+    """Choose the device to train on.
+
+    Parameters
+    ----------
+    name : str
+        ``"auto"`` takes a CUDA GPU, else Apple's (MPS), else the CPU.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ValueError
+        If the device is unknown or not there.
+    """
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next((kind for kind, there in found.items() if there), "cpu"))
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        device = None
+    there = [kind for kind, is_there in (found | {"cpu": True}).items() if is_there]
+    _require(device and device.type in there, "device", name, f"auto or one of {', '.join(there)}")
+    return device
+
+
+def _require(holds, name, value, expected):
+    if not holds:
+        raise ValueError(f"{name} is {value!r}, expected {expected}")
+
+
+def _check_split(name, split, model):
+    if len(split) == 0:
+        raise ValueError(f"the {name} split holds no images, expected at least one")
+    with torch.inference_mode():
+        n_classes = model.eval()(split.images[:1]).shape[1]
+    low, high = split.labels.min().item(), split.labels.max().item()
+    if low < 0 or high >= n_classes:
+        raise ValueError(
+            f"the {name} split has labels from {low} to {high}, expected 0 to {n_classes - 1}: "
+            f"the model has {n_classes} outputs"
+        )
+
+
+def _check_finite(losses, epoch, optimizer):
+    losses = torch.stack(losses).cpu()
+    bad = (~torch.isfinite(losses)).nonzero()
+    if len(bad):
+        step, lr = bad[0].item(), optimizer.param_groups[0]["lr"]
+        raise FloatingPointError(
+            f"the loss became {losses[step]:g} at epoch {epoch}, step {step + 1}, expected a "
+            f"finite number; try a smaller lr than {lr:g}, and check the images for NaN"
+        )
+
+
+def _mean(losses, sizes):
+    # The mean over images of losses that are means over batches, in double precision on the CPU.
+    losses, sizes = torch.stack(losses).cpu().double(), torch.tensor(sizes).double()
+    return (losses @ sizes / sizes.sum()).item()
+
+
+def _batches(split, config, order):
+    n = len(split)
+    index = torch.randperm(n, generator=order) if config.shuffle else torch.arange(n)
+    for batch in index.to(split.labels.device).split(config.batch_size):
+        yield split.images[batch], split.labels[batch]
+
+
+def _copy(weights):
+    return {name: tensor.clone() for name, tensor in weights.items()}

@@ -1,0 +1,286 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable,-slideshow
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 4 · Evaluation
+#
+# Two networks, one number each: is that enough to say which is better? This chapter puts both on
+# the test images, side by side. It asks how sure the numbers are, class by class where each
+# network fails, and at last it looks at the failures themselves.
+#
+# **After this chapter you can**
+#
+# - put an interval on an accuracy, and say what it covers and what not;
+# - compare two classifiers on the same images, by the images on which they disagree;
+# - read precision, recall and F1, and say which of them a question asks for;
+# - find and look at the worst confusions and the most confident mistakes.
+#
+# **Time:** seconds if chapters 2 and 3 have been run, since their networks are loaded; otherwise
+# both are trained first, which takes four to ten minutes on a two-core laptop. An hour of reading.
+
+# %%
+import pandas as pd
+
+from fmnist_lib import evaluation, plotting
+from fmnist_lib.claims import claim, claim_between
+from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
+from fmnist_lib.runs import describe_machine, load_or_train
+from fmnist_lib.training import TrainConfig
+
+# %% tags=["nbval-ignore-output"]
+# %config InlineBackend.figure_formats = ["retina"]
+print(describe_machine())
+
+# %% [markdown]
+# The next cell holds the chapter's parameters. Networks that were trained with exactly these
+# settings are loaded; if there are none, they are trained.
+
+# %% tags=["parameters"]
+epochs: int = 25  # passes over the training images
+batch_size: int = 64  # images in a step
+lr: float = 3e-4  # learning rate of Adam
+shuffle: bool = False  # True: a new order of the training images in each epoch
+seed: int = 0  # of the first weights and of the order
+device: str = "auto"  # "auto", "cpu", "cuda" or "mps"
+sample: bool = False  # True: 1,500 images that need no download, for a quick look
+data_dir: str = ""  # folder with the data; empty: the cache, Debian's package, or a download
+runs_dir: str = "runs"  # folder in which the trained networks are kept
+
+# %%
+config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
+as_published = (epochs, batch_size, lr, sample) == (25, 64, 3e-4, False)
+data = load_fashion_mnist(data_dir, sample=sample)
+
+# %%
+folders = {"cnn": "02_cnn", "dilated_cnn": "03_dilated_cnn"}
+trained = {
+    name: load_or_train(f"{runs_dir}/{folder}", name, data, config, sample=sample)
+    for name, folder in folders.items()
+}
+
+# %%
+images, labels = data.test.images, data.test.labels.numpy()
+probabilities = {name: evaluation.predict(t.model, images) for name, t in trained.items()}
+predicted = {name: p.argmax(axis=1) for name, p in probabilities.items()}
+
+# %% [markdown]
+# ## How sure is an accuracy?
+#
+# The test images are a sample. Other 10,000 images from the same shop would have given a slightly
+# different accuracy. If a network is right on each new image with probability *p*, the share of
+# right answers among *N* images scatters around *p* with standard deviation √(*p*(1 − *p*)/*N*): for
+# *p* = 0.9 and *N* = 10,000 that is 0.003. So the third digit of an accuracy on this test set is
+# half noise, and the fourth is nothing but noise.
+#
+# A **95 % interval** turns this around: a recipe that, over many test sets, gives intervals of which
+# 95 in 100 hold the true *p*. We use Wilson's recipe
+# ([Brown, Cai and DasGupta, 2001](https://doi.org/10.1214/ss/1009213286)).
+
+# %% tags=["nbval-ignore-output"]
+rows = {}
+for name, guess in predicted.items():
+    low, high = evaluation.accuracy_interval(labels, guess)
+    rows[name] = {"value": evaluation.accuracy(labels, guess), "low": low, "high": high}
+accuracies = pd.DataFrame(rows).T
+accuracies.round(4)
+
+# %% mystnb={"image": {"alt": "The test accuracies of both networks with their 95 % intervals. The interval of the convolutional network lies to the right of that of the dilated one, and the two do not overlap."}} tags=["nbval-ignore-output"]
+plotting.intervals(accuracies, "test accuracy, with 95 % interval (share of images)");
+
+# %%
+values, widths = accuracies["value"], accuracies["high"] - accuracies["low"]
+claim_between("the accuracy of the cnn", values["cnn"], 0.89, 0.92, applies=as_published)
+claim_between("of the dilated cnn", values["dilated_cnn"], 0.87, 0.905, applies=as_published)
+claim_between("the width of either interval", widths.max(), 0.010, 0.014, applies=as_published)
+
+# %% [markdown]
+# Each interval is a little more than one percent wide. Mind what it covers: the luck of the *test
+# images*, and nothing else. It knows nothing of the luck of the seed, of other shops, of photographs
+# taken by customers. The true uncertainty about "how good is this network for me" is always
+# larger.
+#
+# ## Which one is better?
+#
+# Comparing two intervals is not the best one can do. Both networks saw *the same* images. On most
+# of them both are right, and on many of the rest both are wrong: those images say nothing about
+# which is better. The evidence lies in the images on which exactly one is right.
+
+# %% tags=["nbval-ignore-output"]
+difference = evaluation.accuracy_difference(labels, predicted["cnn"], predicted["dilated_cnn"])
+difference.rename({"only_a_right": "only cnn right", "only_b_right": "only dilated right"})
+
+# %%
+claim(
+    "the interval of the difference does not contain zero",
+    difference["low"] > 0,
+    applies=as_published,
+)
+disagree = difference["only_a_right"] + difference["only_b_right"]
+claim_between(
+    "the share of images that only one gets right",
+    disagree / len(labels),
+    0.04,
+    0.10,
+    applies=as_published,
+)
+
+# %% [markdown]
+# So on images like these, *this* trained convolutional network is better than *this* trained
+# dilated one, beyond the luck of the test images. Two networks, one seed each: whether the
+# *architecture* is better is a question about many trainings, and one pair cannot answer it. And
+# note the share of images that only one of them gets right. It is several times as large as the
+# difference in accuracy: the weaker network knows things that the stronger one does not.
+#
+# ## Class by class
+#
+# **Precision** of a class: of the images called *shirt*, how many are shirts? **Recall**: of the
+# shirts, how many were called so? A shop that shows its customers a page of shirts cares about
+# precision; one that must find every recalled toy cares about recall. **F1** is their harmonic mean,
+# which is high only if both are.
+
+# %% tags=["nbval-ignore-output"]
+reports = {name: evaluation.class_report(labels, guess) for name, guess in predicted.items()}
+pd.concat(reports, axis=1).drop(columns=[(name, "images") for name in reports]).round(3)
+
+# %% mystnb={"image": {"alt": "F1 of each class for both networks as points on ten lines. Trousers, bags and footwear lie between 0.93 and 0.99, dresses and T-shirts lower, pullovers and coats lower still, and shirts are far behind. The convolutional network is ahead in nearly every class."}} tags=["nbval-ignore-output"]
+plotting.class_lines(reports, "f1");
+
+# %%
+f1 = pd.DataFrame({name: report["f1"] for name, report in reports.items()})
+claim("shirts have the lowest F1 with both", set(f1.idxmin()) == {"Shirt"}, applies=as_published)
+ahead = int((f1["cnn"] > f1["dilated_cnn"]).sum())
+claim("the cnn is ahead in at least seven classes", ahead >= 7, applies=as_published)
+easy = f1.loc[["Trouser", "Sandal", "Sneaker", "Bag", "Ankle boot"]].min().min()
+claim("trousers, bags and footwear stay above 0.9", easy > 0.9, applies=as_published)
+claim("shirts stay below 0.8", f1.loc["Shirt"].max() < 0.8, applies=as_published)
+
+# %% [markdown]
+# The order of the classes is the same for both networks, and it is the order of chapter 1, where no
+# network had been trained yet. Difficulty belongs to the data first, and to the model second.
+#
+# ## Who is taken for whom
+#
+# Both confusion matrices, then their difference. In the last one, a positive number off the
+# diagonal is a confusion that the convolutional network makes more often.
+
+# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images."}} tags=["nbval-ignore-output"]
+confusions = {name: evaluation.confusion_matrix(labels, guess) for name, guess in predicted.items()}
+plotting.confusion_heatmap(confusions["cnn"], title="convolutional network");
+
+# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images. The same pattern, with larger numbers off the diagonal among the tops."}} tags=["nbval-ignore-output"]
+plotting.confusion_heatmap(confusions["dilated_cnn"], title="dilated network");
+
+# %% mystnb={"image": {"alt": "Difference of the two confusion matrices. The diagonal is mostly positive: the convolutional network is right more often. Most of the larger negative numbers lie among pullover, coat and shirt."}} tags=["nbval-ignore-output"]
+plotting.confusion_heatmap(
+    confusions["cnn"] - confusions["dilated_cnn"],
+    title="convolutional less dilated",
+    difference=True,
+);
+
+# %% [markdown]
+# The worst confusions as a list:
+
+# %% tags=["nbval-ignore-output"]
+worst = {name: evaluation.worst_confusions(confusion) for name, confusion in confusions.items()}
+pd.concat(worst, axis=1)
+
+# %%
+tops = {"T-shirt", "Pullover", "Dress", "Coat", "Shirt"}
+named = {garment for table in worst.values() for garment in {*table["true"], *table["predicted"]}}
+claim("the worst confusions of both are among the tops", named <= tops, applies=as_published)
+claim(
+    "shirts take part in the worst one of both",
+    all("Shirt" in set(table.iloc[0, :2]) for table in worst.values()),
+    applies=as_published,
+)
+
+# %% [markdown]
+# ## Looking at the failures
+#
+# Tables say how often. Pictures say why. Here are test images of the convolutional network's worst
+# confusion, six of each direction.
+
+# %% mystnb={"image": {"alt": "Twelve test images of the most frequent confusion, each with its true class, the predicted class and the probability. Most would puzzle a person too: short-sleeved shirts without visible buttons, and T-shirts with a collar or a placket."}} tags=["nbval-ignore-output"]
+first, second = worst["cnn"].iloc[0, :2].map(CLASS_NAMES.index)
+guess = predicted["cnn"]
+there = ((labels == first) & (guess == second)).nonzero()[0][:6]
+back = ((labels == second) & (guess == first)).nonzero()[0][:6]
+shown = [*there, *back]
+plotting.mistakes(images[shown], labels[shown], probabilities["cnn"][shown]);
+
+# %% [markdown]
+# And the mistakes that it was surest of. Read the probabilities: a network that is wrong one time in
+# ten should hardly ever be *certain* and wrong.
+
+# %% mystnb={"image": {"alt": "The twelve most confident mistakes of the convolutional network, nearly all with a probability that rounds to 1.00. Several look mislabelled: the prediction seems more convincing than the label."}} tags=["nbval-ignore-output"]
+surest = evaluation.confident_mistakes(labels, probabilities["cnn"], n=12)
+plotting.mistakes(images[surest], labels[surest], probabilities["cnn"][surest]);
+
+# %%
+confidence = probabilities["cnn"][surest].max(axis=1)
+claim(
+    "all twelve were predicted with more than 0.99", confidence.min() > 0.99, applies=as_published
+)
+
+# %% [markdown]
+# Three kinds show up. Labels that look wrong: there the network may be right. Odd views and rare
+# articles, of which training held few. And plain errors. Note the confidence of all of them:
+# a network trained with cross-entropy until it knows its training images by heart is *overconfident*
+# on new ones ([Guo et al., 2017](https://arxiv.org/abs/1706.04599)), so its probabilities are no
+# measure of risk as they stand.
+#
+# ## Exercises
+#
+# **1. Half the test set.** Compute the interval of the accuracy from the first 2,500 test images.
+# How much wider is it than that from 10,000, and could you have said so beforehand?
+#
+# <details><summary>Hint and answer</summary>
+#
+# `evaluation.accuracy_interval(labels[:2500], predicted["cnn"][:2500])`. The width goes with 1/√*N*,
+# so a quarter of the images gives twice the width.
+#
+# </details>
+#
+# **2. Two heads.** Average the probabilities of both networks and predict with the average. Is the
+# pair better than the better one? Use `accuracy_difference`, and say why it can be.
+#
+# <details><summary>Hint and answer</summary>
+#
+# `(probabilities["cnn"] + probabilities["dilated_cnn"]).argmax(axis=1)`. You should find it a little
+# better than the convolutional network alone. The two fail on different images, so where one is
+# wrong with hesitation, the other one's certainty wins. (And you have now *chosen* something on the
+# test images. Do it on the validation images first.)
+#
+# </details>
+#
+# **3. Precision by threshold.** Keep only the test images on which the convolutional network gives
+# its prediction more than 0.9. What share of the images is left, and how accurate is it on those?
+#
+# <details><summary>Hint and answer</summary>
+#
+# `sure = probabilities["cnn"].max(axis=1) > 0.9`. You should find around four in five images left,
+# and well above nineteen in twenty of them right. A classifier that may say "I do not know" is a
+# different, and often a more useful, thing.
+#
+# </details>
+#
+# ## Recap
+#
+# - An accuracy on 10,000 images is known to about half a percent either way; write its interval
+#   with it.
+# - Compare two classifiers on the same images by the images on which they disagree.
+# - One training of each network compares two networks, not two architectures.
+# - Look at the failures. Some of them are the label's.

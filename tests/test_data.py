@@ -1,0 +1,91 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+
+from fmnist_lib.data import (
+    CLASS_NAMES,
+    SAMPLE_FILE,
+    Split,
+    load_fashion_mnist,
+    make_sample,
+    nearest_neighbours,
+)
+
+
+def test_the_sample_has_the_promised_form(sample):
+    sizes = {"train": 800, "validation": 200, "test": 500}
+    for name, size in sizes.items():
+        split = getattr(sample, name)
+        assert split.images.shape == (size, 1, 28, 28)
+        assert split.images.dtype == torch.float32
+        assert split.images.min() == 0
+        assert split.images.max() == 1
+        assert split.labels.dtype == torch.int64
+        assert split.labels.bincount().tolist() == [size // 10] * len(CLASS_NAMES)
+
+
+def test_the_sample_needs_no_data_and_no_network(monkeypatch, tmp_path):
+    monkeypatch.setattr("fmnist_lib.data.find_data", lambda root: pytest.fail("looked for data"))
+    assert len(load_fashion_mnist(sample=True).train) == 800
+
+
+@pytest.mark.real_data
+def test_the_shipped_sample_is_what_its_command_makes(full_data, tmp_path):
+    make_sample(full_data, tmp_path / "sample.npz")
+    with np.load(tmp_path / "sample.npz") as made, np.load(SAMPLE_FILE) as shipped:
+        assert made.files == shipped.files
+        for name in made.files:
+            assert np.array_equal(made[name], shipped[name])
+
+
+@pytest.mark.real_data
+def test_the_splits(full_data):
+    assert [len(s) for s in (full_data.train, full_data.validation, full_data.test)] == [
+        48_000,
+        12_000,
+        10_000,
+    ]
+    # The first label of each part, as published: an ankle boot opens both official files.
+    assert full_data.train.labels[0] == full_data.test.labels[0] == 9
+    assert full_data.test.labels.bincount().tolist() == [1000] * 10
+    both = torch.cat([full_data.train.labels, full_data.validation.labels])
+    assert both.bincount().tolist() == [6000] * 10
+    # Mean and standard deviation of the official training images, as quoted everywhere.
+    pixels = torch.cat([full_data.train.images, full_data.validation.images])
+    assert pixels.mean().item() == pytest.approx(0.2860, abs=5e-5)
+    assert pixels.std().item() == pytest.approx(0.3530, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(3, 28, 28), torch.zeros(3).long(), "images are (3, 28, 28) torch.float32"),
+        (torch.zeros(3, 1, 28, 28).byte(), torch.zeros(3).long(), "torch.uint8, expected"),
+        (torch.zeros(3, 1, 28, 28), torch.zeros(2).long(), "labels are (2,)"),
+        (torch.zeros(3, 1, 28, 28), torch.zeros(3), "torch.float32, expected (3,) torch.int64"),
+    ],
+)
+def test_a_split_refuses_other_shapes_and_types(images, labels, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Split(images, labels)
+
+
+def test_a_split_can_be_cut(sample):
+    part = sample.train[10:20]
+    assert len(part) == 10
+    assert part.images.equal(sample.train.images[10:20])
+    shirts = sample.train[sample.train.labels == 6]
+    assert len(shirts) == 80
+    assert len(sample.train[:0]) == 0
+
+
+def test_nearest_neighbours_agree_with_scipy(sample):
+    pixels = sample.train.images[:200].flatten(1).double().numpy()
+    distances = cdist(pixels, pixels)
+    np.fill_diagonal(distances, np.inf)
+    distance, index = nearest_neighbours(sample.train.images[:200])
+    assert index.tolist() == distances.argmin(axis=1).tolist()
+    assert np.allclose(distance, distances.min(axis=1), atol=1e-3)

@@ -1,0 +1,103 @@
+import pytest
+import torch
+from torch import nn
+
+from fmnist_lib.models import (
+    ConvNet,
+    DilatedConvNet,
+    build_model,
+    count_parameters,
+    input_gradient,
+    layer_table,
+    receptive_field,
+)
+
+SHAPES = {
+    "cnn": "16×28×28 16×28×28 16×14×14 32×12×12 32×12×12 32×6×6 1152 256 256 128 128 10",
+    "dilated_cnn": "16×26×26 16×26×26 16×13×13 32×9×9 32×9×9 32×4×4 512 256 256 128 128 10",
+}
+
+
+@pytest.mark.parametrize(("network", "n"), [(ConvNet, 334_154), (DilatedConvNet, 170_314)])
+def test_parameter_counts(network, n):
+    assert count_parameters(network()) == n
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_layer_inventory(name):
+    table = layer_table(build_model(name))
+    assert table["output"].tolist() == SHAPES[name].split()
+    kinds = [layer.split("(")[0] for layer in table["layer"]]
+    features = ["Conv2d", "ReLU", "AvgPool2d"] * 2
+    assert kinds == [*features, "Flatten", "Linear", "ReLU", "Linear", "ReLU", "Linear"]
+    assert table["parameters"].sum() == count_parameters(build_model(name))
+    assert table["parameters"][0] == 16 * (9 + 1)
+
+
+def test_frozen_parameters_do_not_count():
+    layer = nn.Linear(3, 2)
+    layer.bias.requires_grad_(False)
+    assert count_parameters(layer) == 6
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_first_weights_are_those_of_the_reference(name):
+    weights = build_model(name, seed=0).features[0].weight.flatten()[:3]
+    expected = torch.tensor([-0.0024956, 0.1788145, -0.2743484])
+    assert torch.allclose(weights, expected, atol=5e-8)
+
+
+def test_the_seed_decides_about_the_weights():
+    first, same, other = (build_model("cnn", seed).state_dict() for seed in (3, 3, 4))
+    assert all(first[key].equal(same[key]) for key in first)
+    assert not first["features.0.weight"].equal(other["features.0.weight"])
+
+
+def test_an_unknown_network_is_named():
+    with pytest.raises(ValueError, match=r"no network 'resnet'; choose one of cnn, dilated_cnn"):
+        build_model("resnet")
+
+
+def test_dilation_is_a_kernel_with_zeros_in_the_gaps():
+    """The whole dilated network against plain convolutions with 5×5 kernels filled with zeros."""
+    model = build_model("dilated_cnn", seed=1).double()
+    plain = nn.Sequential(
+        nn.Conv2d(1, 16, 5, padding=1),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(16, 32, 5),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+    ).double()
+    with torch.no_grad():
+        for i in (0, 3):
+            plain[i].weight.zero_()
+            plain[i].weight[..., ::2, ::2] = model.features[i].weight
+            plain[i].bias.copy_(model.features[i].bias)
+    images = torch.rand(5, 1, 28, 28, dtype=torch.float64)
+    assert torch.allclose(model.features(images), plain(images), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("cnn", [3, 4, 8, 10]), ("dilated_cnn", [5, 6, 14, 16])]
+)
+def test_receptive_field_agrees_with_gradients(name, sizes):
+    features = build_model(name, seed=0).features
+    field = receptive_field(features)
+    assert field["size"].tolist() == sizes
+    assert field["step"].tolist() == [1, 2, 2, 4]
+    noise = torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    gradient = input_gradient(features, noise, unit=(2, 2))
+    assert gradient.shape == (28, 28)
+    for axis in (0, 1):
+        seen = gradient.sum(dim=axis).nonzero().flatten()
+        low, high = seen.min().item(), seen.max().item()
+        # The unit may look over the edge of the image, onto the padding.
+        assert high - low + 1 == sizes[-1] - max(0, high - 27)
+
+
+def test_receptive_field_of_strides_and_rectangular_notation():
+    features = nn.Sequential(nn.Conv2d(1, 1, (5, 5), stride=(2, 2)), nn.ReLU(), nn.MaxPool2d(3))
+    field = receptive_field(features)
+    assert field["size"].tolist() == [5, 9]
+    assert field["step"].tolist() == [2, 6]
