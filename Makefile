@@ -8,7 +8,7 @@ CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 # TORCH=cpu takes PyTorch's small build without CUDA, from PyTorch's own index.
 TORCH ?= default
 
-.PHONY: help course test lab book data notebooks sync lock clean
+.PHONY: help course test lab book data notebooks sync picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list these commands
@@ -42,6 +42,9 @@ sync: $(READY)  ## bring notebooks and scripts in step: the newer one counts
 	$(BIN)/jupytext --sync $(CHAPTERS)
 	$(BIN)/ruff format .
 	$(BIN)/jupytext --sync $(CHAPTERS)
+
+picture: $(READY)  ## make the picture of the README from the chapters' outputs
+	$(BIN)/python book/make_picture.py
 
 lock: $(READY)  ## pin the newest packages that pyproject.toml allows
 	$(BIN)/pip install --quiet uv

@@ -98,8 +98,8 @@ def layer_table(model, input_shape=(1, 28, 28)):
     Returns
     -------
     DataFrame
-        Columns ``layer`` (PyTorch's own description), ``output`` (its shape for one image, as
-        C×H×W) and ``parameters``; one row a layer.
+        Columns ``layer`` (such as ``Conv2d 1→16, 3×3, padding 1``), ``output`` (its shape for one
+        image, as C×H×W) and ``parameters``; one row a layer.
     """
     import pandas as pd
 
@@ -107,7 +107,8 @@ def layer_table(model, input_shape=(1, 28, 28)):
 
     def record(layer, inputs, output):
         shape = "×".join(map(str, output.shape[1:]))
-        rows.append({"layer": str(layer), "output": shape, "parameters": count_parameters(layer)})
+        n = count_parameters(layer)
+        rows.append({"layer": _describe(layer), "output": shape, "parameters": n})
 
     layers = [m for m in model.modules() if not list(m.children())]
     hooks = [layer.register_forward_hook(record) for layer in layers]
@@ -146,7 +147,7 @@ def receptive_field(features):
         )
         size += dilation * (kernel - 1) * step
         step *= stride
-        rows.append({"layer": str(layer), "size": size, "step": step})
+        rows.append({"layer": _describe(layer), "size": size, "step": step})
     return pd.DataFrame(rows)
 
 
@@ -180,6 +181,19 @@ def _classifier(n_features):
         nn.ReLU(),
         nn.Linear(128, 10),
     )
+
+
+def _describe(layer):
+    text = type(layer).__name__
+    for a, b in (("in_channels", "out_channels"), ("in_features", "out_features")):
+        if hasattr(layer, a):
+            text += f" {getattr(layer, a)}→{getattr(layer, b)}"
+    if hasattr(layer, "kernel_size"):
+        kernel = _side(layer.kernel_size)
+        text += f"{',' if '→' in text else ''} {kernel}×{kernel}"
+    usual = {"padding": 0, "dilation": 1}
+    settings = {name: _side(getattr(layer, name, value)) for name, value in usual.items()}
+    return text + "".join(f", {k} {v}" for k, v in settings.items() if v != usual[k])
 
 
 def _side(value):

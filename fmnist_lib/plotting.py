@@ -139,11 +139,15 @@ def confusion_heatmap(confusion, ax=None, title=None, difference=False):
         annot_kws={"size": 8},
         square=True,
         # The colours follow the mistakes: the diagonal is far larger and would hide them.
-        cmap="PuOr" if difference else "cividis_r",
+        cmap="PuOr" if difference else "Blues",
         vmin=-limit if difference else 0,
         vmax=limit,
         linewidths=0.5,
-        cbar_kws={"label": "difference in images" if difference else "images", "shrink": 0.8},
+        cbar_kws={
+            "label": "difference in images" if difference else "images",
+            "extend": "neither" if difference else "max",
+            "shrink": 0.8,
+        },
     )
     ax.set(xlabel="predicted class", ylabel="true class", title=title or "")
     ax.tick_params(axis="x", rotation=45)
@@ -322,7 +326,7 @@ def intervals(table, xlabel):
     return ax
 
 
-def class_lines(tables, column):
+def class_lines(tables, column, xlabel):
     """Draw one column of several class tables as points on the same lines.
 
     Parameters
@@ -330,6 +334,7 @@ def class_lines(tables, column):
     tables : dict of str to DataFrame
         From `class_report`, by the name of the model.
     column : str
+    xlabel : str
 
     Returns
     -------
@@ -339,7 +344,7 @@ def class_lines(tables, column):
     styles = zip(("o", "s", "^", "D"), (BLUE, ORANGE, GREEN, RED), strict=True)
     for (name, table), (marker, color) in zip(tables.items(), styles, strict=False):
         ax.plot(table[column], table.index, marker, color=color, label=name, ms=7)
-    ax.set_xlabel(column)
+    ax.set_xlabel(xlabel)
     ax.invert_yaxis()
     ax.grid(axis="y", alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)

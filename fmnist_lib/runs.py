@@ -255,7 +255,9 @@ def _engine():
 
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, **options):
-            ours = {key: options[key] for key in ("log_output",) if key in options}
-            return Client(nb_man, kernel_name=kernel_name, timeout=None, **ours).execute()
+            # The kernel's own log would run through the bar; errors are shown all the same.
+            quiet = ["--log-level=ERROR"]
+            client = Client(nb_man, kernel_name=kernel_name, timeout=None, extra_arguments=quiet)
+            return client.execute()
 
     return Engine

@@ -205,7 +205,7 @@ plotting.pixel_histograms(data.train.images, data.train.labels);
 # images vary most, found by principal component analysis, which makes t-SNE faster and loses
 # little.) Labels play no part in it: the colours are put on afterwards.
 
-# %% tags=["nbval-ignore-output"] mystnb={"image": {"alt": "A map of 2,000 training images. Trousers, bags and ankle boots form islands of their own; sandals and sneakers lie beside each other; T-shirts, dresses, pullovers, coats and shirts run into one another, with shirts scattered among the others."}}
+# %% mystnb={"image": {"alt": "A map of 2,000 training images. Trousers, bags and ankle boots form islands of their own; sandals and sneakers lie beside each other; T-shirts, dresses, pullovers, coats and shirts run into one another, with shirts scattered among the others."}} tags=["nbval-ignore-output"]
 embedded = data.train[:n_embedded]
 directions = PCA(n_components=50, random_state=seed).fit_transform(embedded.images.flatten(1))
 points = TSNE(random_state=seed, init="pca").fit_transform(directions)
@@ -231,7 +231,7 @@ same_class = (compared.labels == compared.labels[neighbour]).float()
 by_class = {name: same_class[compared.labels == k].mean() for k, name in enumerate(CLASS_NAMES)}
 share = pd.Series({name: value.item() for name, value in by_class.items()})
 
-# %% tags=["nbval-ignore-output"] mystnb={"image": {"alt": "Bars: the share of images whose nearest neighbour has the same class. More than nine in ten for trousers, sneakers, ankle boots and bags, about eight in ten for T-shirts, dresses and sandals, about seven in ten for pullovers and coats, less than six in ten for shirts."}}
+# %% mystnb={"image": {"alt": "Bars: the share of images whose nearest neighbour has the same class. More than nine in ten for trousers, sneakers, ankle boots and bags, about eight in ten for T-shirts, dresses and sandals, about seven in ten for pullovers and coats, less than six in ten for shirts."}} tags=["nbval-ignore-output"]
 plotting.bars(
     share, share.index, "share of images whose nearest neighbour has the same class", fmt="{:.2f}"
 );

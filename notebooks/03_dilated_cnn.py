@@ -162,34 +162,54 @@ pd.concat({name: field.set_index("layer") for name, field in fields.items()}, ax
 # A unit at the end of the plain network sees 10×10 pixels, one of the dilated network 16×16: more
 # than half of the image's width. That is a computation, and computations can be wrong. To
 # *measure* it, ask calculus: a pixel is inside the receptive field exactly if the unit's gradient
-# with respect to it is not zero. We send noise through both networks, take the gradient of one
-# unit near the middle, and look where it lives.
+# with respect to it is not zero. We send noise through networks with random weights, take the
+# gradient of one unit near the middle, and average over twenty networks of each kind.
 
 # %%
-noise = torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
-maps = {
-    "plain": input_gradient(plain.features, noise, unit=(2, 2)),
-    "dilated": input_gradient(model.features, noise, unit=(1, 1)),
-}
-for name, field in fields.items():
-    rows, columns = maps[name].nonzero(as_tuple=True)
-    measured = (len(rows.unique()), len(columns.unique()))
-    print(
-        f"{name:8} computed {field['size'].iloc[-1]}, measured {measured[0]}×{measured[1]} pixels"
-    )
+noise = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+maps = {}
+for name, unit in (("cnn", (2, 2)), ("dilated_cnn", (1, 1))):
+    networks = [build_model(name, seed=k).features for k in range(20)]
+    maps[name] = torch.stack([input_gradient(f, noise, unit) for f in networks]).mean(dim=0)
 
-# %% mystnb={"image": {"alt": "Two heat maps of gradients on the 28 by 28 image. The plain network's is a filled square of 10 by 10 pixels, strongest in the middle; the dilated network's covers 16 by 16 pixels and shows a regular pattern of stronger and weaker rows and columns."}}
+for field, gradient in zip(fields.values(), maps.values(), strict=True):
+    rows, columns = (gradient.sum(dim=axis).count_nonzero().item() for axis in (1, 0))
+    print(f"computed {field['size'].iloc[-1]} pixels a side, measured {rows}×{columns}")
+
+# %% [markdown]
+# The measurement agrees. For the picture we add a third kind: the two dilated convolutions alone,
+# *without* the pooling between them.
+
+# %%
+torch.manual_seed(0)
+stacks = [
+    nn.Sequential(nn.Conv2d(1, 16, 3, dilation=2), nn.Conv2d(16, 32, 3, dilation=2))
+    for _ in range(20)
+]
+maps["no_pooling"] = torch.stack([input_gradient(f, noise, (10, 10)) for f in stacks]).mean(dim=0)
+
+# %% mystnb={"image": {"alt": "Three heat maps of gradients on the 28 by 28 image. The plain network's is a square of 10 by 10 pixels, strongest in the middle. The dilated network's is a square of 16 by 16 pixels, filled without gaps and flatter. Two dilated convolutions without pooling give 9 by 9 pixels of which only every second one in each direction is lit, like a grid of dots."}}
 plotting.heat_maps(
     [m / m.max() for m in maps.values()],
-    ["plain: one unit of the last maps", "dilated: the same"],
+    ["plain", "dilated", "dilated, no pooling"],
     "mean absolute gradient (largest = 1)",
 );
 
+# %%
+plain_map, dilated_map, grid = maps.values()
+middle = plain_map[10:14, 10:14].mean()
+claim("the plain field is strongest in the middle", middle > 2 * plain_map[7, 7:17].mean())
+claim("the dilated field has no gaps", dilated_map.count_nonzero() == 16 * 16)
+claim("without pooling, it reads 25 of 9×9 pixels", grid.count_nonzero() == 25)
+
 # %% [markdown]
-# The measurement agrees with the computation. And it shows more: the field is not used evenly. In
-# both, the middle counts most, because more paths lead through it. And the dilated one has a
-# texture, the **gridding** that dilation is known for: with the gaps, some pixels are read by
-# several kernels and their neighbours by few.
+# Three things to see. The field is not used evenly: in the plain network the middle counts most,
+# because more paths lead through it, and the *effective* field is smaller than the theoretical
+# one. The dilated field is wider and flatter. And it has no gaps, although each of its kernels has:
+# the pooling between the convolutions averages neighbours, so that one kernel's gaps are filled by
+# the kernel beside it. Take the pooling away, and two dilated convolutions in a row see every second
+# pixel in each direction, however many of them you stack. This is the **gridding** that dilation is
+# known for, and the reason why people who stack dilated layers vary the dilation (exercise 2).
 #
 # ## Training
 #

@@ -156,7 +156,7 @@ reports = {name: evaluation.class_report(labels, guess) for name, guess in predi
 pd.concat(reports, axis=1).drop(columns=[(name, "images") for name in reports]).round(3)
 
 # %% mystnb={"image": {"alt": "F1 of each class for both networks as points on ten lines. Trousers, bags and footwear lie between 0.93 and 0.99, dresses and T-shirts lower, pullovers and coats lower still, and shirts are far behind. The convolutional network is ahead in nearly every class."}} tags=["nbval-ignore-output"]
-plotting.class_lines(reports, "f1");
+plotting.class_lines(reports, "f1", "F1 (0 to 1)");
 
 # %%
 f1 = pd.DataFrame({name: report["f1"] for name, report in reports.items()})

@@ -27,11 +27,19 @@ def test_parameter_counts(network, n):
 def test_layer_inventory(name):
     table = layer_table(build_model(name))
     assert table["output"].tolist() == SHAPES[name].split()
-    kinds = [layer.split("(")[0] for layer in table["layer"]]
+    kinds = [layer.split()[0] for layer in table["layer"]]
     features = ["Conv2d", "ReLU", "AvgPool2d"] * 2
     assert kinds == [*features, "Flatten", "Linear", "ReLU", "Linear", "ReLU", "Linear"]
     assert table["parameters"].sum() == count_parameters(build_model(name))
     assert table["parameters"][0] == 16 * (9 + 1)
+
+
+def test_layers_are_described_by_what_is_not_usual():
+    table = layer_table(build_model("dilated_cnn"))
+    assert table["layer"][0] == "Conv2d 1→16, 3×3, padding 1, dilation 2"
+    assert table["layer"][2] == "AvgPool2d 2×2"
+    assert table["layer"][3] == "Conv2d 16→32, 3×3, dilation 2"
+    assert table["layer"][7] == "Linear 512→256"
 
 
 def test_frozen_parameters_do_not_count():

@@ -1,0 +1,145 @@
+"""What every chapter must be, before anybody runs it; and that it runs with other parameters."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+from fmnist_lib.runs import CHAPTERS, run_chapter
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+each_chapter = pytest.mark.parametrize("name", CHAPTERS)
+
+
+def read(name):
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(name):
+    return [cell for cell in read(name).cells if cell.cell_type == "code"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def test_all_chapters_are_listed():
+    assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == sorted(CHAPTERS)
+    assert sorted(path.stem for path in FOLDER.glob("*.py")) == sorted(CHAPTERS)
+
+
+@each_chapter
+def test_notebook_and_script_are_in_step(name):
+    """The script is what jupytext makes of the notebook; if not, run 'make sync'."""
+    script = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    notebook = jupytext.read(FOLDER / f"{name}.ipynb")
+    config = jupytext.config.load_jupytext_config(str(FOLDER))
+    formats = {"extension": ".py", "format_name": "percent"}
+    assert jupytext.writes(notebook, fmt=formats, config=config) == script
+
+
+@each_chapter
+def test_outputs_are_those_of_one_run_from_top_to_bottom(name):
+    cells = code_cells(name)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+
+
+@each_chapter
+def test_outputs_hold_no_errors_warnings_paths_or_times(name):
+    for cell in code_cells(name):
+        assert "execution" not in cell.metadata
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.text
+            shown = json.dumps({k: v for k, v in output.items() if k != "data"})
+            data = output.get("data", {})
+            assert "application/vnd.jupyter.widget-view+json" not in data
+            shown += data.get("text/plain", "") + data.get("text/html", "")
+            assert not re.search(
+                r"/(home|root|work|tmp|Users)/|0x[0-9a-f]{6,}|it/s|\d\d:\d\d", shown
+            )
+
+
+@each_chapter
+def test_parameters_are_typed_literals_with_comments(name):
+    (cell,) = (cell for cell in code_cells(name) if "parameters" in tags(cell))
+    for line, statement in zip(cell.source.splitlines(), ast.parse(cell.source).body, strict=True):
+        assert isinstance(statement, ast.AnnAssign), line
+        kinds = {"int": int, "float": float, "str": str, "bool": bool}
+        assert type(ast.literal_eval(statement.value)) is kinds[statement.annotation.id], line
+        assert re.search(r"  # \S", line), line
+
+
+@each_chapter
+def test_cells_are_short_and_define_only_what_is_taught(name):
+    taught = {"output_size"}
+    for cell in code_cells(name):
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        assert len(lines) <= 14, cell.source
+        if any(line.startswith(("def ", "class ")) for line in lines):
+            assert any(f"def {name}(" in cell.source for name in taught), cell.source
+
+
+@each_chapter
+def test_figures_have_alternative_texts(name):
+    for cell in code_cells(name):
+        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(alt) > 40, cell.source
+
+
+@each_chapter
+def test_every_chapter_has_its_parts(name):
+    prose = "\n".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
+    assert prose.startswith("# ")
+    for part in ("**After this chapter you can**", "**Time:**", "## Exercises", "## Recap"):
+        assert part in prose
+    assert len(re.findall(r"^\*\*\d+\. ", prose, re.MULTILINE)) >= 2
+    assert prose.count("<details>") == prose.count("</details>")
+
+
+@each_chapter
+def test_exempt_cells_are_few_and_claims_are_not_among_them(name):
+    cells = code_cells(name)
+    exempt = [cell for cell in cells if "nbval-ignore-output" in tags(cell)]
+    assert not any(re.search(r"\bclaim(_between)?\(", cell.source) for cell in exempt)
+    assert not any({"nbval-skip", "raises-exception"} & set(tags(cell)) for cell in cells)
+    assert len(exempt) <= len(cells) / 2
+
+
+@each_chapter
+def test_files_stay_small(name):
+    assert (FOLDER / f"{name}.ipynb").stat().st_size < 3_000_000
+
+
+@pytest.mark.parametrize("name", CHAPTERS[1:])
+def test_a_chapter_runs_with_other_parameters(name, tmp_path):
+    """One epoch on the sample: each chapter alone, in an empty folder, without any data."""
+    output = tmp_path / "out.ipynb"
+    parameters = {"epochs": 1, "sample": True, "device": "cpu"}
+    run_chapter(FOLDER / f"{name}.ipynb", output, parameters, cwd=tmp_path, progress=False)
+    printed = "".join(
+        out.get("text", "")
+        for cell in nbformat.read(output, 4).cells
+        for out in cell.get("outputs", [])
+    )
+    assert "not checked, it is about the chapter's default parameters" in printed
+
+
+@pytest.mark.parametrize("name", CHAPTERS[1:])
+def test_a_bad_parameter_stops_a_chapter_in_its_first_cells(name, tmp_path):
+    import papermill
+
+    parameters = {"lr": -1.0, "sample": True}
+    with pytest.raises(papermill.PapermillExecutionError, match=r"lr is -1\.0, expected a number"):
+        run_chapter(
+            FOLDER / f"{name}.ipynb",
+            tmp_path / "out.ipynb",
+            parameters,
+            cwd=tmp_path,
+            progress=False,
+        )

@@ -1,0 +1,81 @@
+import subprocess
+import sys
+
+import pytest
+
+from fmnist_lib import cli, files, runs
+
+
+def test_help_lists_the_commands(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--help"])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(command in printed for command in ("data", "course", "sample"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["data", "--nonsense"]])
+def test_an_unknown_command_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: fmnist" in capsys.readouterr().err
+
+
+def test_data_prints_the_folder(monkeypatch, capsys, tmp_path):
+    asked = []
+    monkeypatch.setattr(files, "find_data", lambda root, apt: asked.append((root, apt)) or tmp_path)
+    assert cli.main(["data", "--data", str(tmp_path), "--apt"]) == 0
+    assert asked == [(tmp_path, True)]
+    assert capsys.readouterr().out == f"Fashion-MNIST, verified: {tmp_path}\n"
+
+
+def test_an_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
+    def fail(root, apt):
+        raise files.DataError("no data")
+
+    monkeypatch.setattr(files, "find_data", fail)
+    assert cli.main(["data"]) == 1
+    assert capsys.readouterr().err == "fmnist: no data\n"
+
+
+def test_an_interrupt_is_told(monkeypatch, capsys):
+    def interrupt(root, apt):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "find_data", interrupt)
+    assert cli.main(["data"]) == 130
+    assert capsys.readouterr().err == "fmnist: stopped\n"
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    def fail(root, apt):
+        raise TypeError("a defect")
+
+    monkeypatch.setattr(files, "find_data", fail)
+    with pytest.raises(TypeError, match="a defect"):
+        cli.main(["data"])
+
+
+def test_course_prints_the_accuracies_and_where_to_look(monkeypatch, capsys, tmp_path):
+    metrics = {"02_cnn": {"val_accuracy": 0.91, "test_accuracy": 0.9053}}
+    monkeypatch.setattr(runs, "run_course", lambda output, notebooks: metrics)
+    monkeypatch.chdir(tmp_path)
+    site = tmp_path / "book/_build/html/index.html"
+    site.parent.mkdir(parents=True)
+    site.touch()
+    assert cli.main(["course", "-o", "somewhere"]) == 0
+    printed = capsys.readouterr().out
+    assert "02_cnn           val accuracy 0.9100, test accuracy 0.9053" in printed
+    assert "somewhere" in printed
+    assert "book/_build/html/index.html" in printed.replace("\\", "/")
+
+
+def test_help_and_errors_do_not_wait_for_torch():
+    code = (
+        "import sys, fmnist_lib.cli as c\n"
+        "try: c.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

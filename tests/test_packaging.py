@@ -1,0 +1,99 @@
+"""The three lists of packages name the same ones, and the lock pins every one with hashes."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+# conda-forge's names for packages that are called otherwise on PyPI.
+CONDA_NAMES = {
+    "matplotlib-base": "matplotlib",
+    "seaborn-base": "seaborn",
+    "pytorch-cpu": "torch",
+    "flit-core": "flit_core",
+}
+
+
+def split_requirement(text):
+    name, specifier = re.fullmatch(r"([A-Za-z0-9_.-]+)\s*(.*)", text).groups()
+    return name, specifier.replace(" ", "")
+
+
+@pytest.fixture(scope="module")
+def project():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        project = tomllib.load(file)["project"]
+    extras = [r for group in project["optional-dependencies"].values() for r in group]
+    return dict(map(split_requirement, project["dependencies"] + extras))
+
+
+@pytest.fixture(scope="module")
+def lock():
+    text = (ROOT / "requirements.lock").read_text()
+    entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)
+    return [entry for entry in entries if "==" in entry]
+
+
+def test_conda_has_the_same_packages_and_ranges(project):
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    conda = dict(split_requirement(entry) for entry in dependencies if isinstance(entry, str))
+    assert conda.pop("python") == ">=3.11"
+    conda.pop("pip")
+    assert {CONDA_NAMES.get(name, name): value for name, value in conda.items()} == project
+
+
+def test_the_lock_has_the_same_packages(project, lock):
+    direct = {entry.split("==")[0] for entry in lock if "fmnist-lib (pyproject.toml)" in entry}
+    assert direct == {name.lower().replace("_", "-") for name in project}
+
+
+def test_every_locked_package_has_an_exact_version_and_hashes(lock):
+    assert len(lock) > 100
+    for entry in lock:
+        assert re.match(r"[a-z0-9._-]+==[^\s*]+ ", entry), entry
+        assert "--hash=sha256:" in entry, entry
+
+
+def test_locked_versions_are_inside_the_ranges(project, lock):
+    from packaging.specifiers import SpecifierSet
+
+    for entry in lock:
+        name, version = re.match(r"([a-z0-9._-]+)==([^\s]+)", entry).groups()
+        for wanted, specifier in project.items():
+            if wanted.lower().replace("_", "-") == name:
+                assert version in SpecifierSet(specifier), entry
+
+
+def test_every_import_of_the_library_is_declared(project):
+    import ast
+    import sys
+
+    names = {"sklearn": "scikit-learn"}
+    imported = set()
+    for path in (ROOT / "fmnist_lib").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split(".")[0])
+    imported -= set(sys.stdlib_module_names) | {"fmnist_lib", "IPython"}  # IPython: via ipykernel
+    assert {names.get(name, name) for name in imported} <= set(project)
+
+
+def test_modules_import_only_from_their_left():
+    import ast
+
+    order = [
+        *("__init__", "claims", "progress", "files", "data", "models", "events", "training"),
+        *("evaluation", "plotting", "runs", "cli"),
+    ]
+    paths = {path.stem: path for path in (ROOT / "fmnist_lib").glob("*.py")}
+    assert sorted(paths) == sorted(order)
+    for name, path in paths.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("fmnist_lib."):
+                other = node.module.split(".")[1]
+                assert order.index(other) < order.index(name), f"{name} imports {other}"

@@ -1,0 +1,146 @@
+"""Figures are looked at by people; here, that each shows the data it was given."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from fmnist_lib import plotting
+from fmnist_lib.data import CLASS_NAMES
+from fmnist_lib.evaluation import class_report, confusion_matrix
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_image_grid_shows_each_image_with_its_title(sample):
+    images = sample.train.images[:10]
+    figure = plotting.image_grid(images, [str(i) for i in range(10)], columns=4)
+    drawn = [ax for ax in figure.axes if ax.images]
+    assert len(figure.axes) == 12
+    assert [ax.get_title() for ax in drawn] == [str(i) for i in range(10)]
+    for ax, image in zip(drawn, images, strict=True):
+        assert np.array_equal(ax.images[0].get_array(), image[0])
+
+
+def test_a_symmetric_grid_has_zero_in_the_middle():
+    figure = plotting.image_grid(np.array([[[-1.0, 3.0]], [[0.0, 1.0]]]), symmetric=True)
+    assert [ax.images[0].get_clim() for ax in figure.axes] == [(-3, 3), (-3, 3)]
+
+
+def test_training_curves_show_the_history_and_the_best_epoch():
+    columns = {"train_loss": [3, 2, 1], "val_loss": [4, 3, 2], "train_acc": [0.1, 0.2, 0.3]}
+    history = pd.DataFrame({"epoch": [1, 2, 3], **columns, "val_acc": [0.2, 0.4, 0.3]})
+    figure = plotting.training_curves(history, best_epoch=2)
+    for ax, kind in zip(figure.axes, ("loss", "acc"), strict=True):
+        train, validation, best = ax.lines
+        assert train.get_ydata().tolist() == history[f"train_{kind}"].tolist()
+        assert validation.get_ydata().tolist() == history[f"val_{kind}"].tolist()
+        assert list(best.get_xdata()) == [2, 2]
+        assert ax.get_xlabel() == "epoch"
+        labels = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert labels == ["training", "validation", "best epoch: 2"]
+
+
+def test_the_confusion_heat_map_is_annotated():
+    confusion = confusion_matrix([0, 0, 6], [0, 6, 6])
+    ax = plotting.confusion_heatmap(confusion)
+    assert texts(ax) == [str(n) for n in confusion.to_numpy().ravel()]
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(CLASS_NAMES)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
+
+
+def test_a_difference_of_confusions_is_signed():
+    confusion = confusion_matrix([0, 0, 6], [0, 6, 6])
+    ax = plotting.confusion_heatmap(confusion - 2 * confusion, difference=True)
+    assert texts(ax)[0] == "-1"
+    assert ax.collections[0].get_clim() == (-1, 1)
+
+
+def test_the_heat_map_of_a_perfect_classifier_can_be_drawn():
+    plotting.confusion_heatmap(confusion_matrix(range(10), range(10)))
+
+
+def test_mistakes_name_both_classes_and_the_probability(sample):
+    probabilities = np.full((2, 10), 0.02)
+    probabilities[0, 6], probabilities[1, 4] = 0.82, 0.9
+    figure = plotting.mistakes(sample.test.images[:2], [0, 2], probabilities)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == ["T-shirt\n→ Shirt (0.82)", "Pullover\n→ Coat (0.90)"]
+
+
+def test_bars_carry_their_values():
+    ax = plotting.bars([0.25, 0.5], ["a", "b"], "share", fmt="{:.2f}")
+    assert texts(ax) == ["0.25", "0.50"]
+    assert [bar.get_width() for bar in ax.patches] == [0.25, 0.5]
+
+
+def test_pixel_histograms_leave_zeros_out(sample):
+    figure = plotting.pixel_histograms(sample.train.images, sample.train.labels)
+    assert [ax.get_title() for ax in figure.axes] == list(CLASS_NAMES)
+    pixels = sample.train.images[sample.train.labels == 3].numpy().ravel()
+    expected, _ = np.histogram(pixels[pixels > 0], bins=32, range=(0, 1), density=True)
+    heights = [patch.get_height() for patch in figure.axes[3].patches]
+    assert np.allclose(heights, expected)
+
+
+def test_the_embedding_tells_classes_apart_by_marker_and_colour():
+    ax = plotting.embedding(np.arange(40.0).reshape(20, 2), np.arange(20) % 10)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(CLASS_NAMES)
+    colors = {tuple(points.get_facecolor()[0][:3]) for points in ax.collections}
+    shapes = {str(points.get_paths()[0].vertices.tolist()) for points in ax.collections}
+    assert len(colors) == len(shapes) == 10
+    assert ax.collections[3].get_offsets().tolist() == [[6, 7], [26, 27]]
+
+
+@pytest.mark.parametrize(("kernel_size", "dilation", "reach"), [(3, 1, 3), (3, 2, 5), (2, 4, 5)])
+def test_kernel_footprints(kernel_size, dilation, reach):
+    figure = plotting.kernel_footprints(kernel_size, [dilation])
+    patch = figure.axes[0].collections[0].get_array()
+    rows = np.flatnonzero(patch.any(axis=1))
+    assert patch.sum() == kernel_size**2
+    assert rows[-1] - rows[0] + 1 == reach
+    assert set(np.diff(rows)) == {dilation}
+
+
+def test_heat_maps_share_one_scale():
+    figure = plotting.heat_maps([np.eye(3), 4 * np.eye(3)], ["a", "b"], "gradient")
+    assert [ax.images[0].get_clim() for ax in figure.axes[:2]] == [(0, 4), (0, 4)]
+
+
+def test_image_channels_leaves_missing_ones_empty():
+    figure = plotting.image_channels([np.ones((3, 4, 4)), np.ones((1, 4, 4))], ["a", "b"])
+    assert [len(ax.images) for ax in figure.axes] == [1, 1, 1, 1, 0, 0]
+
+
+def test_intervals():
+    table = pd.DataFrame({"value": [0.9], "low": [0.88], "high": [0.91]}, index=["cnn"])
+    ax = plotting.intervals(table, "accuracy")
+    (segments,) = ax.containers[0].lines[2][0].get_segments()
+    assert np.allclose(segments[:, 0], [0.88, 0.91])
+
+
+def test_class_lines():
+    report = class_report([0, 0, 6], [0, 6, 6])
+    ax = plotting.class_lines({"one": report, "two": report}, "f1", "F1")
+    assert [line.get_xdata().tolist() for line in ax.lines] == [report["f1"].tolist()] * 2
+    assert len({line.get_marker() for line in ax.lines}) == 2
+
+
+def test_importing_changes_no_setting():
+    import subprocess
+    import sys
+
+    code = (
+        "import matplotlib as m; before = dict(m.rcParams)\n"
+        "import fmnist_lib.plotting\n"
+        "assert dict(m.rcParams) == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
