@@ -59,7 +59,7 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 ifeq ($(TORCH),cpu)
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip install --python $(BIN)/python --torch-backend=cpu \
+	$(BIN)/uv pip install --python $(BIN)/python --torch-backend=cpu --no-deps \
 	  $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock)
 	awk '/^[a-z]/ { keep = !/^(torch|triton|nvidia|cuda)/ } keep' requirements.lock \
 	  > .venv/requirements.txt

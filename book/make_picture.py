@@ -12,7 +12,7 @@ WIDTH, GAP = 900, 40  # pixels: width of a panel, and space around it
 
 # Chapter, number of the figure in it, and the part of its height that is shown.
 PANELS = [
-    ("01_data_exploration", 0, 0.50),
+    ("01_data_exploration", 0, 0.622),
     ("02_cnn", 0, 1.0),
     ("02_cnn", 3, 1.0),
     ("04_evaluation", 6, 1.0),
@@ -42,7 +42,7 @@ def main():
     for i, column in enumerate(columns):
         for panel, top in column:
             page.paste(panel, (GAP + i * (WIDTH + GAP), top))
-    page.quantize(256).save(HERE / "picture.png", optimize=True)
+    page.quantize(256, kmeans=3).save(HERE / "picture.png", optimize=True)
 
 
 if __name__ == "__main__":

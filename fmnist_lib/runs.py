@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import tempfile
+import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -187,25 +188,31 @@ def run_chapter(notebook, output, parameters=None, *, cwd=None, progress=True):
 
     Raises
     ------
-    papermill.PapermillExecutionError
+    RunError
         If a cell fails; the notebook is written all the same, up to that cell.
     """
     import papermill
 
     papermill.engines.papermill_engines.register("fmnist", _engine())
     name = Path(notebook).stem
-    bar = {"desc": name, "dynamic_ncols": True, "disable": None}
-    papermill.execute_notebook(
-        Path(notebook).resolve(),
-        Path(output).resolve(),
-        parameters,
-        engine_name="fmnist",
-        cwd=cwd,
-        progress_bar=bar if progress else False,
-    )
+    bar = {"desc": name, "dynamic_ncols": True, "disable": None, "leave": False}
+    try:
+        papermill.execute_notebook(
+            Path(notebook).resolve(),
+            Path(output).resolve(),
+            parameters,
+            engine_name="fmnist",
+            cwd=cwd,
+            progress_bar=bar if progress else False,
+        )
+    except papermill.PapermillExecutionError as error:
+        raise RunError(
+            f"{name} failed in its cell {error.exec_count}: {error.ename}: {error.evalue}; the "
+            f"notebook up to there is {output}"
+        ) from error
 
 
-def run_course(folder, notebooks="notebooks"):
+def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None):
     """Execute the chapters in order, with their default parameters.
 
     Parameters
@@ -214,6 +221,8 @@ def run_course(folder, notebooks="notebooks"):
         Where the executed notebooks go, and beside them the runs that they keep.
     notebooks : path
         The folder of the chapters.
+    report : callable
+        Called with the name of a chapter and its seconds when it is done.
 
     Returns
     -------
@@ -233,7 +242,9 @@ def run_course(folder, notebooks="notebooks"):
         )
     folder.mkdir(parents=True, exist_ok=True)
     for source in sources:
+        start = time.perf_counter()
         run_chapter(source, folder / source.name, {"runs_dir": "."}, cwd=folder)
+        report(source.stem, time.perf_counter() - start)
     records = {path.parent.name: load_run(path.parent)[1] for path in folder.glob("*/run.json")}
     return {name: record["metrics"] for name, record in sorted(records.items())}
 

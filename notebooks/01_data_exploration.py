@@ -54,7 +54,7 @@ print(describe_machine())
 # The next cell holds the chapter's parameters. Change them here, or from outside with papermill.
 
 # %% tags=["parameters"]
-data_dir: str = ""  # folder with the data; empty: the cache, Debian's package, or a download
+data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 n_embedded: int = 2000  # training images in the two-dimensional map
 n_compared: int = 10000  # training images among which near-duplicates are sought
 seed: int = 0  # of the two-dimensional map
@@ -79,7 +79,8 @@ official_train = datasets.FashionMNIST(root, train=True, transform=ToTensor())
 
 image, label = official_train[0]
 print(f"{len(official_train):,} images; the first one:")
-print(f"  {tuple(image.shape)}, {image.dtype}, from {image.min():.0f} to {image.max():.0f}")
+print(f"  {tuple(image.shape)}, {image.dtype}")
+print(f"  from {image.min():.0f} to {image.max():.0f}")
 print(f"  label {label}, {CLASS_NAMES[label]}")
 
 # %%
@@ -96,7 +97,7 @@ print(f"  labels {tuple(labels.shape)}, {labels.dtype}")
 # coat?
 
 # %% mystnb={"image": {"alt": "The first 64 training images in eight rows of eight, each with the name of its class: articles of clothing, dark on white, some easy to name and some, such as shirts and coats, hard to tell apart."}}
-plotting.image_grid(images, [CLASS_NAMES[label] for label in labels]);
+figure = plotting.image_grid(images, [CLASS_NAMES[label] for label in labels])
 
 # %% [markdown]
 # (The pictures are drawn dark on white, because that prints better. In the tensors, the article
@@ -113,7 +114,10 @@ plotting.image_grid(images, [CLASS_NAMES[label] for label in labels]);
 # %%
 data = load_fashion_mnist(data_dir)
 
-claim("the first batch is the same, to the bit", torch.equal(data.train.images[:64], images))
+claim(
+    "the first batch is the same, to the bit",
+    torch.equal(data.train.images[:64], images),
+)
 claim("so are its labels", torch.equal(data.train.labels[:64], labels))
 
 # %% [markdown]
@@ -136,7 +140,7 @@ claim("so are its labels", torch.equal(data.train.labels[:64], labels))
 
 # %%
 splits = {"train": data.train, "validation": data.validation, "test": data.test}
-counts = pd.DataFrame({name: split.labels.bincount() for name, split in splits.items()})
+counts = pd.DataFrame({name: part.labels.bincount() for name, part in splits.items()})
 counts.index = pd.Index(CLASS_NAMES, name="class")
 counts.loc["all"] = counts.sum()
 counts
@@ -161,8 +165,9 @@ claim_between("the largest share", shares.max().max(), 0.1, 0.105)
 # blur, they differ: sandals hardly have anything in common but the sole.
 
 # %% mystnb={"image": {"alt": "The mean image of each of the ten classes. Trousers, sneakers and ankle boots are sharp, with toes to the left; sandals and bags are blurred; T-shirt, pullover, coat and shirt are nearly the same silhouette."}}
-means = torch.stack([data.train.images[data.train.labels == k].mean(dim=0) for k in range(10)])
-plotting.image_grid(means, CLASS_NAMES, columns=5);
+by_class = [data.train.images[data.train.labels == k] for k in range(10)]
+means = torch.stack([images_of_class.mean(dim=0) for images_of_class in by_class])
+figure = plotting.image_grid(means, CLASS_NAMES, columns=5)
 
 # %% [markdown]
 # Now compare *pullover*, *coat* and *shirt*: three nearly equal silhouettes, two sleeves and a
@@ -179,7 +184,8 @@ for k, name in enumerate(CLASS_NAMES):
     pixels = data.train.images[data.train.labels == k]
     filled = (pixels > 0).float().mean()
     rows.append((name, pixels.mean().item(), pixels.std().item(), filled.item()))
-statistics = pd.DataFrame(rows, columns=["class", "mean", "std", "filled"]).set_index("class")
+statistics = pd.DataFrame(rows, columns=["class", "mean", "std", "filled"])
+statistics = statistics.set_index("class")
 statistics.round(2)
 
 # %%
@@ -194,7 +200,7 @@ claim_between("the share of pixels that are exactly zero", zeros, 0.45, 0.55)
 # sandal has many pixels just above zero, the faint shadows around its straps.
 
 # %% mystnb={"image": {"alt": "Ten histograms of the non-zero pixel values, one for each class. Most classes rise to a peak between 0.8 and 0.9; shirts and pullovers are flatter; sandals have a tall peak just above zero and are flat beyond it."}}
-plotting.pixel_histograms(data.train.images, data.train.labels);
+figure = plotting.pixel_histograms(data.train.images, data.train.labels)
 
 # %% [markdown]
 # ## A map of the classes
@@ -207,9 +213,9 @@ plotting.pixel_histograms(data.train.images, data.train.labels);
 
 # %% mystnb={"image": {"alt": "A map of 2,000 training images. Trousers, bags and ankle boots form islands of their own; sandals and sneakers lie beside each other; T-shirts, dresses, pullovers, coats and shirts run into one another, with shirts scattered among the others."}} tags=["nbval-ignore-output"]
 embedded = data.train[:n_embedded]
-directions = PCA(n_components=50, random_state=seed).fit_transform(embedded.images.flatten(1))
+directions = PCA(50, random_state=seed).fit_transform(embedded.images.flatten(1))
 points = TSNE(random_state=seed, init="pca").fit_transform(directions)
-plotting.embedding(points, embedded.labels);
+ax = plotting.embedding(points, embedded.labels)
 
 # %% [markdown]
 # A map like this invites stories, so keep to what it can carry: *which points are neighbours*.
@@ -228,16 +234,16 @@ compared = data.train[:n_compared]
 distance, neighbour = nearest_neighbours(compared.images)
 same_class = (compared.labels == compared.labels[neighbour]).float()
 
-by_class = {name: same_class[compared.labels == k].mean() for k, name in enumerate(CLASS_NAMES)}
-share = pd.Series({name: value.item() for name, value in by_class.items()})
+share = pd.Series(same_class.numpy()).groupby(compared.labels.numpy()).mean()
+share.index = CLASS_NAMES
 
 # %% mystnb={"image": {"alt": "Bars: the share of images whose nearest neighbour has the same class. More than nine in ten for trousers, sneakers, ankle boots and bags, about eight in ten for T-shirts, dresses and sandals, about seven in ten for pullovers and coats, less than six in ten for shirts."}} tags=["nbval-ignore-output"]
-plotting.bars(
-    share, share.index, "share of images whose nearest neighbour has the same class", fmt="{:.2f}"
-);
+xlabel = "share of images whose nearest neighbour has the same class"
+ax = plotting.bars(share, share.index, xlabel, fmt="{:.2f}")
 
 # %%
-claim_between("the accuracy of the nearest neighbour", same_class.mean().item(), 0.80, 0.84)
+right = same_class.mean().item()
+claim_between("the accuracy of the nearest neighbour", right, 0.80, 0.84)
 claim("shirts do worst", share.idxmin() == "Shirt")
 claim("trousers are right more than nine times in ten", share["Trouser"] > 0.9)
 claim("shirts are right less than two times in three", share["Shirt"] < 2 / 3)
@@ -260,7 +266,7 @@ mutual = nearest_first[neighbour[neighbour[nearest_first]] == nearest_first]
 left = mutual[mutual < neighbour[mutual]][:8]
 pairs = torch.stack([left, neighbour[left]], dim=1).flatten()
 names = [CLASS_NAMES[label] for label in compared.labels[pairs]]
-plotting.image_grid(compared.images[pairs], names);
+figure = plotting.image_grid(compared.images[pairs], names)
 
 # %% [markdown]
 # Second, the nearest pairs whose *labels differ*. Is the left one really a shirt, and the right
@@ -272,7 +278,7 @@ differ = mutual[(compared.labels != compared.labels[neighbour])[mutual]]
 left = differ[differ < neighbour[differ]][:8]
 pairs = torch.stack([left, neighbour[left]], dim=1).flatten()
 names = [CLASS_NAMES[label] for label in compared.labels[pairs]]
-plotting.image_grid(compared.images[pairs], names);
+figure = plotting.image_grid(compared.images[pairs], names)
 
 # %%
 upper_body = {"T-shirt", "Pullover", "Dress", "Coat", "Shirt"}

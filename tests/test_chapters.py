@@ -9,7 +9,7 @@ import jupytext
 import nbformat
 import pytest
 
-from fmnist_lib.runs import CHAPTERS, run_chapter
+from fmnist_lib.runs import CHAPTERS, RunError, run_chapter
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 each_chapter = pytest.mark.parametrize("name", CHAPTERS)
@@ -132,10 +132,8 @@ def test_a_chapter_runs_with_other_parameters(name, tmp_path):
 
 @pytest.mark.parametrize("name", CHAPTERS[1:])
 def test_a_bad_parameter_stops_a_chapter_in_its_first_cells(name, tmp_path):
-    import papermill
-
     parameters = {"lr": -1.0, "sample": True}
-    with pytest.raises(papermill.PapermillExecutionError, match=r"lr is -1\.0, expected a number"):
+    with pytest.raises(RunError, match=r"lr is -1\.0, expected a number"):
         run_chapter(
             FOLDER / f"{name}.ipynb",
             tmp_path / "out.ipynb",
