@@ -5,8 +5,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
-# TORCH=cpu takes PyTorch's small build without CUDA, from PyTorch's own index.
-TORCH ?= default
+# TORCH=cpu takes PyTorch's small build without CUDA, from PyTorch's own index; it is remembered.
+TORCH ?= $(shell cat .venv/.torch 2>/dev/null || echo default)
+UV := uv==0.13.9
+# The chapters run in other folders than this one.
+ifdef FMNIST_DATA
+export FMNIST_DATA := $(abspath $(FMNIST_DATA))
+endif
 
 .PHONY: help course test lab book data notebooks sync picture lock clean
 .DEFAULT_GOAL := help
@@ -21,7 +26,7 @@ test: data  ## set up, then check everything: lint, unit tests, chapters, site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
-	$(BIN)/pytest --nbval --nbval-cell-timeout=1800 notebooks
+	$(BIN)/pytest --nbval --nbval-cell-timeout=900 notebooks
 	$(MAKE) book
 
 lab: data  ## open JupyterLab at the first chapter
@@ -47,18 +52,19 @@ picture: $(READY)  ## make the picture of the README from the chapters' outputs
 	$(BIN)/python book/make_picture.py
 
 lock: $(READY)  ## pin the newest packages that pyproject.toml allows
-	$(BIN)/pip install --quiet uv
+	$(BIN)/pip install --quiet $(UV)
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 	  --generate-hashes --no-header --upgrade --output-file requirements.lock
 
-clean:  ## remove what these commands made, except the data
-	rm -rf .venv runs notebooks/runs book/_build .pytest_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+clean:  ## remove what these commands made: environment, course, site; not the data, not runs/
+	rm -rf .venv runs/course notebooks/runs book/_build .pytest_cache .hypothesis
+	find . \( -name __pycache__ -o -name .ruff_cache -o -name .ipynb_checkpoints \) -prune \
+	  -exec rm -rf {} +
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 ifeq ($(TORCH),cpu)
-	$(BIN)/pip install --quiet uv
+	$(BIN)/pip install --quiet $(UV)
 	$(BIN)/uv pip install --python $(BIN)/python --torch-backend=cpu --no-deps \
 	  $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock)
 	awk '/^[a-z]/ { keep = !/^(torch|triton|nvidia|cuda)/ } keep' requirements.lock \
@@ -68,4 +74,5 @@ else
 	$(BIN)/pip install --no-deps --require-hashes -r requirements.lock
 endif
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	echo $(TORCH) > .venv/.torch
 	touch $(READY)

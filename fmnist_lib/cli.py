@@ -1,7 +1,9 @@
 """The ``fmnist`` command: a thin face on the library."""
 
 import argparse
+import os
 import sys
+import warnings
 from pathlib import Path
 
 import fmnist_lib
@@ -12,11 +14,22 @@ DATA_HELP = "folder to look in first (default: the variable FMNIST_DATA)"
 def main(argv=None):
     """Run the command; return its exit code: 0, or 1 with one line on standard error."""
     options = _parser().parse_args(argv)
+    warnings.showwarning = lambda message, *rest: print(f"fmnist: {message}", file=sys.stderr)
+    if folder := os.environ.get("FMNIST_DATA"):
+        # The chapters run in another folder than this command.
+        os.environ["FMNIST_DATA"] = os.path.abspath(os.path.expanduser(folder))
     try:
         options.run(options)
     except KeyboardInterrupt:
         print("fmnist: stopped", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        print(
+            f"fmnist: this needs the package {error.name}, which is not installed; run "
+            "'pip install -e \".[notebooks]\"' in the project's folder",
+            file=sys.stderr,
+        )
+        return 1
     except Exception as error:
         if not _is_for_users(error):
             raise
@@ -68,7 +81,7 @@ def _data(options):
 
 
 def _course(options):
-    from fmnist_lib.runs import run_course
+    from fmnist_lib.chapters import run_course
 
     def report(name, seconds):
         print(f"  {name:20} {seconds:4.0f} s", flush=True)

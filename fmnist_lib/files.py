@@ -84,13 +84,17 @@ def find_data(root=None, *, apt=False):
     for folder in folders:
         if _holds_data(folder):
             return _in_torchvision_form(folder)
-    try:
-        return _download()
-    except DataError as failure:
-        debian = _fetch_debian_package() if apt else None
-        if debian is None:
-            raise failure from None
-        return debian
+    downloaded, reasons = _download()
+    found = downloaded or (_fetch_debian_package() if apt else None)
+    if found is None:
+        raise DataError(
+            "Fashion-MNIST is not on this machine and could not be downloaded "
+            f"({'; '.join(reasons)}). Three ways out: (1) on Debian or Ubuntu, 'sudo apt-get "
+            f"install {DEBIAN_PACKAGE}'; (2) point FMNIST_DATA, or --data, at a folder that holds "
+            f"the four files {', '.join(FILE_NAMES)} (or their .gz); (3) connect to the network "
+            "and run 'fmnist data' again"
+        )
+    return found
 
 
 def cache_folder():
@@ -128,7 +132,13 @@ def _read(path):
 def _locate(folder, name):
     candidates = [raw_folder(folder) / name, folder / name]
     candidates += [path.with_name(name + ".gz") for path in candidates]
-    return next((path for path in candidates if path.is_file()), None)
+    try:
+        return next((path for path in candidates if path.is_file()), None)
+    except OSError as error:
+        raise DataError(
+            f"the folder {folder} cannot be read ({error.strerror}); give rights there, or name "
+            "another folder"
+        ) from None
 
 
 def _holds_data(folder):
@@ -155,7 +165,7 @@ def _put_into_cache(contents):
     # All four files appear in one move, so that nobody ever sees a part of them. Of several
     # processes at once one moves first, and the others take what it has put there.
     raw = raw_folder(cache_folder())
-    if raw.is_dir():
+    if all((raw / name).is_file() for name in contents):
         return
     try:
         raw.parent.mkdir(parents=True, exist_ok=True)
@@ -166,62 +176,74 @@ def _put_into_cache(contents):
                 (staged / name).write_bytes(content)
             try:
                 staged.rename(raw)
-            except OSError:
-                if not raw.is_dir():
-                    raise
+            except OSError:  # the folder is there: another process was first, or left a part
+                for name in contents:
+                    os.replace(staged / name, raw / name)
     except OSError as error:
         raise DataError(
             f"the cache folder {raw.parent} cannot be written ({error.strerror}); make room or "
-            "give rights there, or set XDG_CACHE_HOME to another folder"
+            "give rights there, or put the four files, unpacked, into FashionMNIST/raw of another "
+            "folder and name that folder with FMNIST_DATA"
         ) from None
 
 
 def _download():
+    import requests
+
+    reasons = []
+    with tempfile.TemporaryDirectory(prefix="fmnist-") as folder:
+        for mirror in MIRRORS:
+            try:
+                _download_from(mirror, folder)
+            except requests.RequestException as error:
+                response = getattr(error, "response", None)
+                reason = f"status {response.status_code}" if response is not None else ""
+                reasons.append(f"{mirror}: {reason or type(error).__name__}")
+            except ValueError:  # raised by pooch for a wrong hash
+                reasons.append(f"{mirror}: wrong content")
+            except OSError as error:
+                raise DataError(
+                    f"the download cannot be written to {folder} ({error.strerror}); make room "
+                    "there"
+                ) from None
+            else:
+                return _in_torchvision_form(Path(folder)), reasons
+    return None, reasons
+
+
+def _download_from(mirror, folder):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it asks for a widget that we do without
         import pooch
     pooch.get_logger().setLevel("WARNING")  # the progress bar says what is going on
-    reasons = []
-    for mirror in MIRRORS:
-        with tempfile.TemporaryDirectory(prefix="fmnist-") as folder:
-            try:
-                for name, digest in SHA256_GZ.items():
-                    with progress_bar(1, name, unit="B", unit_scale=True) as bar:
-                        pooch.retrieve(
-                            mirror + name + ".gz",
-                            known_hash=digest,
-                            fname=name + ".gz",
-                            path=folder,
-                            downloader=pooch.HTTPDownloader(bar, chunk_size=2**16, timeout=30),
-                        )
-                return _in_torchvision_form(Path(folder))
-            except (OSError, ValueError) as error:
-                # pooch raises ValueError for a wrong hash; the rest is the network or the server.
-                wrong = isinstance(error, ValueError)
-                reasons.append(f"{mirror}: {'wrong content' if wrong else type(error).__name__}")
-    raise DataError(
-        "Fashion-MNIST is not on this machine and could not be downloaded "
-        f"({'; '.join(reasons)}). Three ways out: (1) on Debian or Ubuntu, 'sudo apt-get install "
-        f"{DEBIAN_PACKAGE}'; (2) point FMNIST_DATA, or --data, at a folder that holds the four "
-        f"files {', '.join(FILE_NAMES)} (or their .gz); (3) connect to the network and run "
-        "'fmnist data' again"
-    )
+    for name, digest in SHA256_GZ.items():
+        with progress_bar(1, name, unit="B", unit_scale=True) as bar:
+            pooch.retrieve(
+                mirror + name + ".gz",
+                known_hash=digest,
+                fname=name + ".gz",
+                path=folder,
+                downloader=pooch.HTTPDownloader(bar, chunk_size=2**16, timeout=30),
+            )
 
 
 def _fetch_debian_package():
-    # Downloaded and unpacked, not installed: this needs no rights and leaves the system as it is.
+    # Downloaded and unpacked, not installed.
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         return None
     with tempfile.TemporaryDirectory(prefix="fmnist-") as folder:
 
         def run(*command):
-            return subprocess.run(command, cwd=folder, capture_output=True).returncode == 0
+            done = subprocess.run(command, cwd=folder, capture_output=True, timeout=300)
+            return done.returncode == 0
 
         download = ("apt-get", "download", DEBIAN_PACKAGE)
-        # A fresh machine has no package lists; only root may fetch them.
-        if not run(*download) and not (run("apt-get", "update") and run(*download)):
-            return None
-        package = next(Path(folder).glob("*.deb"))
-        if not run("dpkg-deb", "-x", str(package), folder):
+        try:
+            # A fresh machine has no package lists; only root may fetch them.
+            fetched = run(*download) or (run("apt-get", "update") and run(*download))
+            package = next(Path(folder).glob("*.deb"), None)
+            if not (fetched and package and run("dpkg-deb", "-x", str(package), folder)):
+                return None
+        except subprocess.TimeoutExpired:
             return None
         return _in_torchvision_form(Path(folder) / DEBIAN_FOLDER.relative_to("/"))

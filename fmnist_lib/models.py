@@ -112,9 +112,10 @@ def layer_table(model, input_shape=(1, 28, 28)):
 
     layers = [m for m in model.modules() if not list(m.children())]
     hooks = [layer.register_forward_hook(record) for layer in layers]
+    device = next((p.device for p in model.parameters()), None)
     try:
         with torch.inference_mode():
-            model(torch.zeros(1, *input_shape))
+            model(torch.zeros(1, *input_shape, device=device))
     finally:
         for hook in hooks:
             hook.remove()

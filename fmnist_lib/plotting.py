@@ -127,8 +127,7 @@ def confusion_heatmap(confusion, ax=None, title=None, difference=False):
     -------
     Axes
     """
-    if ax is None:
-        ax = plt.subplots(figsize=(WIDTH * 0.8, WIDTH * 0.72), layout="constrained")[1]
+    ax = ax or _new_axes(0.72 * WIDTH, 0.8 * WIDTH)
     off_diagonal = confusion.to_numpy()[~np.eye(len(confusion), dtype=bool)]
     limit = max(np.abs(confusion.to_numpy() if difference else off_diagonal).max(), 1)
     sns.heatmap(
@@ -191,8 +190,7 @@ def bars(values, labels, xlabel, ax=None, color=BLUE, fmt="{:,.0f}"):
     -------
     Axes
     """
-    if ax is None:
-        ax = plt.subplots(figsize=(WIDTH, 0.32 * len(values) + 0.7), layout="constrained")[1]
+    ax = ax or _new_axes(0.32 * len(values) + 0.7)
     drawn = ax.barh(labels, values, color=color)
     ax.bar_label(drawn, fmt=fmt, padding=3, fontsize=8)
     ax.invert_yaxis()
@@ -227,7 +225,7 @@ def pixel_histograms(images, labels):
     return figure
 
 
-def embedding(points, labels):
+def embedding(points, labels, ax=None):
     """Draw images as points of a plane, each class with its colour, its marker and its name.
 
     Parameters
@@ -239,7 +237,7 @@ def embedding(points, labels):
     -------
     Axes
     """
-    ax = plt.subplots(figsize=(WIDTH, 5.6), layout="constrained")[1]
+    ax = ax or _new_axes(5.6)
     labels, colors = np.asarray(labels), sns.color_palette("colorblind", len(CLASS_NAMES))
     for k, name in enumerate(CLASS_NAMES):
         here = points[labels == k]
@@ -303,7 +301,7 @@ def heat_maps(maps, titles, label):
     return figure
 
 
-def intervals(table, xlabel):
+def intervals(table, xlabel, ax=None):
     """Draw values with their intervals, one below the other.
 
     Parameters
@@ -316,7 +314,7 @@ def intervals(table, xlabel):
     -------
     Axes
     """
-    ax = plt.subplots(figsize=(WIDTH, 0.5 * len(table) + 0.9), layout="constrained")[1]
+    ax = ax or _new_axes(0.5 * len(table) + 0.9)
     errors = [table["value"] - table["low"], table["high"] - table["value"]]
     ax.errorbar(table["value"], table.index, xerr=errors, fmt="o", capsize=4, color=BLUE)
     ax.set_xlabel(xlabel)
@@ -326,7 +324,7 @@ def intervals(table, xlabel):
     return ax
 
 
-def class_lines(tables, column, xlabel):
+def class_lines(tables, column, xlabel, ax=None):
     """Draw one column of several class tables as points on the same lines.
 
     Parameters
@@ -340,7 +338,7 @@ def class_lines(tables, column, xlabel):
     -------
     Axes
     """
-    ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")[1]
+    ax = ax or _new_axes(3.6)
     styles = zip(("o", "s", "^", "D"), (BLUE, ORANGE, GREEN, RED), strict=True)
     for (name, table), (marker, color) in zip(tables.items(), styles, strict=False):
         ax.plot(table[column], table.index, marker, color=color, label=name, ms=7)
@@ -350,3 +348,7 @@ def class_lines(tables, column, xlabel):
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
     return ax
+
+
+def _new_axes(height, width=WIDTH):
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]

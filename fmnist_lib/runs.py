@@ -1,17 +1,18 @@
-"""Runs: keeping what a training gave, and executing the chapters.
+"""Runs: keeping what a training gave.
 
 A run is a folder::
 
     weights.pt     the model's state dict: tensors only, read without unpickling objects
     history.csv    one row an epoch
-    run.json       network, settings, metrics, and the record of data, versions and machine
+    run.json       network, settings, metrics, the record of data, versions and machine, and the
+                   SHA-256 of the other two
 """
 
+import hashlib
 import json
 import os
 import platform
 import tempfile
-import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -21,10 +22,8 @@ import torch
 
 from fmnist_lib.files import SHA256
 from fmnist_lib.models import MODELS, build_model
-from fmnist_lib.progress import DISPLAY_ID
 from fmnist_lib.training import TrainConfig, TrainedModel, fit
 
-CHAPTERS = ("01_data_exploration", "02_cnn", "03_dilated_cnn", "04_evaluation")
 PACKAGES = ("fmnist-lib", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
 
 
@@ -61,7 +60,7 @@ def describe_machine():
 
 
 def save_run(folder, name, trained, metrics, *, sample=False):
-    """Write a run, whole or not at all; a run that is there already is replaced.
+    """Write a run; one that is there already is replaced.
 
     Parameters
     ----------
@@ -77,6 +76,11 @@ def save_run(folder, name, trained, metrics, *, sample=False):
     -------
     Path
         The folder.
+
+    Raises
+    ------
+    RunError
+        If the folder cannot be written.
     """
     folder = Path(folder)
     record = {
@@ -84,20 +88,31 @@ def save_run(folder, name, trained, metrics, *, sample=False):
         "config": asdict(trained.config),
         "best_epoch": trained.best_epoch,
         "metrics": metrics,
-        "data": "sample" if sample else SHA256,
+        "data": _data_name(sample),
+        "device": str(next(trained.model.parameters()).device),
         "machine": machine_record(),
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as part:
-        part = Path(part)
-        torch.save({k: v.cpu() for k, v in trained.model.state_dict().items()}, part / "weights.pt")
-        trained.history.to_csv(part / "history.csv", index=False)
-        (part / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        folder.mkdir(exist_ok=True)
-        # The record goes last: a folder without it is no run, so a kill leaves no false one.
-        (folder / "run.json").unlink(missing_ok=True)
-        for file in ("weights.pt", "history.csv", "run.json"):
-            os.replace(part / file, folder / file)
+    weights = {key: value.cpu() for key, value in trained.model.state_dict().items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as part:
+            part = Path(part)
+            torch.save(weights, part / "weights.pt")
+            trained.history.to_csv(part / "history.csv", index=False)
+            record["sha256"] = {
+                file: _sha256(part / file) for file in ("weights.pt", "history.csv")
+            }
+            (part / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            # The record goes last: without it a folder holds no run, and the hashes in it tell
+            # files apart that two processes have mixed.
+            (folder / "run.json").unlink(missing_ok=True)
+            for file in ("weights.pt", "history.csv", "run.json"):
+                os.replace(part / file, folder / file)
+    except OSError as error:
+        raise RunError(
+            f"the run cannot be written to {folder} ({error.strerror}); make room or give rights "
+            "there, or name another folder"
+        ) from None
     return folder
 
 
@@ -123,6 +138,9 @@ def load_run(folder):
     folder = Path(folder)
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        for file, digest in record["sha256"].items():
+            if _sha256(folder / file) != digest:
+                raise ValueError(f"{file} is not the file that was saved")
         config = TrainConfig(**record["config"])
         model = MODELS[record["network"]]()
         weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
@@ -143,7 +161,10 @@ def load_run(folder):
 
 
 def load_or_train(folder, name, data, config, *, sample=False):
-    """Read the run of a chapter, or make it if it is not there with these settings.
+    """Read the run of a chapter, or make it if there is none with these settings.
+
+    A finished run with other settings is left as it is; the new one goes beside it, into a folder
+    whose name ends in a short hash of the settings.
 
     Parameters
     ----------
@@ -152,6 +173,7 @@ def load_or_train(folder, name, data, config, *, sample=False):
         Name of the network.
     data : FashionMNIST
     config : TrainConfig
+        The device plays no part in what counts as the same settings.
     sample : bool
         Whether ``data`` is the sample that ships with the package.
 
@@ -159,116 +181,30 @@ def load_or_train(folder, name, data, config, *, sample=False):
     -------
     TrainedModel
     """
-    try:
-        trained, record = load_run(folder)
-        wanted = (name, asdict(config), "sample" if sample else SHA256)
-        if (record["network"], record["config"], record["data"]) == wanted:
+    folder, wanted = Path(folder), _settings(name, asdict(config), _data_name(sample))
+    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:8]
+    target = folder
+    for place in (folder, folder.with_name(f"{folder.name}-{key}")):
+        try:
+            trained, record = load_run(place)
+        except RunError:
+            target = place
+            break
+        if _settings(record["network"], record["config"], record["data"]) == wanted:
             return trained
-    except RunError:
-        pass
     trained = fit(build_model(name, config.seed), data.train, data.validation, config)
     metrics = {"val_accuracy": float(trained.history["val_acc"].max())}
-    save_run(folder, name, trained, metrics, sample=sample)
+    save_run(target, name, trained, metrics, sample=sample)
     return trained
 
 
-def run_chapter(notebook, output, parameters=None, *, cwd=None, progress=True):
-    """Execute a chapter with papermill.
-
-    Parameters
-    ----------
-    notebook, output : path
-        The chapter, and where to write the executed one.
-    parameters : dict, optional
-        Values for the chapter's tagged parameters cell.
-    cwd : path, optional
-        Folder in which the kernel runs; the chapters' relative paths start there.
-    progress : bool
-        Show a bar that counts cells, and beside it the progress of a training inside a cell.
-
-    Raises
-    ------
-    RunError
-        If a cell fails; the notebook is written all the same, up to that cell.
-    """
-    import papermill
-
-    papermill.engines.papermill_engines.register("fmnist", _engine())
-    name = Path(notebook).stem
-    bar = {"desc": name, "dynamic_ncols": True, "disable": None, "leave": False}
-    try:
-        papermill.execute_notebook(
-            Path(notebook).resolve(),
-            Path(output).resolve(),
-            parameters,
-            engine_name="fmnist",
-            cwd=cwd,
-            progress_bar=bar if progress else False,
-        )
-    except papermill.PapermillExecutionError as error:
-        raise RunError(
-            f"{name} failed in its cell {error.exec_count}: {error.ename}: {error.evalue}; the "
-            f"notebook up to there is {output}"
-        ) from error
+def _settings(name, config, data):
+    return {"network": name, "config": config | {"device": None}, "data": data}
 
 
-def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None):
-    """Execute the chapters in order, with their default parameters.
-
-    Parameters
-    ----------
-    folder : path
-        Where the executed notebooks go, and beside them the runs that they keep.
-    notebooks : path
-        The folder of the chapters.
-    report : callable
-        Called with the name of a chapter and its seconds when it is done.
-
-    Returns
-    -------
-    dict of str to dict
-        The metrics of each run, by its name.
-
-    Raises
-    ------
-    RunError
-        If a chapter is missing.
-    """
-    folder, sources = Path(folder), [Path(notebooks) / f"{name}.ipynb" for name in CHAPTERS]
-    if missing := [str(path) for path in sources if not path.is_file()]:
-        raise RunError(
-            f"no chapter at {', '.join(missing)}; run this in the project's folder, or name the "
-            "folder of the chapters with --notebooks"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    for source in sources:
-        start = time.perf_counter()
-        run_chapter(source, folder / source.name, {"runs_dir": "."}, cwd=folder)
-        report(source.stem, time.perf_counter() - start)
-    records = {path.parent.name: load_run(path.parent)[1] for path in folder.glob("*/run.json")}
-    return {name: record["metrics"] for name, record in sorted(records.items())}
+def _data_name(sample):
+    return "sample" if sample else SHA256
 
 
-def _engine():
-    from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import NBClientEngine
-
-    class Client(PapermillNotebookClient):
-        def process_message(self, message, cell, cell_index):
-            content = message["content"]
-            bar = self.nb_man.pbar
-            if bar and content.get("transient", {}).get("display_id") == DISPLAY_ID:
-                bar.set_postfix_str(content["data"].get("text/plain", ""))
-            return super().process_message(message, cell, cell_index)
-
-    class Engine(NBClientEngine):
-        """papermill's own engine, with a client that passes a training's progress on."""
-
-        @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
-            # The kernel's own log would run through the bar; errors are shown all the same.
-            quiet = ["--log-level=ERROR"]
-            client = Client(nb_man, kernel_name=kernel_name, timeout=None, extra_arguments=quiet)
-            return client.execute()
-
-    return Engine
+def _sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()

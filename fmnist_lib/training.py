@@ -37,8 +37,8 @@ class TrainConfig:
         Seed of that order and of random layers, at least 0. The first weights are drawn where the
         model is built, see `build_model`.
     device : str
-        ``"auto"`` takes a CUDA GPU, else Apple's (MPS), else the CPU; or any name that
-        ``torch.device`` knows.
+        ``"auto"`` takes a CUDA GPU, else Apple's (MPS), else the CPU; or one of them by its name.
+        Whether it is there is seen when `fit` starts.
 
     Raises
     ------
@@ -57,9 +57,13 @@ class TrainConfig:
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
             whole = isinstance(value, Integral) and not isinstance(value, bool)
-            _require(whole and value >= least, name, value, f"a whole number of {least} or more")
+            good = whole and least <= value < 2**63
+            _require(good, name, value, f"a whole number of {least} or more")
+            # Plain numbers, so that those of NumPy can be saved as well.
+            object.__setattr__(self, name, int(value))
         number = isinstance(self.lr, Real) and not isinstance(self.lr, bool)
         _require(number and isfinite(self.lr) and self.lr > 0, "lr", self.lr, "a number above 0")
+        object.__setattr__(self, "lr", float(self.lr))
         _require(isinstance(self.shuffle, bool), "shuffle", self.shuffle, "True or False")
         _require(isinstance(self.device, str), "device", self.device, "the name of a device")
 
@@ -126,7 +130,8 @@ def fit(model, train, validation, config=None, *, log_dir=None, progress=True):
     steps = config.epochs * -(-len(train) // config.batch_size)
     history, best_accuracy, best_weights = [], -1.0, None
     with (
-        torch.random.fork_rng(),  # the caller's random numbers are left as they were
+        # The caller's random numbers are left as they were.
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         EventLog(log_dir, model, validation) as events,
         progress_bar(steps, f"epoch 1/{config.epochs}", show=progress) as bar,
     ):
@@ -138,11 +143,12 @@ def fit(model, train, validation, config=None, *, log_dir=None, progress=True):
                 model, batches, criterion, optimizer, epoch, bar
             )
             val_loss, val_acc = loss_and_accuracy(model, validation, criterion)
+            _require_finite(val_loss, f"epoch {epoch}, on the validation images", config.lr)
             if val_acc > best_accuracy:
                 best_accuracy, best_weights = val_acc, _copy(model.state_dict())
             row = (epoch, train_loss, val_loss, train_acc, val_acc)
             history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
-            bar.set_postfix_str(f"val. loss {val_loss:.3f}, accuracy {val_acc:.3f}", refresh=False)
+            bar.set_postfix_str(f"val. loss {val_loss:.3f}, accuracy {val_acc:.3f}")
             events.write_epoch(history[-1])
     model.load_state_dict(best_weights)
     return TrainedModel(model.eval(), pd.DataFrame(history), config)
@@ -169,7 +175,10 @@ def train_one_epoch(model, batches, criterion, optimizer, epoch, bar):
         correct += (logits.detach().argmax(dim=1) == labels).sum()
         sizes.append(len(labels))
         bar.update()
-    _check_finite(losses, epoch, optimizer)
+        if bar.n % 50 == 0 and loss.device.type == "cpu":
+            figures = f"loss {loss:.3f}, accuracy {correct / sum(sizes):.3f}"
+            bar.set_postfix_str(figures, refresh=False)
+    _check_steps(losses, epoch, optimizer.param_groups[0]["lr"])
     return _mean(losses, sizes), correct.item() / sum(sizes)
 
 
@@ -218,7 +227,10 @@ def pick_device(name="auto"):
     except (RuntimeError, TypeError):
         device = None
     there = [kind for kind, is_there in (found | {"cpu": True}).items() if is_there]
-    _require(device and device.type in there, "device", name, f"auto or one of {', '.join(there)}")
+    good = device is not None and device.type in there
+    if good and device.type == "cuda" and device.index is not None:
+        good = device.index < torch.cuda.device_count()
+    _require(good, "device", name, f"auto or one of {', '.join(there)}")
     return device
 
 
@@ -240,14 +252,18 @@ def _check_split(name, split, model):
         )
 
 
-def _check_finite(losses, epoch, optimizer):
+def _check_steps(losses, epoch, lr):
     losses = torch.stack(losses).cpu()
     bad = (~torch.isfinite(losses)).nonzero()
-    if len(bad):
-        step, lr = bad[0].item(), optimizer.param_groups[0]["lr"]
+    step = bad[0].item() if len(bad) else 0
+    _require_finite(losses[step].item(), f"epoch {epoch}, step {step + 1}", lr)
+
+
+def _require_finite(loss, place, lr):
+    if not isfinite(loss):
         raise FloatingPointError(
-            f"the loss became {losses[step]:g} at epoch {epoch}, step {step + 1}, expected a "
-            f"finite number; try a smaller lr than {lr:g}, and check the images for NaN"
+            f"the loss became {loss:g} at {place}, expected a finite number; try a smaller lr "
+            f"than {lr:g}, and check the images for NaN"
         )
 
 

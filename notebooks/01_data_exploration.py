@@ -51,13 +51,14 @@ from fmnist_lib.runs import describe_machine
 print(describe_machine())
 
 # %% [markdown]
-# The next cell holds the chapter's parameters. Change them here, or from outside with papermill.
+# The next cell holds the chapter's parameters. Change them here, or from outside with papermill, a
+# program that runs a notebook with other parameters.
 
 # %% tags=["parameters"]
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 n_embedded: int = 2000  # training images in the two-dimensional map
 n_compared: int = 10000  # training images among which near-duplicates are sought
-seed: int = 0  # of the two-dimensional map
+seed: int = 0  # of the two-dimensional map, which hardly depends on it
 
 # %% [markdown]
 # ## What an image is
@@ -93,7 +94,8 @@ print(f"  labels {tuple(labels.shape)}, {labels.dtype}")
 
 # %% [markdown]
 # Here is that batch. The shape `(64, 1, 28, 28)` says it all: 64 images, one channel (grey), 28
-# rows, 28 columns. Read a few rows before you go on. Could *you* tell every shirt from every
+# rows, 28 columns. Read a few rows before you go on. (The class that we call *T-shirt* is
+# *T-shirt/top* in full, which is why some have no sleeves.) Could *you* tell every shirt from every
 # coat?
 
 # %% mystnb={"image": {"alt": "The first 64 training images in eight rows of eight, each with the name of its class: articles of clothing, dark on white, some easy to name and some, such as shirts and coats, hard to tell apart."}}
@@ -105,11 +107,12 @@ figure = plotting.image_grid(images, [CLASS_NAMES[label] for label in labels])
 #
 # ## The same data as tensors
 #
-# A loader reads each image, converts it and stacks it, again in every epoch. For photographs
-# that do not fit into memory there is no other way. Our 70,000 images take
-# 70,000 × 784 × 4 bytes, about 220 MB: they fit anywhere. So the rest of the course loads
-# them once, as tensors, and takes batches by slicing. Nothing is lost, as the next cell proves:
-# the first batch is the same, to the bit.
+# A loader reads each image, converts it and stacks it, again in every pass over the data. For
+# photographs that do not fit into memory there is no other way. Our 70,000 images take 70,000 × 784
+# × 4 bytes, about 220 MB: they fit anywhere. So the rest of the course loads them once, as tensors,
+# and takes batches by slicing. Nothing is lost, as the next cell checks. From here on, a line that
+# begins with ✓ is a statement that its cell has just checked, and the cell fails if the statement
+# is false.
 
 # %%
 data = load_fashion_mnist(data_dir)
@@ -128,8 +131,8 @@ claim("so are its labels", torch.equal(data.train.labels[:64], labels))
 #
 # | part | images | what it is for |
 # | --- | --- | --- |
-# | train | the first 48,000 | the weights are fitted to these |
-# | validation | the last 12,000 of the 60,000 | choices are made on these: when to stop, which learning rate, which network |
+# | train | the first 48,000 | the network's numbers, its *weights*, are fitted to these |
+# | validation | the last 12,000 of the 60,000 | choices are made on these: which network, which settings, when to stop |
 # | test | the official 10,000 | measured once, after the last choice |
 #
 # Why not choose on the test images? Because choosing is a way of learning. Suppose we try
@@ -148,9 +151,9 @@ counts
 # %% [markdown]
 # Two things to see. The test set has exactly 1,000 images of each class. The training and
 # validation parts are only *nearly* even, because they were cut from the official 60,000 in file
-# order, without regard to the labels. That is fine here: no class is rare, so accuracy, the
-# plain share of right answers, is a fair measure, and whoever guesses always the same class is
-# right one time in ten. Keep that figure in mind: it is what knowing nothing scores.
+# order, without regard to the labels. That is fine here: no class is rare, so accuracy, the plain
+# share of right answers, is a fair measure, and whoever always guesses the same class is right one
+# time in ten. Keep that figure in mind: it is what knowing nothing scores.
 
 # %%
 shares = counts.drop("all") / counts.loc["all"]
@@ -161,10 +164,10 @@ claim_between("the largest share", shares.max().max(), 0.1, 0.105)
 # ## What the classes look like
 #
 # The mean of all images of a class is what they share. Where it is sharp, the articles lie alike
-# (trousers, sneakers, ankle boots: all photographed in one pose, toes to the left). Where it is a
-# blur, they differ: sandals hardly have anything in common but the sole.
+# (trousers; sneakers and ankle boots, all with their toes to the left). Where it is a blur, they
+# differ: sandals hardly have anything in common but the sole.
 
-# %% mystnb={"image": {"alt": "The mean image of each of the ten classes. Trousers, sneakers and ankle boots are sharp, with toes to the left; sandals and bags are blurred; T-shirt, pullover, coat and shirt are nearly the same silhouette."}}
+# %% mystnb={"image": {"alt": "The mean image of each of the ten classes. Trousers, sneakers and ankle boots are sharp, the shoes with their toes to the left; sandals and bags are blurred; pullover, coat and shirt are nearly the same silhouette."}}
 by_class = [data.train.images[data.train.labels == k] for k in range(10)]
 means = torch.stack([images_of_class.mean(dim=0) for images_of_class in by_class])
 figure = plotting.image_grid(means, CLASS_NAMES, columns=5)
@@ -189,15 +192,15 @@ statistics = statistics.set_index("class")
 statistics.round(2)
 
 # %%
-claim("sandals are the darkest class", statistics["mean"].idxmin() == "Sandal")
-claim("coats are the brightest", statistics["mean"].idxmax() == "Coat")
+claim("sandals have the lowest mean", statistics["mean"].idxmin() == "Sandal")
+claim("coats have the highest", statistics["mean"].idxmax() == "Coat")
 zeros = (data.train.images == 0).float().mean().item()
 claim_between("the share of pixels that are exactly zero", zeros, 0.45, 0.55)
 
 # %% [markdown]
 # About half of all pixels are exactly zero: empty ground. The histograms show the rest, pixel
 # values above zero, class by class. They are not alike. A coat or a bag is mostly bright cloth; a
-# sandal has many pixels just above zero, the faint shadows around its straps.
+# sandal has many pixels just above zero, faint traces around its straps that the eye does not see.
 
 # %% mystnb={"image": {"alt": "Ten histograms of the non-zero pixel values, one for each class. Most classes rise to a peak between 0.8 and 0.9; shirts and pullovers are flatter; sandals have a tall peak just above zero and are flat beyond it."}}
 figure = plotting.pixel_histograms(data.train.images, data.train.labels)
@@ -205,13 +208,14 @@ figure = plotting.pixel_histograms(data.train.images, data.train.labels)
 # %% [markdown]
 # ## A map of the classes
 #
-# An image is a point in a space of 784 dimensions, one for each pixel. t-SNE
-# ([van der Maaten and Hinton, 2008](https://jmlr.org/papers/v9/vandermaaten08a.html)) draws a map of such points on a plane, on which points that are
-# near each other in the big space stay near. (First we keep the 50 directions in which the
-# images vary most, found by principal component analysis, which makes t-SNE faster and loses
-# little.) Labels play no part in it: the colours are put on afterwards.
+# An image is a point in a space of 784 dimensions, one for each pixel. t-SNE ([van der Maaten and
+# Hinton, 2008](https://jmlr.org/papers/v9/vandermaaten08a.html)) draws a map of such points on a
+# plane, on which points that are near each other in the big space stay near. (First we keep the 50
+# directions in which the images vary most, found by principal component analysis, which makes t-SNE
+# faster and keeps most of what tells the images apart.) Labels play no part in it: the colours are
+# put on afterwards.
 
-# %% mystnb={"image": {"alt": "A map of 2,000 training images. Trousers, bags and ankle boots form islands of their own; sandals and sneakers lie beside each other; T-shirts, dresses, pullovers, coats and shirts run into one another, with shirts scattered among the others."}} tags=["nbval-ignore-output"]
+# %% mystnb={"image": {"alt": "A map of 2,000 training images. Trousers and bags form islands of their own; ankle boots, sneakers and sandals share a third; T-shirts, dresses, pullovers, coats and shirts run into one another, with shirts scattered among the others."}} tags=["nbval-ignore-output"]
 embedded = data.train[:n_embedded]
 directions = PCA(50, random_state=seed).fit_transform(embedded.images.flatten(1))
 points = TSNE(random_state=seed, init="pca").fit_transform(directions)
@@ -219,9 +223,9 @@ ax = plotting.embedding(points, embedded.labels)
 
 # %% [markdown]
 # A map like this invites stories, so keep to what it can carry: *which points are neighbours*.
-# Distances between islands, their sizes and their places mean nothing; another seed turns and
-# shuffles them. The neighbourhoods stay: footwear on its own, trousers and bags on their own, and
-# one continent of tops on which shirts are everywhere.
+# Distances between islands, their sizes and their places mean little: start t-SNE from random
+# points (`init="random"`) and they are turned and shuffled. The neighbourhoods stay: footwear on
+# its own, trousers and bags on their own, and one continent of tops on which shirts are everywhere.
 #
 # ## How far do you get by looking at neighbours?
 #
@@ -255,12 +259,13 @@ claim("shirts are right less than two times in three", share["Shirt"] < 2 / 3)
 #
 # ## Doubles, and labels to doubt
 #
-# The distances show two more things worth knowing. First, the pairs that lie nearest of all:
-# left and right, left and right. They are the same article photographed twice, or the same cut in
-# another colour. Such near-duplicates are harmless within one part of the data. *Across* parts
-# they are not: a test image whose double was in training is no test at all.
+# The distances show two more things worth knowing. First, the pairs that lie nearest of all: left
+# and right, left and right. The paper says that all articles are different products, but many are
+# of the same cut, in another shade or with another print. Such near-duplicates are harmless within
+# one part of the data (though they flatter the nearest neighbour that we have just measured).
+# *Across* parts they are not: a test image whose double was in training is no test at all.
 
-# %% mystnb={"image": {"alt": "Eight pairs of training images that are nearest to each other: pullovers, dresses and trousers, the two images of each pair nearly impossible to tell apart."}}
+# %% mystnb={"image": {"alt": "Eight pairs of training images that are nearest to each other: pullovers, dresses and trousers, the outlines of each pair nearly the same pixel for pixel; some pairs differ in print or shade."}}
 nearest_first = distance.argsort()
 mutual = nearest_first[neighbour[neighbour[nearest_first]] == nearest_first]
 left = mutual[mutual < neighbour[mutual]][:8]
@@ -269,9 +274,9 @@ names = [CLASS_NAMES[label] for label in compared.labels[pairs]]
 figure = plotting.image_grid(compared.images[pairs], names)
 
 # %% [markdown]
-# Second, the nearest pairs whose *labels differ*. Is the left one really a shirt, and the right
-# one really a T-shirt? Sometimes a detail settles it, such as a row of buttons. Sometimes nothing
-# in 28×28 pixels does: the staff saw the article, its name and its price, and we see a thumbnail.
+# Second, the nearest pairs whose *labels differ*. Is the left one really a shirt, and the right one
+# really a T-shirt? Sometimes a detail settles it, such as a row of buttons. Sometimes nothing in
+# 28×28 pixels does: the staff knew the product, and we see a thumbnail.
 
 # %% mystnb={"image": {"alt": "Eight pairs of nearly equal training images whose labels differ, most often shirt beside T-shirt or pullover beside coat."}}
 differ = mutual[(compared.labels != compared.labels[neighbour])[mutual]]
@@ -309,9 +314,9 @@ claim("all these pairs are of garments for the upper body", set(names) <= upper_
 # <details><summary>Hint and answer</summary>
 #
 # `torch.cdist(data.validation.images.flatten(1), means.flatten(1)).argmin(dim=1)` gives the
-# predicted labels. You should find about two in three right: one mean for each class is too
-# coarse, because a class is not one shape. A sandal looks like other sandals, hardly ever like the
-# average one.
+# predicted labels. You should find about two in three right, fewer than by the nearest neighbour:
+# one mean for each class is too coarse. Shirts fare worst by far: their mean lies between those of
+# the other tops, so that most of them are nearer to another class's mean than to their own.
 #
 # </details>
 #
@@ -322,9 +327,9 @@ claim("all these pairs are of garments for the upper body", set(names) <= upper_
 #
 # <details><summary>Hint and answer</summary>
 #
-# `torch.cdist` between the two parts, then `min(dim=1)`. There are a few, mostly trousers and
-# pullovers, which are nearly alike even when they are different articles. Many of them would make
-# the validation accuracy too good: the network could have learned those images by heart.
+# `torch.cdist` between the two parts, then `min(dim=1)`. There are a few, mostly trousers, which
+# are nearly alike even when they are different articles. Many of them would make the validation
+# accuracy too good: the network could have learned those images by heart.
 #
 # </details>
 #
@@ -334,8 +339,8 @@ claim("all these pairs are of garments for the upper body", set(names) <= upper_
 #   front.
 # - Train to fit, validate to choose, test once. The test set stays sealed until the last choice is
 #   made.
-# - The classes are equally frequent, so accuracy is fair; guessing scores one in ten, the nearest
-#   neighbour about four in five.
+# - The classes are nearly equally frequent, so accuracy is fair; guessing scores one in ten, the
+#   nearest neighbour among 10,000 images about four in five.
 # - The difficulty lies with the tops, and some labels cannot be told from the pixels at all.
 #
 # **Next:** [a convolutional network](02_cnn.ipynb) that learns what to look for.

@@ -47,9 +47,9 @@ from fmnist_lib.training import TrainConfig, fit
 print(describe_machine())
 
 # %% [markdown]
-# The next cell holds the chapter's parameters. Its defaults are the settings of the textbook
-# protocol that the published figures belong to: a claim below that is about those figures says
-# so, and is not checked, when you train with other settings.
+# The next cell holds the chapter's parameters. Its defaults are those of the script that this
+# course grew out of (we call them the *reference protocol*), and the published outputs were made
+# with them. Change them, and the claims about those outputs are skipped and marked ○.
 
 # %% tags=["parameters"]
 epochs: int = 25  # passes over the training images
@@ -71,11 +71,14 @@ data = load_fashion_mnist(data_dir, sample=sample)
 # %% [markdown]
 # ## What a convolution is
 #
-# Take a 3×3 table of weights, the **kernel**. Lay it on a corner of the image, multiply each
-# weight with the pixel under it, add up the nine products and a bias: one number. Move the kernel
-# one pixel on and do it again, over the whole image. The numbers form a new image, a **feature
-# map**, which is bright where the image looks like the kernel. A kernel with a bright row above a
-# dark row finds lower edges; one learned from the data finds whatever helps to tell clothes apart.
+# Take a 3×3 table of weights, the **kernel**. Lay it on a corner of the image, multiply each weight
+# with the pixel under it, add up the nine products and a bias: one number. Move the kernel one
+# pixel on and do it again, over the whole image. The numbers form a new image, a **feature map**,
+# which is bright where the image looks like the kernel. A kernel with a bright row above a dark row
+# finds lower edges; one learned from the data finds whatever helps to tell clothes apart.
+#
+# A 3×3 kernel has only 26 places along a row of 28 pixels. **Padding** puts a border of zeros
+# around the image, here one pixel wide, and the feature map is as large as the image.
 #
 # Two ideas are built in. *Locality*: what matters first is how near pixels relate. *Weight
 # sharing*: a pattern is worth finding anywhere, so the same nine weights serve every place. See
@@ -89,16 +92,18 @@ print(f"convolution to 16 maps:  {count_parameters(convolution):>10,} parameters
 print(f"linear layer to as many: {count_parameters(linear):>10,} parameters")
 
 # %% [markdown]
-# The convolution has 16 kernels of nine weights and a bias each: 16 × 10. The linear layer joins
-# each of 784 pixels with each of 12,544 outputs, and would have to learn to see a collar again
-# for every place where a collar can be.
+# The convolution has 16 kernels of nine weights and a bias each: 16 × 10 parameters. The linear
+# layer joins each of 784 pixels with each of 12,544 outputs, and would have to learn to see a
+# collar again for every place where a collar can be.
 #
 # ## The network
 #
 # Ours has two parts. The **features**: two rounds of convolution, ReLU and pooling. ReLU replaces
 # negative numbers by zero, without which two convolutions in a row would be just one larger
-# convolution. Average pooling replaces each 2×2 block by its mean: a quarter of the numbers,
-# and a shift by one pixel matters less. The comments give the shapes for a batch of N images.
+# convolution. Average pooling replaces each 2×2 block by its mean: a quarter of the numbers, and a
+# shift by one pixel matters less. A kernel of the second convolution reads all 16 maps at once, so
+# it has 16 × 9 weights and one bias; there are 32 such kernels, 32 × 145 = 4,640 parameters. The
+# comments give the shapes for a batch of N images.
 
 # %%
 features = nn.Sequential(
@@ -177,11 +182,12 @@ claim_between("the loss before training", loss, 2.2, 2.4)
 # %% [markdown]
 # ## Training
 #
-# Training repeats four lines. Compute the logits of a batch; compute the loss; compute its
+# Training repeats four steps. Compute the logits of a batch; compute the loss; compute its
 # gradient, which says how the loss would change with each of the 334,154 parameters; move each
-# parameter a little against its gradient. The optimizer decides how far: here Adam
-# ([Kingma and Ba, 2014](https://arxiv.org/abs/1412.6980)), which gives every parameter a step
-# size of its own. The heart of `fit` is just this (read it whole with `fit??`):
+# parameter a little against its gradient. The optimizer decides how far: here Adam ([Kingma and Ba,
+# 2014](https://arxiv.org/abs/1412.6980)), which gives every parameter a step size of its own. The
+# heart of `fit` is just this (read it whole with `fit??`). The first line is there because PyTorch
+# adds each new gradient to the old one, unless the old one is cleared:
 #
 # ```python
 # for images, labels in batches:
@@ -192,8 +198,8 @@ claim_between("the loss before training", loss, 2.2, 2.4)
 # ```
 #
 # After each epoch, that is, each pass over the 48,000 training images, `fit` measures loss and
-# accuracy on the 12,000 validation images, and it keeps the weights of the epoch that
-# validates best. One habit of the textbook protocol is unusual: it takes the images in file
+# accuracy on the 12,000 validation images, and it keeps the weights of the epoch with the best
+# validation accuracy. One habit of the reference protocol is unusual: it takes the images in file
 # order. Shuffling them anew in each epoch is what most people do, and for good reason; exercise 1
 # asks you for it.
 
@@ -217,13 +223,15 @@ figure = plotting.training_curves(trained.history, trained.best_epoch)
 # figures are gathered *during* the epoch, while the network is still worse, and the validation
 # figures after it.
 #
-# **Later the curves part.** The training loss goes on falling, and the validation loss follows
-# more and more slowly. The gap is what the network knows about these 48,000 images only. A gap
-# is normal; a validation loss that *rises* while the training loss falls is the sign to stop, and
-# the reason why `fit` keeps the weights of the best epoch and not the last.
+# **Later the curves part.** The training loss goes on falling, and the validation loss follows more
+# and more slowly. The gap is what the network knows about these 48,000 images only. A gap is
+# normal; a validation loss that *rises* for several epochs while the training loss falls is the
+# sign to stop, and the reason to keep the weights of the best epoch and not of the last.
 #
-# **The curves are still moving at the end.** Twenty-five epochs are what the textbook took, not
-# what the network could use. Whether more would help is a question for the validation images.
+# **At the end the validation accuracy still creeps up, while the validation loss has nearly stopped
+# falling.** The two need not turn at the same epoch (exercise 3 shows why). Twenty-five epochs are
+# what the reference protocol takes, not what the network could use. Whether more would help is a
+# question for the validation images.
 
 # %%
 first, last = trained.history.iloc[0], trained.history.iloc[-1]
@@ -251,11 +259,11 @@ figure = plotting.image_grid(kernels, columns=8, cmap="BrBG", symmetric=True)
 
 # %% [markdown]
 # Now send three images through. The first column shows the image, the others the first eight
-# feature maps behind the first ReLU. A kernel lights up the same kind of place (one sort of edge,
-# the cloth, the empty ground) on a boot, on a coat and on a bag alike: that is weight sharing,
-# made visible.
+# feature maps after the first ReLU. Most kernels light up the same kind of place (one sort of edge,
+# the cloth, the empty ground) on a boot, on a coat and on a bag alike: that is weight sharing, made
+# visible.
 
-# %% mystnb={"image": {"alt": "An ankle boot, a coat and a bag, each followed by eight feature maps. In each column the same kind of place is bright in all three articles: edges of one direction, the filled area, or the empty ground."}}
+# %% mystnb={"image": {"alt": "An ankle boot, a coat and a bag, each followed by eight feature maps. In most columns the same kind of place is bright in all three articles: edges of one direction, the filled area, or the empty ground."}}
 examples = [(data.train.labels == k).nonzero()[0].item() for k in (9, 4, 8)]
 shown = data.train[torch.tensor(examples)]
 network = trained.model.cpu()
@@ -285,10 +293,12 @@ lower = test_accuracy < best
 claim("it is lower than the best validation accuracy", lower, applies=as_published)
 
 # %% [markdown]
-# About nine in ten, where the nearest neighbour of chapter 1 had eight. And somewhat less than the
+# About nine in ten. The nearest neighbour of chapter 1 had eight, among 10,000 images; among all
+# 48,000 it has eight and a half (exercise 4). And the test accuracy is somewhat lower than the
 # validation accuracy. We *chose* the best of 25 epochs by that accuracy, so it flatters, but
-# neighbouring epochs differ by tenths of a percent only, so this explains a small part. The rest
-# is in the images: the test images are a little harder. Exercise 4 shows it without any network.
+# neighbouring epochs differ by tenths of a percent only, so this explains a small part. The rest is
+# in the images: the test images are a little harder. Exercise 4 suggests the same, without any
+# network.
 #
 # ## Where it goes wrong
 #
@@ -296,7 +306,7 @@ claim("it is lower than the best validation accuracy", lower, applies=as_publish
 # class and each column a prediction; what is right stands on the diagonal. The colours are scaled
 # to the mistakes, since the diagonal is so much larger.
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images, as an annotated heat map. The diagonal holds about 900 of 1,000 images in most rows. The largest mistakes are between shirt and T-shirt, and between shirt, pullover and coat; there are some between sneaker, sandal and ankle boot."}} tags=["nbval-ignore-output"]
+# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images, as an annotated heat map. The diagonal holds more than 800 of 1,000 images in every row but that of shirts. The largest mistakes are between shirt and T-shirt, and between shirt, pullover and coat; there are some between sneaker, sandal and ankle boot."}} tags=["nbval-ignore-output"]
 confusion = evaluation.confusion_matrix(data.test.labels, predicted)
 ax = plotting.confusion_heatmap(confusion)
 
@@ -314,15 +324,15 @@ hardest = min(right, key=right.get)
 claim("shirts are right least often", hardest == "Shirt", applies=as_published)
 
 # %% [markdown]
-# Chapter 1 predicted it. The tops share one silhouette, so they are taken for one another, and
-# shirts, whose labels we doubted, do worst. Trousers and bags stand apart and are nearly always
-# right. Shoes are confused with shoes and with nothing else.
+# Chapter 1 predicted most of it. Pullover, coat and shirt share one silhouette; shirt and T-shirt
+# were the labels to doubt. Shirts, which are in both groups, do worst. Trousers and bags stand
+# apart and are nearly always right. Shoes are confused with shoes, and hardly ever with anything
+# else.
 #
 # ## Keeping the result
 #
-# A run is kept as a folder of four plain things: the weights, the history, the settings with the
-# metrics, and a record of versions, processor, threads and data. Chapters 3 and 4 load it from
-# there.
+# A run is kept as a folder of three plain files: the weights, the history, and a record of
+# settings, metrics, versions, processor, threads and data. Chapters 3 and 4 load it from there.
 
 # %%
 metrics = {
@@ -336,9 +346,9 @@ sorted(file.name for file in folder.iterdir())
 # ## Watching a training from outside: TensorBoard
 #
 # The bar shows the newest epoch only. For long trainings, or to compare several, people write
-# **event files** and watch them in a browser. Install the extra with
-# `pip install "fmnist-lib[tensorboard]"` (the course's own environment has it), set the
-# parameter `log_dir` to a folder, say `runs/events/first`, train, and run
+# **event files** and watch them in a browser. The environment that `make` sets up has what it takes
+# (in another one, `pip install -e ".[tensorboard]"` in the project's folder). Set the parameter
+# `log_dir` to a folder, say `runs/events/first`, train, and run
 #
 # ```shell
 # tensorboard --logdir runs/events
@@ -357,14 +367,14 @@ sorted(file.name for file in folder.iterdir())
 #
 # <details><summary>Hint and answer</summary>
 #
-# The difference is about as large as the one between two seeds: the images were mixed before the
-# files were made, so the file order is nearly as good as any. If the files were sorted by class,
-# training without shuffling would fail badly. Try that as well: sort by
+# You should find a difference no larger than the one between two seeds: the images were mixed
+# before the files were made, so the file order is nearly as good as any. If the files were sorted
+# by class, training without shuffling would fail badly. Try that as well: sort by
 # `data.train.labels.argsort()` and train one epoch.
 #
 # </details>
 #
-# **2. One parameter off.** How many parameters does the network have if the second convolution
+# **2. One setting changed.** How many parameters does the network have if the second convolution
 # has padding 1? Work it out before you build it.
 #
 # <details><summary>Hint and answer</summary>
@@ -376,14 +386,14 @@ sorted(file.name for file in folder.iterdir())
 # </details>
 #
 # **3. Sure and wrong.** What is the cross-entropy of an image if the network gives its right class
-# the probability 0.9? 0.5? 0.01? How many images that are wrong at 0.01 spoil the mean of a hundred
-# images that are right at 0.9 as much as the hundred themselves do?
+# the probability 0.9? 0.5? 0.01? How many images whose right class gets 0.01 add as much to the
+# loss as a hundred whose right class gets 0.9?
 #
 # <details><summary>Hint and answer</summary>
 #
 # −ln 0.9 ≈ 0.105, −ln 0.5 ≈ 0.693, −ln 0.01 ≈ 4.605. A hundred images at 0.105 add up to 10.5, so
-# between two and three confident mistakes weigh as much as all of them. This is why a loss may rise
-# while the accuracy still does, too.
+# between two and three confident mistakes weigh as much as all of them. This is why the loss may
+# rise while the accuracy is still rising.
 #
 # </details>
 #
@@ -394,8 +404,8 @@ sorted(file.name for file in folder.iterdir())
 # <details><summary>Hint and answer</summary>
 #
 # `torch.cdist(part.flatten(1), data.train.images.flatten(1)).argmin(dim=1)`, a thousand images at a
-# time, to spare the memory. You should find the accuracy on the test images about one percent
-# lower.
+# time, to spare the memory. You should find the accuracy on the test images one to two percentage
+# points lower.
 #
 # </details>
 #
@@ -403,8 +413,9 @@ sorted(file.name for file in folder.iterdir())
 #
 # - A convolution looks for one small pattern everywhere with the same few weights.
 # - Most parameters of a small network like this one sit in its first linear layer.
-# - Before training, the loss is ln 10; check it. During training, watch the gap between the
+# - Before training, the loss is about ln 10; check it. During training, watch the gap between the
 #   curves. After it, keep the epoch that validated best.
 # - About nine test images in ten are right, and the mistakes are those that chapter 1 foretold.
 #
-# **Next:** [a dilated network](03_dilated_cnn.ipynb), which sees further with as many weights.
+# **Next:** [a dilated network](03_dilated_cnn.ipynb), whose convolutions see further with as many
+# weights.

@@ -41,7 +41,13 @@ from fmnist_lib import plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.data import load_fashion_mnist
 from fmnist_lib.evaluation import accuracy, confusion_matrix, predict
-from fmnist_lib.models import build_model, input_gradient, layer_table, receptive_field
+from fmnist_lib.models import (
+    build_model,
+    count_parameters,
+    input_gradient,
+    layer_table,
+    receptive_field,
+)
 from fmnist_lib.runs import describe_machine, load_or_train, save_run
 from fmnist_lib.training import TrainConfig, fit
 
@@ -98,9 +104,10 @@ claim("the dilated kernel is a 5×5 kernel with zeros in the gaps", same)
 # ## How large is the output?
 #
 # Lay a kernel that spans *s* = *d*(*k* − 1) + 1 pixels on a row of *n* pixels, with *p* pixels of
-# padding on either side. Its first place starts at pixel 0 and its last one ends at pixel
-# *n* + 2*p* − 1, so there are *n* + 2*p* − *s* + 1 places; with a stride, only each so-manieth
-# of them counts. That is all the arithmetic there is:
+# padding on either side. In the padded row, its first place starts at pixel 0 and its last one ends
+# at pixel *n* + 2*p* − 1, so there are *n* + 2*p* − *s* + 1 places. With a **stride** of *t* the
+# kernel moves *t* pixels at a time, and only every *t*-th place is used. That is all the arithmetic
+# there is:
 
 
 # %%
@@ -139,17 +146,17 @@ claim("the network's feature maps have the sizes worked out by hand", sizes == e
 # %% [markdown]
 # Compare it with the table of chapter 2. The convolutions have exactly as many weights as there,
 # but the last feature maps are 4×4 instead of 6×6. So the classifier starts from 512 numbers
-# instead of 1,152, and the whole network has about half the parameters. *Two* things have
-# changed, then: the convolutions see further, and the classifier is smaller. We shall come back to
-# this.
+# instead of 1,152, and the whole network has about half the parameters. More than one thing has
+# changed, then: the convolutions see further, *and* the classifier is smaller. We shall come back
+# to this.
 #
 # ## How far does it see?
 #
-# The **receptive field** of a unit is the part of the image that can move it. One computes it
-# layer by layer ([Araujo, Norris and Sim, 2019](https://doi.org/10.23915/distill.00021)): a layer
-# whose kernel spans *s* units adds *s* − 1 steps to the field, where a step is the distance, in
-# pixels of the image, between two neighbouring units of the layer before. Strides multiply the
-# step.
+# Call one number of a feature map a **unit**. Its **receptive field** is the part of the image that
+# can change it. One computes it layer by layer ([Araujo, Norris and Sim,
+# 2019](https://doi.org/10.23915/distill.00021)): a layer whose kernel spans *s* units adds *s* − 1
+# steps to the field, where a step is the distance, in pixels of the image, between two neighbouring
+# units of the layer before. Strides multiply the step.
 
 # %%
 plain = build_model("cnn", seed=seed)
@@ -163,10 +170,11 @@ pd.concat({name: field.set_index("layer") for name, field in fields.items()}, ax
 
 # %% [markdown]
 # A unit at the end of the plain network sees 10×10 pixels, one of the dilated network 16×16: more
-# than half of the image's width. That is a computation, and computations can be wrong. To
-# *measure* it, ask calculus: a pixel is inside the receptive field exactly if the unit's gradient
-# with respect to it is not zero. We send noise through networks with random weights, take the
-# gradient of one unit near the middle, and average over twenty networks of each kind.
+# than half of the image's width. That is a computation, and computations can be wrong. To *measure*
+# it, ask calculus. Outside the field, the unit's gradient with respect to a pixel is always zero.
+# Inside, it may be zero by chance, where a ReLU is silent. So we send noise through networks with
+# random weights, take the gradient of one unit near the middle, and average its size over several
+# images and over twenty networks of each kind.
 
 # %%
 noise = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -207,10 +215,10 @@ claim("without pooling, it reads 25 of 9×9 pixels", grid.count_nonzero() == 25)
 
 # %% [markdown]
 # Three things to see. The field is not used evenly: in the plain network the middle counts most,
-# because more paths lead through it, and the *effective* field is smaller than the theoretical
-# one. The dilated field is wider and flatter. And it has no gaps, although each of its kernels has:
-# the pooling between the convolutions averages neighbours, so that one kernel's gaps are filled by
-# the kernel beside it. Take the pooling away, and two dilated convolutions in a row see every second
+# because more paths lead through it, and the *effective* field is smaller than the theoretical one.
+# The dilated field is wider and flatter. And it has no gaps, although each of its kernels has: the
+# pooling between the convolutions averages neighbours, so that one kernel's gaps are filled by the
+# kernel beside it. Take the pooling away, and convolutions of dilation 2 see only every second
 # pixel in each direction, however many of them you stack. This is the **gridding** that dilation is
 # known for, and the reason why people who stack dilated layers vary the dilation (exercise 2).
 #
@@ -228,8 +236,9 @@ trained.history.set_index("epoch").iloc[::4].round(3)
 figure = plotting.training_curves(trained.history, trained.best_epoch)
 
 # %% [markdown]
-# The curves have the shape of chapter 2's, with less of a gap between them: a network with half
-# the parameters has less room to learn by heart. They also lie further from where we want them.
+# The curves have the shape of chapter 2's, with less of a gap at the end. Beware of reading that as
+# a virtue: this network has also not got as far. When chapter 2's network had the training accuracy
+# that this one ends with, its gap was about as small.
 
 # %%
 cnn = load_or_train(f"{runs_dir}/02_cnn", "cnn", data, config, sample=sample)
@@ -276,7 +285,7 @@ folder = save_run(
 # %% tags=["nbval-ignore-output"]
 pd.DataFrame(
     {
-        "parameters": [layer_table(m)["parameters"].sum() for m in (plain, model)],
+        "parameters": [count_parameters(m) for m in (plain, model)],
         "receptive field (pixels)": [
             field["size"].iloc[-1] for field in fields.values()
         ],
@@ -295,21 +304,20 @@ claim_between(
 
 # %% [markdown]
 # It is tempting to write "dilation makes the network worse". The data does not support that
-# sentence. Three things differ at once:
+# sentence. Several things differ at once:
 #
-# 1. the kernels read every second pixel, so fine texture, such as a row of buttons, may fall into
-#    the gaps;
-# 2. the feature maps end at 4×4 instead of 6×6, because the first convolution has too little
-#    padding for its dilation and the second has none;
-# 3. the classifier has fewer inputs, and the network half the parameters.
+# 1. no kernel of the first layer compares neighbouring pixels, so fine texture is harder to see;
+# 2. the units see further;
+# 3. the feature maps end at 4×4 instead of 6×6, because the padding was not adapted to the dilation;
+# 4. and with them the classifier shrinks, so that the network has half the parameters.
 #
-# Each of them alone could cost a point or two of accuracy. To tell them apart, change one at a
-# time: pad the dilated convolutions so that the maps keep their size, and compare again. Exercise 3
-# does. And then there is chance: another seed moves each accuracy by some tenths of a percent, less
-# than the difference here, but enough to be kept in mind when differences are smaller.
+# Any of these could cost accuracy. To tell them apart, change one at a time: pad the dilated
+# convolutions so that the maps keep their size, and compare again. Exercise 3 does. And then there is
+# chance: another seed moves each accuracy by some tenths of a percentage point, which is less than the
+# difference here, but not by far.
 #
 # Why does anybody dilate, then? Because where the *output* must be an image, as in segmentation,
-# pooling is a loss that cannot be made good, and dilation is a way to see far without it. For
+# pooling throws away detail that must be won back, and dilation is a way to see far without it. For
 # naming a centred shoe in 28×28 pixels, seeing far was never the difficulty.
 #
 # ## Exercises
@@ -329,9 +337,11 @@ claim_between(
 #
 # <details><summary>Hint and answer</summary>
 #
-# Each convolution adds 2*d*, so the dilations must add up to 13: 1 + 2·(1 + 3 + 9) = 27. Dilations
-# 1, 3, 9 reach exactly 27 and read every pixel once: each kernel fills the gaps of the next. With
-# 4, 4, 5 most pixels would never be read. `input_gradient` shows the difference.
+# Each convolution adds 2*d* pixels, so the dilations must add up to at least 13: 1 + 2·13 = 27.
+# Along a row, three kernels of three weights read at most 3·3·3 = 27 places, so none may be read
+# twice. Dilations 1, 3, 9, in any order, do it: each kernel fills the gaps of the next. With 4, 4,
+# 5 a row has gaps, and two pixels in three of the square are never read. `input_gradient` shows the
+# difference.
 #
 # </details>
 #
@@ -342,10 +352,10 @@ claim_between(
 # <details><summary>Hint and answer</summary>
 #
 # 28 → 28 → 14 → 12 → 6: the maps have the sizes of chapter 2, and the network has its 334,154
-# parameters, so only the dilation differs. You should find the lead of chapter 2's network smaller
-# than before, and still there: part of what looked like the effect of dilation came from smaller
-# maps and a smaller classifier, and part of it did not. How large each part is, one seed cannot
-# say. Train with two more before you write it down.
+# parameters, so only the dilation differs. With seed 0 you should find the lead of chapter 2's
+# network smaller than before, and still there: part of what looked like the effect of dilation came
+# from smaller maps and a smaller classifier. What remains is about as large as the difference
+# between two seeds of one network, so train with several before you call it an effect of dilation.
 #
 # </details>
 #
@@ -354,6 +364,6 @@ claim_between(
 # - Dilation spreads a kernel's weights: further reach, same number of weights, gaps between.
 # - The size of the output is (*n* + 2*p* − *s*) // stride + 1, with the span *s* = *d*(*k* − 1) + 1.
 # - Receptive fields can be computed, and measured by gradients; do both.
-# - A comparison that changes three things explains none of them.
+# - A comparison that changes several things explains none of them.
 #
 # **Next:** [evaluation](04_evaluation.ipynb), where the two networks meet on the test images.

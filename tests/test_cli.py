@@ -1,10 +1,12 @@
+import os
 import re
 import subprocess
 import sys
+import warnings
 
 import pytest
 
-from fmnist_lib import cli, files, runs
+from fmnist_lib import chapters, cli, files
 
 
 def test_help_lists_the_commands(capsys):
@@ -60,7 +62,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
 
 def test_course_prints_the_accuracies_and_where_to_look(monkeypatch, capsys, tmp_path):
     metrics = {"02_cnn": {"val_accuracy": 0.91, "test_accuracy": 0.9053}}
-    monkeypatch.setattr(runs, "run_course", lambda output, notebooks, report: metrics)
+    monkeypatch.setattr(chapters, "run_course", lambda output, notebooks, report: metrics)
     monkeypatch.chdir(tmp_path)
     site = tmp_path / "book/_build/html/index.html"
     site.parent.mkdir(parents=True)
@@ -70,6 +72,36 @@ def test_course_prints_the_accuracies_and_where_to_look(monkeypatch, capsys, tmp
     assert re.search(r"02_cnn +0\.9100  0\.9053\n", printed)
     assert "somewhere" in printed
     assert "book/_build/html/index.html" in printed.replace("\\", "/")
+
+
+def test_a_relative_folder_in_the_variable_holds_for_the_chapters(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FMNIST_DATA", "stick")
+    monkeypatch.setattr(files, "find_data", lambda root, apt: tmp_path)
+    cli.main(["data"])
+    assert os.environ["FMNIST_DATA"] == str(tmp_path / "stick")
+
+
+def test_a_missing_package_is_named(monkeypatch, capsys):
+    def fail(*arguments):
+        raise ModuleNotFoundError("No module named 'papermill'", name="papermill")
+
+    monkeypatch.setattr(chapters, "run_course", fail)
+    assert cli.main(["course"]) == 1
+    assert "needs the package papermill" in capsys.readouterr().err
+
+
+def test_a_warning_is_one_line(monkeypatch, capsys, tmp_path):
+    def warn(root, apt):
+        warnings.warn("no data here", stacklevel=1)
+        return tmp_path
+
+    monkeypatch.setattr(files, "find_data", warn)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        cli.main(["data"])
+    assert capsys.readouterr().err == "fmnist: no data here\n"
 
 
 def test_help_and_errors_do_not_wait_for_torch():

@@ -7,7 +7,9 @@ import http.server
 import multiprocessing
 import os
 import shutil
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +51,8 @@ def cache(tmp_path, monkeypatch, contents):
     monkeypatch.setattr(files, "DEBIAN_FOLDER", tmp_path / "debian")
     monkeypatch.setattr(files, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.delenv("FMNIST_DATA", raising=False)
+    for name in ("no_proxy", "NO_PROXY"):  # the mirrors are on this machine
+        monkeypatch.setenv(name, "127.0.0.1")
     return tmp_path / "cache"
 
 
@@ -69,11 +73,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def serve():
-    """Start a mirror: (folder) -> its address."""
+    """Start a mirror: (folder, handler) -> its address."""
     servers = []
 
-    def start(folder):
-        handler = functools.partial(Handler, directory=str(folder))
+    def start(folder, handler=Handler):
+        handler = functools.partial(handler, directory=str(folder))
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
@@ -187,6 +191,44 @@ def test_an_interrupted_download_leaves_nothing_behind(
     assert not cache.exists() or not list(cache.rglob("*-ubyte*"))
 
 
+def test_a_download_that_breaks_off_leaves_nothing_behind(
+    cache, tmp_path, contents, monkeypatch, serve
+):
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    folder = put(tmp_path / "mirror", contents, zipped=True)
+
+    class Broken(Handler):
+        def copyfile(self, source, output):
+            output.write(source.read()[:100])
+
+    mirror = serve(folder, Broken)
+    monkeypatch.setattr(files, "MIRRORS", (mirror,))
+    with pytest.raises(files.DataError, match="could not be downloaded"):
+        files.find_data()
+    assert not list((tmp_path / "tmp").iterdir())
+    assert not cache.exists()
+
+
+def test_an_interrupt_while_the_cache_is_written_leaves_nothing_behind(
+    cache, tmp_path, contents, monkeypatch
+):
+    given, written = put(tmp_path / "given", contents, zipped=True), []
+    write = Path.write_bytes
+
+    def interrupted(path, content):
+        written.append(path)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        files.find_data(given)
+    assert not list(cache.rglob("*-ubyte*"))
+    monkeypatch.undo()
+
+
 def test_without_data_and_network_the_ways_out_are_told(cache, monkeypatch):
     # Nothing listens on port 9 of this machine.
     monkeypatch.setattr(files, "MIRRORS", ("http://127.0.0.1:9/",))
@@ -208,7 +250,7 @@ def test_a_mirror_with_wrong_content_is_named(cache, tmp_path, contents, monkeyp
         files.find_data()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="uses fork to share the stand-ins")
+@pytest.mark.skipif(sys.platform != "linux", reason="uses fork to share the stand-ins")
 def test_processes_that_start_at_once_do_not_harm_each_other(
     cache, tmp_path, contents, monkeypatch, serve
 ):
@@ -228,9 +270,13 @@ def test_processes_that_start_at_once_do_not_harm_each_other(
     processes = [fork.Process(target=work) for _ in range(4)]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    try:
+        for process in processes:
+            process.join(60)
+            assert process.exitcode == 0
+    finally:
+        for process in processes:
+            process.kill()
     assert failures.empty(), failures.get()
     assert sorted(p.name for p in files.raw_folder(cache).parent.rglob("*")) == sorted(
         ["raw", *contents]
@@ -241,7 +287,7 @@ def test_processes_that_start_at_once_do_not_harm_each_other(
 def test_a_cache_that_cannot_be_written_is_told(cache, tmp_path, contents):
     cache.write_text("a file where the folder should be")
     given = put(tmp_path / "given", contents, zipped=True)
-    with pytest.raises(files.DataError, match=r"cannot be written .* XDG_CACHE_HOME"):
+    with pytest.raises(files.DataError, match=r"cannot be written .* FMNIST_DATA"):
         files.find_data(given)
 
 
@@ -249,8 +295,27 @@ def test_a_damaged_cache_is_told_and_not_used(cache, contents):
     put(files.raw_folder(cache), contents | {"t10k-labels-idx1-ubyte": b"x"})
     with pytest.raises(files.DataError, match=r"remove it, then run 'fmnist data'"):
         files.find_data()
+    # Whoever follows the advice gets there, also by way of a cache with a part of the files.
+    (files.raw_folder(cache) / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(files.DataError, match=r"only a part .* remove the rest"):
+        files.find_data()
+    for path in files.raw_folder(cache).iterdir():
+        path.unlink()
+    put(files.DEBIAN_FOLDER, contents, zipped=True)
+    assert files.find_data() == cache
+    assert (files.raw_folder(cache) / "t10k-labels-idx1-ubyte").read_bytes() == contents[
+        "t10k-labels-idx1-ubyte"
+    ]
 
 
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_without_rights_is_told(cache, tmp_path):
+    (tmp_path / "given").mkdir(mode=0)
+    with pytest.raises(files.DataError, match="cannot be read"):
+        files.find_data(tmp_path / "given")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses shell scripts in place of apt-get")
 def test_debian_package_is_fetched_and_unpacked(cache, tmp_path, contents, monkeypatch):
     """With stand-ins for apt-get (which fails until its lists are updated) and dpkg-deb."""
     tools, package = tmp_path / "tools", put(tmp_path / "package", contents, zipped=True)

@@ -34,6 +34,11 @@ def test_layer_inventory(name):
     assert table["parameters"][0] == 16 * (9 + 1)
 
 
+def test_the_layer_table_follows_the_model_to_its_device():
+    table = layer_table(build_model("cnn").to("meta"))
+    assert table["output"].tolist() == SHAPES["cnn"].split()
+
+
 def test_layers_are_described_by_what_is_not_usual():
     table = layer_table(build_model("dilated_cnn"))
     assert table["layer"][0] == "Conv2d 1→16, 3×3, padding 1, dilation 2"

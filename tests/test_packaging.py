@@ -83,12 +83,22 @@ def test_every_import_of_the_library_is_declared(project):
     assert {names.get(name, name) for name in imported} <= set(project)
 
 
+def test_pages_include_files_that_are_there_and_hold_no_gaps():
+    for page in [ROOT / "README.md", *(ROOT / "book").glob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for file in re.findall(r"^:file: (.*)$", text, re.MULTILINE):
+            assert (page.parent / file).is_file(), file
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+            assert (page.parent / target).exists(), target
+        assert not re.search(r"\| [AT]\d \|", text)
+
+
 def test_modules_import_only_from_their_left():
     import ast
 
     order = [
         *("__init__", "claims", "progress", "files", "data", "models", "events", "training"),
-        *("evaluation", "plotting", "runs", "cli"),
+        *("evaluation", "plotting", "runs", "chapters", "cli"),
     ]
     paths = {path.stem: path for path in (ROOT / "fmnist_lib").glob("*.py")}
     assert sorted(paths) == sorted(order)

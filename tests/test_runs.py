@@ -1,7 +1,8 @@
 import json
+import os
 import pickle
+from importlib.metadata import version
 
-import nbformat
 import pytest
 import torch
 
@@ -45,7 +46,7 @@ def test_the_record_says_what_it_was_made_with(folder):
     assert record["network"] == "dilated_cnn"
     assert record["config"]["lr"] == 3e-4
     assert record["data"] == SHA256
-    assert record["machine"]["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert record["machine"]["packages"]["torch"] == version("torch")
     assert record["machine"]["threads"] == torch.get_num_threads()
     assert record["machine"]["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
 
@@ -53,7 +54,7 @@ def test_the_record_says_what_it_was_made_with(folder):
 def test_the_description_of_the_machine_is_one_line():
     line = runs.describe_machine()
     assert "\n" not in line
-    assert f"torch {torch.__version__.split('+')[0]}" in line
+    assert f"torch {version('torch')}" in line
 
 
 def test_a_run_is_replaced_whole(folder, trained):
@@ -70,7 +71,7 @@ def test_an_interrupted_save_leaves_no_false_run(tmp_path, trained, monkeypatch)
     monkeypatch.setattr(runs.json, "dumps", interrupted)
     with pytest.raises(KeyboardInterrupt):
         runs.save_run(tmp_path / "run", "dilated_cnn", trained, {})
-    assert not list(tmp_path.iterdir())
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_no_run_is_told(tmp_path):
@@ -118,7 +119,37 @@ def test_loading_executes_nothing(folder, tmp_path, how):
     assert not (tmp_path / "trap").exists()
 
 
-def test_a_run_with_the_same_settings_is_loaded_and_any_other_made(sample, tmp_path, monkeypatch):
+def test_files_that_do_not_belong_together_are_told(folder, tmp_path, sample):
+    other = fit(build_model("dilated_cnn", seed=1), sample.train, sample.validation, CONFIG)
+    runs.save_run(tmp_path / "other", "dilated_cnn", other, {})
+    os.replace(tmp_path / "other" / "weights.pt", folder / "weights.pt")
+    with pytest.raises(runs.RunError, match=r"weights.pt is not the file that was saved"):
+        runs.load_run(folder)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path, trained):
+    (tmp_path / "run").write_text("a file where the folder should be")
+    with pytest.raises(runs.RunError, match=r"cannot be written to .*run"):
+        runs.save_run(tmp_path / "run", "dilated_cnn", trained, {})
+
+
+def test_a_kill_between_two_files_leaves_no_false_run(folder, trained, monkeypatch):
+    moves, replace = [], os.replace
+
+    def killed(source, target):
+        moves.append(target)
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(runs.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        runs.save_run(folder, "dilated_cnn", trained, {})
+    with pytest.raises(runs.RunError, match=r"run.json is missing"):
+        runs.load_run(folder)
+
+
+def test_a_run_with_the_same_settings_is_loaded_and_any_other_kept(sample, tmp_path, monkeypatch):
     trainings = []
 
     def counted(*args):
@@ -135,6 +166,8 @@ def test_a_run_with_the_same_settings_is_loaded_and_any_other_made(sample, tmp_p
     assert made.model.state_dict()["features.0.weight"].equal(
         loaded.model.state_dict()["features.0.weight"]
     )
+    get(config=TrainConfig(epochs=1))  # on another device, perhaps, but the same settings
+    assert len(trainings) == 1
     others = [
         {"name": "dilated_cnn"},
         {"config": TrainConfig(epochs=1, lr=1e-3, device="cpu")},
@@ -142,79 +175,11 @@ def test_a_run_with_the_same_settings_is_loaded_and_any_other_made(sample, tmp_p
     ]
     for n, other in enumerate(others, start=2):
         get(**other)
+        get(**other)
         assert len(trainings) == n
+    assert len(list(tmp_path.iterdir())) == 4
+    get()
+    assert len(trainings) == 4
     (tmp_path / "run" / "weights.pt").write_bytes(b"damaged")
-    get(is_sample=False)
+    get()
     assert len(trainings) == 5
-
-
-def chapter(*cells):
-    notebook = nbformat.v4.new_notebook()
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
-    notebook.cells = [nbformat.v4.new_code_cell(source) for source in cells]
-    notebook.cells[0].metadata.tags = ["parameters"]
-    return notebook
-
-
-def test_a_chapter_is_executed_where_it_is_told(tmp_path):
-    source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
-    nbformat.write(chapter("x: int = 1", "import os; print(x, os.getcwd())"), source)
-    runs.run_chapter(source, output, {"x": 5}, cwd=tmp_path, progress=False)
-    cells = nbformat.read(output, 4).cells
-    assert cells[-1].outputs[0].text == f"5 {tmp_path}\n"
-
-
-def test_a_chapter_that_fails_is_kept_up_to_there(tmp_path):
-    source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
-    nbformat.write(chapter("x = 1", "print('before')", "1 / 0"), source)
-    message = "a failed in its cell 3: ZeroDivisionError: division by zero; the notebook up to"
-    with pytest.raises(runs.RunError, match=message):
-        runs.run_chapter(source, output, cwd=tmp_path, progress=False)
-    texts = [
-        o.get("text") for cell in nbformat.read(output, 4).cells for o in cell.get("outputs", [])
-    ]
-    assert "before\n" in texts
-
-
-PROGRESS = """
-from fmnist_lib.progress import progress_bar
-with progress_bar(3, "training", mininterval=0) as bar:
-    for _ in range(3):
-        bar.update()
-print("done")
-"""
-
-
-def test_progress_inside_a_cell_is_passed_on_and_leaves_nothing(tmp_path, monkeypatch):
-    shown = []
-    monkeypatch.setattr("tqdm.std.tqdm.set_postfix_str", lambda bar, text: shown.append(text))
-    monkeypatch.setattr("tqdm.asyncio.tqdm_asyncio.set_postfix_str", lambda bar, t: shown.append(t))
-    source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
-    nbformat.write(chapter("x = 1", PROGRESS), source)
-    runs.run_chapter(source, output, cwd=tmp_path)
-    assert any("training" in text and "3/3" in text for text in shown)
-    (only,) = nbformat.read(output, 4).cells[-1].outputs
-    assert only.text == "done\n"
-
-
-def test_missing_chapters_are_told(tmp_path):
-    with pytest.raises(runs.RunError, match=r"no chapter at .*01_data_exploration.ipynb"):
-        runs.run_course(tmp_path / "out", tmp_path)
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_course_runs_the_chapters_and_collects_their_metrics(tmp_path, monkeypatch, trained):
-    done = []
-
-    def pretend(source, output, parameters, cwd):
-        done.append((source.name, output, parameters))
-        if "cnn" in source.stem:
-            runs.save_run(cwd / source.stem, "dilated_cnn", trained, {"test_accuracy": len(done)})
-
-    monkeypatch.setattr(runs, "run_chapter", pretend)
-    for name in runs.CHAPTERS:
-        (tmp_path / f"{name}.ipynb").touch()
-    metrics = runs.run_course(tmp_path / "out", tmp_path)
-    assert [name for name, _, _ in done] == [f"{name}.ipynb" for name in runs.CHAPTERS]
-    assert {str(p) for _, _, p in done} == {"{'runs_dir': '.'}"}
-    assert metrics == {"02_cnn": {"test_accuracy": 2}, "03_dilated_cnn": {"test_accuracy": 3}}

@@ -1,0 +1,98 @@
+"""Executing chapters with papermill."""
+
+import nbformat
+import pytest
+
+from fmnist_lib import chapters
+from fmnist_lib.models import build_model
+from fmnist_lib.runs import RunError, save_run
+from fmnist_lib.training import TrainConfig, fit
+
+
+def chapter(*cells):
+    notebook = nbformat.v4.new_notebook()
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in cells]
+    notebook.cells[0].metadata.tags = ["parameters"]
+    return notebook
+
+
+def test_a_chapter_is_executed_where_it_is_told(tmp_path):
+    source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
+    nbformat.write(chapter("x: int = 1", "import os; print(x, os.getcwd())"), source)
+    chapters.run_chapter(source, output, {"x": 5}, cwd=tmp_path, progress=False)
+    cells = nbformat.read(output, 4).cells
+    assert cells[-1].outputs[0].text == f"5 {tmp_path}\n"
+
+
+def test_a_chapter_that_fails_is_kept_up_to_there(tmp_path):
+    source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
+    nbformat.write(chapter("x = 1", "print('before')", "1 / 0"), source)
+    message = "a failed in its cell 3: ZeroDivisionError: division by zero; the notebook up to"
+    with pytest.raises(RunError, match=message):
+        chapters.run_chapter(source, output, cwd=tmp_path, progress=False)
+    texts = [
+        o.get("text") for cell in nbformat.read(output, 4).cells for o in cell.get("outputs", [])
+    ]
+    assert "before\n" in texts
+
+
+PROGRESS = """
+from fmnist_lib.progress import progress_bar
+with progress_bar(3, "training", mininterval=0) as bar:
+    for _ in range(3):
+        bar.update()
+print("done")
+"""
+
+
+def test_progress_inside_a_cell_is_passed_on_and_leaves_nothing(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("tqdm.std.tqdm.set_postfix_str", lambda bar, text: shown.append(text))
+    monkeypatch.setattr("tqdm.asyncio.tqdm_asyncio.set_postfix_str", lambda bar, t: shown.append(t))
+    source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
+    nbformat.write(chapter("x = 1", PROGRESS), source)
+    chapters.run_chapter(source, output, cwd=tmp_path)
+    assert any("training" in text and "3/3" in text for text in shown)
+    (only,) = nbformat.read(output, 4).cells[-1].outputs
+    assert only.text == "done\n"
+
+
+def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
+    source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
+    nbformat.write(chapter("epochs = 1\nlr = 0.1"), source)
+    with pytest.raises(RunError, match=r"a has no parameter 'epoch'; it has epochs, lr"):
+        chapters.run_chapter(source, output, {"epoch": 5})
+    assert not output.exists()
+
+
+def test_a_dead_kernel_is_told(tmp_path):
+    source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
+    nbformat.write(chapter("x = 1", "import os; os._exit(1)"), source)
+    with pytest.raises(RunError, match="the kernel of a died"):
+        chapters.run_chapter(source, output, cwd=tmp_path, progress=False)
+
+
+def test_missing_chapters_are_told(tmp_path):
+    with pytest.raises(RunError, match=r"no chapter at .*01_data_exploration.ipynb"):
+        chapters.run_course(tmp_path / "out", tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_course_runs_the_chapters_and_collects_their_metrics(tmp_path, monkeypatch, sample):
+    done, config = [], TrainConfig(epochs=1, device="cpu")
+    trained = fit(build_model("dilated_cnn"), sample.train, sample.validation, config)
+
+    def pretend(source, output, parameters, cwd):
+        done.append((source.name, output, parameters))
+        if "cnn" in source.stem:
+            save_run(cwd / source.stem, "dilated_cnn", trained, {"test_accuracy": len(done)})
+
+    monkeypatch.setattr(chapters, "run_chapter", pretend)
+    for name in chapters.CHAPTERS:
+        parameter = "seed" if name.startswith("01") else "runs_dir"
+        nbformat.write(chapter(f"{parameter} = 1"), tmp_path / f"{name}.ipynb")
+    metrics = chapters.run_course(tmp_path / "out", tmp_path)
+    assert [name for name, _, _ in done] == [f"{name}.ipynb" for name in chapters.CHAPTERS]
+    assert [parameters for _, _, parameters in done] == [{}, *[{"runs_dir": "."}] * 3]
+    assert metrics == {"02_cnn": {"test_accuracy": 2}, "03_dilated_cnn": {"test_accuracy": 3}}
