@@ -40,8 +40,12 @@ data: $(READY)  ## find or fetch the data set, and verify it
 	$(BIN)/fmnist data --apt
 
 notebooks: data  ## run the chapters in place and keep their outputs
-	$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False \
-	  --NotebookClient.coalesce_streams=True $(CHAPTERS)
+	$(BIN)/jupyter nbconvert --to notebook --inplace --execute \
+	  --ExecutePreprocessor.record_timing=False $(CHAPTERS)
+	$(BIN)/jupyter nbconvert --coalesce-streams --ClearMetadataPreprocessor.enabled=True \
+	  --ClearMetadataPreprocessor.clear_notebook_metadata=False \
+	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=tags \
+	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=mystnb $(CHAPTERS)
 
 sync: $(READY)  ## bring notebooks and scripts in step: the newer one counts
 	$(BIN)/jupytext --sync $(CHAPTERS)

@@ -45,7 +45,8 @@ def progress_bar(total, description, unit="step", show=True, **options):
     """
     options = {"total": total, "desc": description, "unit": unit, "leave": False} | options
     if show and in_notebook():
-        return _NotebookBar(**{"file": _CellDisplay(), "ncols": 100, "mininterval": 1.0} | options)
+        looks = {"file": _CellDisplay(), "ncols": 100, "mininterval": 1.0, "ascii": False}
+        return _NotebookBar(**looks | options)
     return tqdm(disable=None if show else True, dynamic_ncols=True, **options)
 
 

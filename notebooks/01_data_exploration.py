@@ -215,7 +215,7 @@ figure = plotting.pixel_histograms(data.train.images, data.train.labels)
 # faster and keeps most of what tells the images apart.) Labels play no part in it: the colours are
 # put on afterwards.
 
-# %% mystnb={"image": {"alt": "A map of 2,000 training images. Trousers and bags form islands of their own; ankle boots, sneakers and sandals share a third; T-shirts, dresses, pullovers, coats and shirts run into one another, with shirts scattered among the others."}} tags=["nbval-ignore-output"]
+# %% mystnb={"image": {"alt": "A map of 2,000 training images. Trousers and bags form islands of their own; ankle boots, sneakers and sandals share a third; T-shirts, dresses, pullovers, coats and shirts run into one another, with shirts scattered among the others."}}
 embedded = data.train[:n_embedded]
 directions = PCA(50, random_state=seed).fit_transform(embedded.images.flatten(1))
 points = TSNE(random_state=seed, init="pca").fit_transform(directions)
@@ -241,7 +241,7 @@ same_class = (compared.labels == compared.labels[neighbour]).float()
 share = pd.Series(same_class.numpy()).groupby(compared.labels.numpy()).mean()
 share.index = CLASS_NAMES
 
-# %% mystnb={"image": {"alt": "Bars: the share of images whose nearest neighbour has the same class. More than nine in ten for trousers, sneakers, ankle boots and bags, about eight in ten for T-shirts, dresses and sandals, about seven in ten for pullovers and coats, less than six in ten for shirts."}} tags=["nbval-ignore-output"]
+# %% mystnb={"image": {"alt": "Bars: the share of images whose nearest neighbour has the same class. More than nine in ten for trousers, sneakers, ankle boots and bags, about eight in ten for T-shirts, dresses and sandals, about seven in ten for pullovers and coats, less than six in ten for shirts."}}
 xlabel = "share of images whose nearest neighbour has the same class"
 ax = plotting.bars(share, share.index, xlabel, fmt="{:.2f}")
 

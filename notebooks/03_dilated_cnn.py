@@ -37,17 +37,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from fmnist_lib import plotting
+from fmnist_lib import evaluation, models, plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.data import load_fashion_mnist
-from fmnist_lib.evaluation import accuracy, confusion_matrix, predict
-from fmnist_lib.models import (
-    build_model,
-    count_parameters,
-    input_gradient,
-    layer_table,
-    receptive_field,
-)
 from fmnist_lib.runs import describe_machine, load_or_train, save_run
 from fmnist_lib.training import TrainConfig, fit
 
@@ -133,8 +125,8 @@ print(28, after_conv_1, after_pool_1, after_conv_2, after_pool_2, sep=" → ")
 # last row and column. Now the network itself; its table must show the sizes that you found.
 
 # %%
-model = build_model("dilated_cnn", seed=seed)
-layers = layer_table(model)
+model = models.build_model("dilated_cnn", seed=seed)
+layers = models.layer_table(model)
 print(f"{layers['parameters'].sum():,} parameters")
 layers
 
@@ -159,10 +151,10 @@ claim("the network's feature maps have the sizes worked out by hand", sizes == e
 # units of the layer before. Strides multiply the step.
 
 # %%
-plain = build_model("cnn", seed=seed)
+plain = models.build_model("cnn", seed=seed)
 fields = {
-    "plain": receptive_field(plain.features),
-    "dilated": receptive_field(model.features),
+    "plain": models.receptive_field(plain.features),
+    "dilated": models.receptive_field(model.features),
 }
 for field in fields.values():
     field["layer"] = ["convolution", "pooling", "convolution", "pooling"]
@@ -180,8 +172,10 @@ pd.concat({name: field.set_index("layer") for name, field in fields.items()}, ax
 noise = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 maps = {}
 for name, unit in (("cnn", (2, 2)), ("dilated_cnn", (1, 1))):
-    networks = [build_model(name, seed=k).features for k in range(20)]
-    maps[name] = torch.stack([input_gradient(f, noise, unit) for f in networks]).mean(0)
+    networks = [models.build_model(name, seed=k).features for k in range(20)]
+    maps[name] = torch.stack(
+        [models.input_gradient(f, noise, unit) for f in networks]
+    ).mean(0)
 
 for field, gradient in zip(fields.values(), maps.values(), strict=True):
     rows, columns = (gradient.sum(dim=axis).count_nonzero().item() for axis in (1, 0))
@@ -197,7 +191,9 @@ stacks = [
     nn.Sequential(nn.Conv2d(1, 16, 3, dilation=2), nn.Conv2d(16, 32, 3, dilation=2))
     for _ in range(20)
 ]
-maps["grid"] = torch.stack([input_gradient(f, noise, (10, 10)) for f in stacks]).mean(0)
+maps["grid"] = torch.stack(
+    [models.input_gradient(f, noise, (10, 10)) for f in stacks]
+).mean(0)
 
 # %% mystnb={"image": {"alt": "Three heat maps of gradients on the 28 by 28 image. The plain network's is a square of 10 by 10 pixels, strongest in the middle. The dilated network's is a square of 16 by 16 pixels, filled without gaps and flatter. Two dilated convolutions without pooling give 9 by 9 pixels of which only every second one in each direction is lit, like a grid of dots."}}
 figure = plotting.heat_maps(
@@ -258,15 +254,15 @@ claim("it is lower than chapter 2's", worse, applies=as_published)
 # ## The test, once
 
 # %% tags=["nbval-ignore-output"]
-predicted = predict(trained.model, data.test.images).argmax(axis=1)
-test_accuracy = accuracy(data.test.labels, predicted)
+predicted = evaluation.predict(trained.model, data.test.images).argmax(axis=1)
+test_accuracy = evaluation.accuracy(data.test.labels, predicted)
 print(f"test accuracy: {test_accuracy:.4f}")
 
 # %%
 claim_between("the test accuracy", test_accuracy, 0.87, 0.905, applies=as_published)
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images, as an annotated heat map. The pattern is that of chapter 2 with more mistakes: shirt with T-shirt, pullover and coat, pullover with coat, and sneaker with sandal and ankle boot."}} tags=["nbval-ignore-output"]
-confusion = confusion_matrix(data.test.labels, predicted)
+# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images, as an annotated heat map. The pattern is that of chapter 2 with more mistakes: shirt with T-shirt, pullover and coat, pullover with coat, and sneaker with sandal and ankle boot."}}
+confusion = evaluation.confusion_matrix(data.test.labels, predicted)
 ax = plotting.confusion_heatmap(confusion)
 
 # %%
@@ -285,7 +281,7 @@ folder = save_run(
 # %% tags=["nbval-ignore-output"]
 pd.DataFrame(
     {
-        "parameters": [count_parameters(m) for m in (plain, model)],
+        "parameters": [models.count_parameters(m) for m in (plain, model)],
         "receptive field (pixels)": [
             field["size"].iloc[-1] for field in fields.values()
         ],

@@ -99,7 +99,7 @@ for name, guess in predicted.items():
 accuracies = pd.DataFrame(rows).T
 accuracies.round(4)
 
-# %% mystnb={"image": {"alt": "The test accuracies of both networks with their 95 % intervals. The interval of the convolutional network lies to the right of that of the dilated one, and the two do not overlap."}} tags=["nbval-ignore-output"]
+# %% mystnb={"image": {"alt": "The test accuracies of both networks with their 95 % intervals. The interval of the convolutional network lies to the right of that of the dilated one, and the two do not overlap."}}
 ax = plotting.intervals(
     accuracies, "test accuracy, with 95 % interval (share of images)"
 )
@@ -172,7 +172,7 @@ reports = {
 }
 pd.concat(reports, axis=1).drop(columns=[(name, "images") for name in reports]).round(3)
 
-# %% mystnb={"image": {"alt": "F1 of each class for both networks as points on ten lines. Trousers, bags and footwear lie above 0.9, dresses near it, T-shirts, pullovers and coats close together below them, and shirts far behind. The convolutional network is ahead in nearly every class."}} tags=["nbval-ignore-output"]
+# %% mystnb={"image": {"alt": "F1 of each class for both networks as points on ten lines. Trousers, bags and footwear lie above 0.9, dresses near it, T-shirts, pullovers and coats close together below them, and shirts far behind. The convolutional network is ahead in nearly every class."}}
 ax = plotting.class_lines(reports, "f1", "F1 (0 to 1)")
 
 # %%
@@ -199,17 +199,17 @@ claim("shirts stay below 0.8", f1.loc["Shirt"].max() < 0.8, applies=as_published
 # Both confusion matrices, then their difference. In the last one, a positive number off the
 # diagonal is a confusion that the convolutional network makes more often.
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images."}} tags=["nbval-ignore-output"]
+# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images."}}
 confusions = {
     name: evaluation.confusion_matrix(labels, guess)
     for name, guess in predicted.items()
 }
 ax = plotting.confusion_heatmap(confusions["cnn"], title="convolutional network")
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images. The same pattern, with larger numbers off the diagonal among the tops."}} tags=["nbval-ignore-output"]
+# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images. The same pattern, with larger numbers off the diagonal among the tops."}}
 ax = plotting.confusion_heatmap(confusions["dilated_cnn"], title="dilated network")
 
-# %% mystnb={"image": {"alt": "Difference of the two confusion matrices. The diagonal is mostly positive: the convolutional network is right more often. Most of the larger negative numbers lie among pullover, coat and shirt."}} tags=["nbval-ignore-output"]
+# %% mystnb={"image": {"alt": "Difference of the two confusion matrices. The diagonal is mostly positive: the convolutional network is right more often. Most of the larger negative numbers lie among pullover, coat and shirt."}}
 ax = plotting.confusion_heatmap(
     confusions["cnn"] - confusions["dilated_cnn"],
     title="convolutional less dilated",
@@ -247,7 +247,7 @@ claim("shirts take part in the worst one of both", shirts, applies=as_published)
 # Tables say how often. Pictures say why. Here are test images of the convolutional network's worst
 # confusion, six of each direction.
 
-# %% mystnb={"image": {"alt": "Twelve test images of the most frequent confusion, each with its true class, the predicted class and the probability. Most would puzzle a person too: T-shirts with wide or V-shaped necklines, and shirts with short sleeves and no visible buttons."}} tags=["nbval-ignore-output"]
+# %% mystnb={"image": {"alt": "Twelve test images of the most frequent confusion, each with its true class, the predicted class and the probability. Most would puzzle a person too: T-shirts with wide or V-shaped necklines, and shirts with short sleeves and no visible buttons."}}
 first, second = worst["cnn"].iloc[0, :2].map(CLASS_NAMES.index)
 guess = predicted["cnn"]
 there = ((labels == first) & (guess == second)).nonzero()[0][:6]
@@ -258,7 +258,7 @@ figure = plotting.mistakes(images[shown], labels[shown], probabilities["cnn"][sh
 # %% [markdown]
 # And the mistakes that it was surest of.
 
-# %% mystnb={"image": {"alt": "The twelve most confident mistakes of the convolutional network, most with a probability that rounds to 1.00. Several look mislabelled: the prediction seems more convincing than the label."}} tags=["nbval-ignore-output"]
+# %% mystnb={"image": {"alt": "The twelve most confident mistakes of the convolutional network, most with a probability that rounds to 1.00. Several look mislabelled: the prediction seems more convincing than the label."}}
 surest = evaluation.confident_mistakes(labels, probabilities["cnn"], n=12)
 figure = plotting.mistakes(images[surest], labels[surest], probabilities["cnn"][surest])
 
