@@ -1,5 +1,6 @@
 """Executing the chapters with papermill."""
 
+import re
 import time
 from pathlib import Path
 
@@ -115,7 +116,9 @@ def _engine():
             content = message["content"]
             bar = self.nb_man.pbar
             if bar and content.get("transient", {}).get("display_id") == DISPLAY_ID:
-                bar.set_postfix_str(content["data"].get("text/plain", ""))
+                # Of the training's bar, what stands before and behind it: this is a bar already.
+                text = content["data"].get("text/plain", "")
+                bar.set_postfix_str(re.sub(r":.*?(step/s|s/step)", "", text).rstrip("]"))
             return super().process_message(message, cell, cell_index)
 
     class Engine(NBClientEngine):
