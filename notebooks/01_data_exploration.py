@@ -249,6 +249,7 @@ ax = plotting.bars(share, share.index, xlabel, fmt="{:.2f}")
 right = same_class.mean().item()
 claim_between("the accuracy of the nearest neighbour", right, 0.80, 0.84)
 claim("shirts do worst", share.idxmin() == "Shirt")
+claim("sandals are in the harder half", share.rank()["Sandal"] <= 5)
 claim("trousers are right more than nine times in ten", share["Trouser"] > 0.9)
 claim("shirts are right less than two times in three", share["Shirt"] < 2 / 3)
 

@@ -234,17 +234,23 @@ figure = plotting.training_curves(trained.history, trained.best_epoch)
 # %% [markdown]
 # The curves have the shape of chapter 2's, with less of a gap at the end. Beware of reading that as
 # a virtue: this network has also not got as far. When chapter 2's network had the training accuracy
-# that this one ends with, its gap was about as small.
+# that this one ends with, its gap was no larger.
 
 # %%
 cnn = load_or_train(f"{runs_dir}/02_cnn", "cnn", data, config, sample=sample)
 histories = {"cnn": cnn.history, "dilated": trained.history}
-gaps = {k: (h["train_acc"] - h["val_acc"]).iloc[-1] for k, h in histories.items()}
-claim(
-    "the gap is smaller than chapter 2's",
-    gaps["dilated"] < gaps["cnn"],
-    applies=as_published,
-)
+# One epoch is noisy: each gap is a mean over five.
+gaps = {name: h["train_acc"] - h["val_acc"] for name, h in histories.items()}
+gaps = {name: gap.rolling(5).mean() for name, gap in gaps.items()}
+smaller = gaps["dilated"].iloc[-1] < gaps["cnn"].iloc[-1]
+claim("the gap is smaller than chapter 2's", smaller, applies=as_published)
+
+reached = trained.history["train_acc"].iloc[-1]
+then = (cnn.history["train_acc"] - reached).abs().idxmin()
+no_larger = gaps["cnn"][then] <= gaps["dilated"].iloc[-1]
+claim("back then, chapter 2's gap was no larger", no_larger, applies=as_published)
+
+# %%
 best = trained.history["val_acc"].max()
 claim_between("the best validation accuracy", best, 0.88, 0.91, applies=as_published)
 worse = best < cnn.history["val_acc"].max()

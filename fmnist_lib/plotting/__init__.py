@@ -1,0 +1,38 @@
+"""Every figure of the course: functions that draw what they are given and compute nothing.
+
+Each returns the Axes or the Figure that it drew on. Colours are seaborn's ``colorblind`` palette
+and matplotlib's perceptually uniform maps. ``images`` draws images and what is laid over them,
+``results`` what came out of a training.
+"""
+
+from fmnist_lib.plotting.images import (
+    embedding,
+    heat_maps,
+    image_channels,
+    image_grid,
+    kernel_footprints,
+    pixel_histograms,
+)
+from fmnist_lib.plotting.results import (
+    bars,
+    class_lines,
+    confusion_heatmap,
+    intervals,
+    mistakes,
+    training_curves,
+)
+
+__all__ = [
+    "bars",
+    "class_lines",
+    "confusion_heatmap",
+    "embedding",
+    "heat_maps",
+    "image_channels",
+    "image_grid",
+    "intervals",
+    "kernel_footprints",
+    "mistakes",
+    "pixel_histograms",
+    "training_curves",
+]
