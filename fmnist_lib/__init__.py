@@ -2,8 +2,8 @@
 
 The modules, in the order in which data flows through them::
 
-    files -> data -> models -> events -> training -> evaluation -> plotting -> runs
-          -> chapters -> cli
+    files -> data -> models -> events -> config -> training -> evaluation -> plotting
+          -> runs -> chapters -> cli
 
 A module imports only from those to its left (and from ``progress`` and ``claims``, which know of
 no other). Nothing is imported here, so that ``import fmnist_lib`` costs next to nothing; import

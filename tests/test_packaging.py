@@ -97,8 +97,8 @@ def test_modules_import_only_from_their_left():
     import ast
 
     order = [
-        *("__init__", "claims", "progress", "files", "data", "models", "events", "training"),
-        *("evaluation", "plotting", "runs", "chapters", "cli"),
+        *("__init__", "claims", "progress", "files", "data", "models", "events", "config"),
+        *("training", "evaluation", "plotting", "runs", "chapters", "cli"),
     ]
     library = ROOT / "fmnist_lib"
     modules = {path: path.relative_to(library).parts[0] for path in library.rglob("*.py")}
