@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from fmnist_lib.files import SHA256
-from fmnist_lib.models import MODELS, build_model
+from fmnist_lib.models import build_model
 from fmnist_lib.training import TrainConfig, TrainedModel, fit
 
 PACKAGES = ("fmnist-lib", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
@@ -142,7 +142,7 @@ def load_run(folder):
             if _sha256(folder / file) != digest:
                 raise ValueError(f"{file} is not the file that was saved")
         config = TrainConfig(**record["config"])
-        model = MODELS[record["network"]]()
+        model = build_model(record["network"])
         weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
         model.load_state_dict(weights)
         history = pd.read_csv(folder / "history.csv")
