@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+BENCH := .venv-bench
+EXTRAS := notebooks book tensorboard test
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 # TORCH=cpu takes PyTorch's small build without CUDA, from PyTorch's own index; it is remembered.
 TORCH ?= $(shell cat .venv/.torch 2>/dev/null || echo default)
@@ -13,7 +15,7 @@ ifdef FMNIST_DATA
 export FMNIST_DATA := $(abspath $(FMNIST_DATA))
 endif
 
-.PHONY: help course test lab book data notebooks sync picture lock clean
+.PHONY: help course test lab book data bench notebooks sync picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list these commands
@@ -39,6 +41,10 @@ book: $(READY)  ## render the site from the committed chapters
 data: $(READY)  ## find or fetch the data set, and verify it
 	$(BIN)/fmnist data --apt
 
+# The contenders of other projects have an environment of their own, so that the course stays light.
+bench: data $(BENCH)/.ready  ## measure training beside what people use today (half an hour, alone)
+	$(BENCH)/bin/python benchmarks/bench.py $(if $(DEVICE),--device $(DEVICE) --output runs/bench)
+
 notebooks: data  ## run the chapters in place and keep their outputs
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute \
 	  --ExecutePreprocessor.record_timing=False $(CHAPTERS)
@@ -57,11 +63,14 @@ picture: $(READY)  ## make the picture of the README from the chapters' outputs
 
 lock: $(READY)  ## pin the newest packages that pyproject.toml allows
 	$(BIN)/pip install --quiet $(UV)
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml $(EXTRAS:%=--extra %) --universal --python-version 3.11 \
 	  --generate-hashes --no-header --upgrade --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra bench --universal --python-version 3.11 \
+	  --generate-hashes --no-header --upgrade --constraint requirements.lock \
+	  --output-file benchmarks/requirements.lock
 
 clean:  ## remove what these commands made: environment, course, site; not the data, not runs/
-	rm -rf .venv runs/course notebooks/runs book/_build .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench runs/course notebooks/runs book/_build .pytest_cache .hypothesis
 	find . \( -name __pycache__ -o -name .ruff_cache -o -name .ipynb_checkpoints \) -prune \
 	  -exec rm -rf {} +
 
@@ -80,3 +89,11 @@ endif
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	echo $(TORCH) > .venv/.torch
 	touch $(READY)
+
+# Where a contender cannot be installed, the table says so, and the others are measured.
+$(BENCH)/.ready: requirements.lock benchmarks/requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --no-deps --require-hashes -r requirements.lock
+	-$(BENCH)/bin/pip install --no-deps --require-hashes -r benchmarks/requirements.lock
+	$(BENCH)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@

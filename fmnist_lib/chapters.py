@@ -7,7 +7,13 @@ from pathlib import Path
 from fmnist_lib.progress import DISPLAY_ID
 from fmnist_lib.runs import RunError, load_run
 
-CHAPTERS = ("01_data_exploration", "02_cnn", "03_dilated_cnn", "04_evaluation")
+CHAPTERS = (
+    "01_data_exploration",
+    "02_cnn",
+    "03_dilated_cnn",
+    "04_evaluation",
+    "05_training_fast",
+)
 
 
 def run_chapter(notebook, output, parameters=None, *, cwd=None, progress=True):

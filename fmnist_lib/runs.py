@@ -190,7 +190,7 @@ def load_or_train(folder, name, data, config, *, sample=False):
         except RunError:
             target = place
             break
-        if _settings(record["network"], record["config"], record["data"]) == wanted:
+        if _settings(record["network"], asdict(trained.config), record["data"]) == wanted:
             return trained
     trained = fit(build_model(name, config.seed), data.train, data.validation, config)
     metrics = {"val_accuracy": float(trained.history["val_acc"].max())}

@@ -22,19 +22,28 @@ def split_requirement(text):
     return name, specifier.replace(" ", "")
 
 
-@pytest.fixture(scope="module")
-def project():
+def read_project(*, bench):
+    """Read the packages of the course, or those that the benchmark is run with."""
     with open(ROOT / "pyproject.toml", "rb") as file:
         project = tomllib.load(file)["project"]
-    extras = [r for group in project["optional-dependencies"].values() for r in group]
-    return dict(map(split_requirement, project["dependencies"] + extras))
+    groups = project["optional-dependencies"].items()
+    extras = [r for name, group in groups for r in group if (name == "bench") == bench]
+    return dict(split_requirement(r.split(";")[0]) for r in project["dependencies"] + extras)
+
+
+def read_lock(path):
+    entries = re.split(r"^(?=[a-z0-9])", (ROOT / path).read_text(), flags=re.MULTILINE)
+    return [entry for entry in entries if "==" in entry]
+
+
+@pytest.fixture(scope="module")
+def project():
+    return read_project(bench=False)
 
 
 @pytest.fixture(scope="module")
 def lock():
-    text = (ROOT / "requirements.lock").read_text()
-    entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)
-    return [entry for entry in entries if "==" in entry]
+    return read_lock("requirements.lock")
 
 
 def test_conda_has_the_same_packages_and_ranges(project):
@@ -55,6 +64,17 @@ def test_every_locked_package_has_an_exact_version_and_hashes(lock):
     for entry in lock:
         assert re.match(r"[a-z0-9._-]+==[^\s*]+ ", entry), entry
         assert "--hash=sha256:" in entry, entry
+
+
+def test_the_lock_of_the_benchmark_adds_to_that_of_the_course_and_changes_nothing(lock):
+    pin = re.compile(r"([a-z0-9._-]+)==([^\s]+)")
+    course = dict(pin.match(entry).groups() for entry in lock)
+    entries = read_lock("benchmarks/requirements.lock")
+    bench = dict(pin.match(entry).groups() for entry in entries)
+    assert {name: bench[name] for name in bench if name in course}.items() <= course.items()
+    direct = {entry.split("==")[0] for entry in entries if "fmnist-lib (pyproject.toml)" in entry}
+    assert direct == {name.lower().replace("_", "-") for name in read_project(bench=True)}
+    assert all("--hash=sha256:" in entry for entry in entries)
 
 
 def test_locked_versions_are_inside_the_ranges(project, lock):
@@ -97,8 +117,19 @@ def test_modules_import_only_from_their_left():
     import ast
 
     order = [
-        *("__init__", "claims", "progress", "files", "data", "models", "events", "config"),
-        *("training", "evaluation", "plotting", "runs", "chapters", "cli"),
+        *(
+            "__init__",
+            "claims",
+            "progress",
+            "timing",
+            "files",
+            "data",
+            "augmentation",
+            "models",
+            "events",
+        ),
+        *("config", "acceleration", "optimization", "training", "evaluation", "plotting", "runs"),
+        *("chapters", "cli"),
     ]
     library = ROOT / "fmnist_lib"
     modules = {path: path.relative_to(library).parts[0] for path in library.rglob("*.py")}

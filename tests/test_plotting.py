@@ -134,6 +134,29 @@ def test_class_lines():
     assert len({line.get_marker() for line in ax.lines}) == 2
 
 
+def test_speeds_draws_medians_spreads_and_the_floor():
+    table = pd.DataFrame(
+        {"seconds": [4.0, 2.0], "lowest": [3.5, 1.0], "highest": [6.0, 2.5], "speed": [1.0, 2.0]},
+        index=["slow", "quick"],
+    )
+    ax = plotting.speeds(table, floor=0.5)
+    assert [bar.get_width() for bar in ax.patches] == [4.0, 2.0]
+    segments = ax.containers[0].lines[2][0].get_segments()
+    assert np.allclose([segment[:, 0] for segment in segments], [[3.5, 6.0], [1.0, 2.5]])
+    assert [text.get_text().strip() for text in ax.texts] == ["1.0×", "2.0×"]
+    assert ax.lines[-1].get_xdata()[0] == 0.5
+    # A single slow repeat is cut off, and the numbers stay inside.
+    assert ax.get_xlim()[1] == pytest.approx(1.3 * 4)
+    assert all(text.get_position()[0] < 5 for text in ax.texts)
+
+
+def test_accuracy_over_time_has_a_line_of_its_own_kind_for_each_training():
+    history = pd.DataFrame({"seconds": [1.0, 2.0], "val_acc": [0.5, 0.6]})
+    ax = plotting.accuracy_over_time({"one": history, "two": history.assign(val_acc=0.7)})
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[0.5, 0.6], [0.7, 0.7]]
+    assert len({(line.get_marker(), line.get_linestyle()) for line in ax.lines}) == 2
+
+
 def test_importing_changes_no_setting():
     import subprocess
     import sys

@@ -96,7 +96,7 @@ def test_the_reference_protocol(full_data, name, reference):
 
     Training is chaotic: the figures of one machine are those of another only at first. The bands
     are what instruction sets and threads make of them (benchmarks/two_epochs.csv): the training
-    loss of epoch 1 differs by less than 1e-3, what comes later by up to 6e-3. That the protocol is
+    loss of epoch 1 differs by less than 1e-3, what comes later by up to 7e-3. That the protocol is
     the same is what test_fit_follows_the_classic_loop shows, to nine digits.
     """
     config = TrainConfig(epochs=2, shuffle=False, device="cpu")
@@ -104,12 +104,12 @@ def test_the_reference_protocol(full_data, name, reference):
     history = trained.history
     for epoch, (train_loss, train_acc, val_loss, val_acc) in enumerate(reference):
         row = history.iloc[epoch]
-        assert row["train_loss"] == pytest.approx(train_loss, abs=1e-3 if epoch == 0 else 6e-3)
-        assert row["train_acc"] == pytest.approx(train_acc, abs=2e-3 if epoch == 0 else 6e-3)
-        assert row["val_loss"] == pytest.approx(val_loss, abs=6e-3)
-        assert row["val_acc"] == pytest.approx(val_acc, abs=6e-3)
+        assert row["train_loss"] == pytest.approx(train_loss, abs=1e-3 if epoch == 0 else 7e-3)
+        assert row["train_acc"] == pytest.approx(train_acc, abs=2e-3 if epoch == 0 else 7e-3)
+        assert row["val_loss"] == pytest.approx(val_loss, abs=7e-3)
+        assert row["val_acc"] == pytest.approx(val_acc, abs=7e-3)
     _, test = loss_and_accuracy(trained.model, full_data.test, nn.CrossEntropyLoss())
-    assert test == pytest.approx({"cnn": 0.8229, "dilated_cnn": 0.7752}[name], abs=6e-3)
+    assert test == pytest.approx({"cnn": 0.8229, "dilated_cnn": 0.7752}[name], abs=7e-3)
 
 
 def test_the_history_has_the_promised_form(sample):
@@ -168,7 +168,9 @@ def test_the_first_of_equal_epochs_is_kept(random_split):
     frozen.dead = nn.Linear(1, 1)  # something to optimise, that has no say
     frozen.scale.requires_grad_(False)
     frozen.forward = lambda x: x[:, 0, 0, :1] * frozen.scale + 0 * frozen.dead.weight.sum()
-    trained = fit(frozen, random_split(20), random_split(20), replace(QUICK, epochs=3))
+    trained = fit(
+        frozen, random_split(20), random_split(20), replace(QUICK, epochs=3, batch_size=20)
+    )
     assert trained.best_epoch == 1
 
 
@@ -216,6 +218,15 @@ def test_validation_takes_no_gradient_and_evaluates(sample):
         ("seed", 2**64, "0 or more"),
         ("shuffle", "yes", "True or False"),
         ("device", 0, "name of a device"),
+        ("schedule", "cosine", "one of constant, one-cycle"),
+        ("precision", "fp16", "one of fp32, bf16"),
+        ("precision", 16, "one of fp32, bf16"),
+        ("compile", 1, "True or False"),
+        ("flip", "yes", "True or False"),
+        ("shift", 28, "0 to 27"),
+        ("shift", 1.5, "0 to 27"),
+        ("weight_decay", -0.1, "0 or more"),
+        ("label_smoothing", 1.0, "0 to below 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(field, value, allowed):
@@ -257,6 +268,11 @@ def test_an_empty_split_is_refused(random_split, name):
     splits = {"train": random_split(10), "validation": random_split(10), name: random_split(0)}
     with pytest.raises(ValueError, match=f"the {name} split holds no images"):
         fit(build_model("cnn"), splits["train"], splits["validation"], QUICK)
+
+
+def test_a_batch_larger_than_the_data_is_refused(random_split):
+    with pytest.raises(ValueError, match="batch_size is 64, expected at most 63, the number of"):
+        fit(build_model("cnn"), random_split(63), random_split(10), QUICK)
 
 
 @pytest.mark.parametrize("label", [-1, 10])

@@ -14,15 +14,18 @@ from fmnist_lib.plotting.images import (
     pixel_histograms,
 )
 from fmnist_lib.plotting.results import (
+    accuracy_over_time,
     bars,
     class_lines,
     confusion_heatmap,
     intervals,
     mistakes,
+    speeds,
     training_curves,
 )
 
 __all__ = [
+    "accuracy_over_time",
     "bars",
     "class_lines",
     "confusion_heatmap",
@@ -34,5 +37,6 @@ __all__ = [
     "kernel_footprints",
     "mistakes",
     "pixel_histograms",
+    "speeds",
     "training_curves",
 ]

@@ -175,3 +175,64 @@ def class_lines(tables, column, xlabel, ax=None):
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
     return ax
+
+
+def speeds(table, floor=None, ax=None):
+    """Draw how long each way took, with the spread of its repeats.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As from `compare_times`.
+    floor : float, optional
+        Seconds below which the arithmetic cannot go, drawn as a line.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = ax or new_axes(0.45 * len(table) + 0.9)
+    spread = [table["seconds"] - table["lowest"], table["highest"] - table["seconds"]]
+    ax.barh(table.index, table["seconds"], xerr=spread, color=BLUE, height=0.7, ecolor="0.3")
+    # One disturbed repeat must not shrink all bars: its spread runs out of the picture.
+    right = 1.3 * table["seconds"].max()
+    for position, row in enumerate(table.itertuples()):
+        end = min(row.highest, 0.9 * right)
+        ax.text(end, position, f"  {row.speed:.1f}×", va="center", backgroundcolor="white")
+    if floor is not None:
+        ax.axvline(floor, color=ORANGE, ls="--", label="floor: the arithmetic alone")
+        ax.legend(frameon=False, loc="lower right")
+    ax.set_xlim(0, right)
+    ax.set_xlabel("seconds (median, lowest to highest)")
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def accuracy_over_time(histories, ax=None):
+    """Draw validation accuracy over the seconds of training, one line a training.
+
+    Parameters
+    ----------
+    histories : dict of str to DataFrame
+        Columns ``seconds`` (since the start, at the end of each epoch) and ``val_acc``.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = ax or new_axes(3.6)
+    styles = zip(
+        "os^Dv", ("-", "--", "-.", ":", "-"), (BLUE, ORANGE, GREEN, RED, "0.4"), strict=True
+    )
+    for (name, history), (marker, line, color) in zip(histories.items(), styles, strict=False):
+        ax.plot(
+            history["seconds"], history["val_acc"], line, marker=marker, color=color, label=name
+        )
+    ax.set(xlabel="seconds since the start", ylabel="validation accuracy")
+    ax.set_xlim(left=0)
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False, loc="lower right")
+    return ax

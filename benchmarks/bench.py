@@ -1,0 +1,246 @@
+"""Measure training beside what people use today: one run, one table, one figure, one JSON.
+
+    make bench                                       # in an environment with all contenders
+    python benchmarks/bench.py --device cuda         # on a GPU: this project and the classic loop
+
+Each contender trains the same network on the same images, in batches of 64 in file order, with
+Adam in fp32 unless its name says otherwise; in a process of its own, an epoch at a time, taking
+turns. An epoch is 48,000 images of training and 12,000 of validation. Then the recipes of
+`TrainConfig` run against the classic loop, with five seeds each.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from fmnist_lib.models import build_model
+from fmnist_lib.progress import progress_bar
+from fmnist_lib.runs import machine_record
+from fmnist_lib.timing import product_rate
+
+HERE = Path(__file__).parent
+WORKER = HERE / "contenders" / "worker.py"
+
+OURS = {
+    "fit": ["ours"],
+    "fit, bf16": ["ours", "--precision", "bf16"],
+    "fit, compiled": ["ours", "--compile"],
+    "fit, compiled, bf16": ["ours", "--compile", "--precision", "bf16"],
+}
+CLASSIC = {
+    "classic loop, DataLoader with 2 workers": ["classic", "--workers", "2"],
+    "classic loop, DataLoader": ["classic"],
+}
+PEERS = {
+    "Lightning": ["lightning_trainer"],
+    "skorch": ["skorch_net"],
+    "fastai": ["fastai_learner"],
+    "Keras on PyTorch": ["keras_model", "--backend", "torch"],
+    "Keras on JAX": ["keras_model", "--backend", "jax"],
+    "Keras on TensorFlow": ["keras_model", "--backend", "tensorflow"],
+}
+BASELINE = "classic loop, DataLoader with 2 workers"
+# Test accuracies of the script that the protocol comes from, after 25 epochs.
+TARGETS = {"cnn": 0.9056, "dilated_cnn": 0.8866}
+RECIPES = ("fast", "accurate")
+EPOCHS = 25
+
+
+class Worker:
+    """A contender in a process of its own; see contenders/worker.py."""
+
+    def __init__(self, arguments, cache=None):
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  close() closes it
+        environment = os.environ | ({"TORCHINDUCTOR_CACHE_DIR": cache} if cache else {})
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
+        command = [sys.executable, str(WORKER), *arguments]
+        self.process = subprocess.Popen(command, env=environment, text=True, **pipes)
+        first = self._read()
+        self.missing, self.versions = first.get("missing"), first.get("versions")
+
+    def epoch(self):
+        """Let it train one more epoch, and return what it tells."""
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def _read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            self.log.seek(0)
+            last = (self.log.read().strip().splitlines() or ["it said nothing"])[-1]
+            return {"missing": f"it stopped: {last}"}
+        return json.loads(line)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(60)
+        self.log.close()
+
+
+def measure_throughput(contenders, repeats, device):
+    """Let all contenders train an epoch in turn, so often; the first one, with its start, apart."""
+    rows, workers = {}, {}
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        progress_bar(len(contenders) * (repeats + 1), "throughput", unit="epoch") as bar,
+    ):
+        for name, arguments in contenders.items():
+            bar.set_postfix_str(name)
+            worker = Worker([*arguments, "--device", device], cache)
+            first = {} if worker.missing else worker.epoch()
+            missing = worker.missing or first.get("missing")
+            rows[name] = (
+                {"missing": missing}
+                if missing
+                else {
+                    "versions": worker.versions,
+                    "first_epoch_s": first["seconds"],
+                    "seconds": [],
+                }
+            )
+            if missing:
+                worker.close()
+            else:
+                workers[name] = worker
+            bar.update()
+        for _ in range(repeats):
+            for name, worker in workers.items():
+                bar.set_postfix_str(name)
+                told = worker.epoch()
+                rows[name]["seconds"].append(told["seconds"])
+                rows[name] |= {key: told[key] for key in ("val_accuracy", "peak_mib")}
+                bar.update()
+        for worker in workers.values():
+            worker.close()
+    return rows
+
+
+def measure_time_to_accuracy(seeds, device):
+    """Run the classic loop for 25 epochs, and each recipe with several seeds."""
+    results = {}
+    with progress_bar(
+        len(TARGETS) * (EPOCHS + len(RECIPES) * seeds), "time to accuracy", unit="part"
+    ) as bar:
+        for network, target in TARGETS.items():
+            common = ["--network", network, "--device", device]
+            bar.set_postfix_str(f"classic loop, {network}")
+            worker, curve, total = Worker([*CLASSIC[BASELINE], *common]), [], 0.0
+            for _ in range(EPOCHS):
+                told = worker.epoch()
+                total += told["seconds"]
+                curve.append((total, told["val_accuracy"]))
+                bar.update()
+            worker.close()
+            results[network] = {"target": target, "classic": {"seconds": total, "curve": curve}}
+            for recipe in RECIPES:
+                bar.set_postfix_str(f"{recipe}, {network}")
+                worker, runs = Worker(["recipe", "--recipe", recipe, *common]), []
+                for _ in range(seeds):
+                    told = worker.epoch()
+                    runs.append(
+                        {key: told[key] for key in ("fit_seconds", "val_accuracy", "test", "curve")}
+                    )
+                    bar.update()
+                worker.close()
+                results[network][recipe] = runs
+    return results
+
+
+def measure_growth(device):
+    """Measure the cost of an image as the data grows: the images repeated 1, 4 and 16 times."""
+    result = {}
+    for times in progress_steps((1, 4, 16), "growth"):
+        worker = Worker(["ours", "--times", str(times), "--device", device])
+        told = worker.epoch()
+        worker.close()
+        result[times] = {
+            "microseconds_an_image": told["seconds"] / (60_000 * times) * 1e6,
+            "peak_mib": told["peak_mib"],
+        }
+    return result
+
+
+def measure_import(repeats=5):
+    """Measure what importing the library adds to importing PyTorch, in seconds."""
+    lines = {"torch": "import torch", "fmnist_lib": "import torch; import fmnist_lib"}
+    seconds = {name: [] for name in lines}
+    for _ in progress_steps(range(repeats), "import"):
+        for name, line in lines.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", line], check=True)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def measure_floor(device):
+    """Count the arithmetic of an epoch, and measure how fast products of matrices can go."""
+    flops = {}
+    for network in TARGETS:
+        model = build_model(network, seed=0)
+        with FlopCounterMode(display=False) as counter:
+            model(torch.zeros(64, 1, 28, 28)).sum().backward()
+        training = counter.get_total_flops() / 64 * 48_000
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.zeros(64, 1, 28, 28))
+        flops[network] = training + counter.get_total_flops() / 64 * 12_000
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    rates = {name: product_rate(dtype, device, repeats=20) for name, dtype in kinds.items()}
+    return {"flop_an_epoch": flops, "flop_a_second": rates}
+
+
+def progress_steps(items, name):
+    """Go through a few items under a progress bar."""
+    with progress_bar(len(items), name, unit="part") as bar:
+        for item in items:
+            yield item
+            bar.update()
+
+
+def main():
+    """Measure everything, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--repeats", type=int, default=5, help="epochs of each contender")
+    parser.add_argument("--seeds", type=int, default=5, help="of each recipe")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder for the results")
+    options = parser.parse_args()
+    contenders = OURS | CLASSIC | (PEERS if options.device == "cpu" else {})
+    results = {
+        "date": date.today().isoformat(),
+        "device": options.device,
+        "machine": machine_record() | {"processor": processor()},
+        "floor": measure_floor(options.device),
+        "import_s": measure_import(),
+        "throughput": measure_throughput(contenders, options.repeats, options.device),
+        "growth": measure_growth(options.device),
+        "time_to_accuracy": measure_time_to_accuracy(options.seeds, options.device),
+    }
+    options.output.mkdir(parents=True, exist_ok=True)
+    file = options.output / "bench.json"
+    file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    subprocess.run([sys.executable, str(HERE / "report.py"), str(file)], check=True)
+
+
+def processor():
+    """Name the processor as its maker does."""
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""A recipe, `TrainConfig.fast` or another, with one seed after another; then the test images."""
+
+from importlib.metadata import version
+
+import torch
+from torch import nn
+
+from fmnist_lib.data import load_fashion_mnist
+from fmnist_lib.models import build_model
+from fmnist_lib.timing import Stopwatch
+from fmnist_lib.training import TrainConfig, fit, loss_and_accuracy
+
+
+def versions(options):
+    return {"torch": version("torch")}
+
+
+def train(options, report):
+    data = load_fashion_mnist()
+    seed = 0
+    while True:
+        config = getattr(TrainConfig, options.recipe)(seed=seed, device=options.device)
+        watch = Stopwatch()
+        model = build_model(options.network, seed)
+        trained = fit(model, data.train, data.validation, config, progress=False, after_epoch=watch)
+        watch()  # the whole of it, from the building of the network to the best weights
+        # The images of the test are touched here for the first time, after everything is chosen.
+        test = data.test.to(next(trained.model.parameters()).device)
+        with torch.inference_mode():
+            _, accuracy = loss_and_accuracy(trained.model, test, nn.CrossEntropyLoss())
+        *ends, seconds = watch.seconds
+        curve = list(zip(ends, trained.history["val_acc"], strict=True))
+        best = trained.history["val_acc"].max()
+        report(best, fit_seconds=seconds, curve=curve, test=accuracy)
+        seed += 1

@@ -1,0 +1,68 @@
+"""Run one contender in a process of its own, an epoch at a time.
+
+    python benchmarks/contenders/worker.py classic --workers 2
+
+The contender trains as its users would, in one call. After each epoch it calls back: the worker
+then writes one line of JSON to standard output, and waits for a line on standard input before it
+lets the training go on. So the epochs of several contenders can take turns on one machine.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+
+MIB = 1024 if sys.platform == "linux" else 1024**2  # units of ru_maxrss in a MiB
+
+
+class Reporter:
+    """Tell of an epoch when it is over, and wait to be sent into the next one."""
+
+    def __init__(self, stream):
+        self.stream, self.start = stream, time.perf_counter()
+
+    def __call__(self, val_accuracy, **more):
+        seconds = time.perf_counter() - self.start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
+        self.tell(seconds=seconds, val_accuracy=float(val_accuracy), peak_mib=peak, **more)
+        if not sys.stdin.readline():
+            os._exit(0)  # nobody waits for what the frameworks would do at an orderly end
+        self.start = time.perf_counter()
+
+    def tell(self, **message):
+        print(json.dumps(message), file=self.stream, flush=True)
+
+
+def main():
+    """Import the contender and let it train."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("contender", help="a module beside this one")
+    parser.add_argument("--network", default="cnn")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--recipe", default="fast", help="a method of TrainConfig")
+    parser.add_argument("--times", type=int, default=1, help="repeat the images so often")
+    parser.add_argument("--workers", type=int, default=0, help="processes of the DataLoader")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--backend", default="torch", help="of Keras")
+    options = parser.parse_args()
+    # What the frameworks print goes to standard error; this stream is for the driver alone.
+    stream = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    report = Reporter(stream)
+    try:
+        module = importlib.import_module(options.contender)
+    except ImportError as error:
+        report.tell(missing=str(error).splitlines()[0])
+        return
+    report.tell(versions=module.versions(options))
+    if sys.stdin.readline():
+        report.start = time.perf_counter()
+        module.train(options, report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Acceleration: the same step in 16-bit products, or compiled into one program.
+
+bfloat16: Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training", arXiv:1905.12322.
+torch.compile: Ansel et al., "PyTorch 2: Faster Machine Learning Through Dynamic Python Bytecode
+Transformation and Graph Compilation", ASPLOS 2024, doi:10.1145/3620665.3640366.
+"""
+
+import logging
+import warnings
+from contextlib import nullcontext
+from functools import cache, partial
+
+import torch
+
+
+def autocast_for(precision, device):
+    """Choose the precision of the products of matrices.
+
+    Parameters
+    ----------
+    precision : str
+        ``"fp32"`` or ``"bf16"``.
+    device : torch.device
+
+    Returns
+    -------
+    callable
+        Without arguments; makes a context in which the network and the loss are computed.
+
+    Warns
+    -----
+    UserWarning
+        If bfloat16 is asked for where it would not be faster: then it is float32.
+    """
+    if precision == "fp32":
+        return nullcontext
+    if device.type == "cuda":
+        there = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # PyTorch's own question to its CPU library, which heeds ONEDNN_MAX_CPU_ISA as well.
+        there = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if not there:
+        warnings.warn(
+            f"precision is 'bf16', but this {device.type} has no instructions for it; training "
+            "goes on in fp32",
+            stacklevel=3,
+        )
+        return nullcontext
+    return partial(torch.autocast, device.type, torch.bfloat16)
+
+
+def compiled(forward, batch_size, device):
+    """Compile a function for batches of one size, where there is a compiler.
+
+    Parameters
+    ----------
+    forward : callable
+        From images (B, 1, 28, 28) and labels (B,) to what the training needs.
+    batch_size : int
+        Other batches, such as a short last one, go through ``forward`` as it is, since a second
+        program would take longer to make than it saves.
+    device : torch.device
+
+    Returns
+    -------
+    callable
+
+    Warns
+    -----
+    UserWarning
+        If nothing can be compiled for the device: then ``forward`` itself is returned.
+    """
+    problem = _compiler_problem(device.type)
+    if problem:
+        warnings.warn(
+            f"compile is True, but there is no working compiler for {device.type} ({problem}); "
+            "training goes on without, and is slower",
+            stacklevel=3,
+        )
+        return forward
+    # On a GPU, one recorded graph of kernels replaces the launches of each.
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    fast = torch.compile(forward, dynamic=False, mode=mode)
+
+    def step(images, labels):
+        return (fast if len(labels) == batch_size else forward)(images, labels)
+
+    return step
+
+
+@cache
+def _compiler_problem(kind):
+    """Compile a line, and return what went wrong in a few words; None if nothing did."""
+    # On first use PyTorch looks for CUDA, and warns where it is installed without a GPU.
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    logger.disabled = True
+    try:
+        torch.compile(lambda x: x.cos() + 1, dynamic=False)(torch.ones(8, device=kind))
+    except Exception as error:  # of many kinds: no compiler, no headers, an unsupported Python
+        return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    finally:
+        logger.disabled = False
+    return None

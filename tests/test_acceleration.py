@@ -1,0 +1,117 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fmnist_lib import acceleration
+from fmnist_lib.models import build_model
+from fmnist_lib.training import TrainConfig, fit
+
+QUICK = TrainConfig(epochs=2, batch_size=64, lr=1e-3, shuffle=False, device="cpu")  # 12.5 batches
+
+needs_compiler = pytest.mark.skipif(
+    acceleration._compiler_problem("cpu") is not None, reason="needs a C++ compiler"
+)
+needs_bf16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="needs a processor with bfloat16"
+)
+
+
+@pytest.fixture
+def train(sample):
+    def train(**changes):
+        config = replace(QUICK, **changes)
+        return fit(build_model("cnn", seed=0), sample.train, sample.validation, config)
+
+    return train
+
+
+def same_bits(one, other):
+    weights = other.model.state_dict()
+    return one.history.equals(other.history) and all(
+        value.equal(weights[key]) for key, value in one.model.state_dict().items()
+    )
+
+
+@needs_compiler
+def test_compiled_is_the_plain_path_and_repeats_to_the_bit(train):
+    plain, compiled, again = train(), train(compile=True), train(compile=True)
+    assert same_bits(compiled, again)
+    assert compiled.history.values == pytest.approx(plain.history.values, abs=1e-4)
+    # Had the plain path been taken, the bits would be the same.
+    assert not same_bits(plain, compiled)
+
+
+@needs_compiler
+def test_a_short_last_batch_is_not_compiled_for(monkeypatch):
+    sizes = []
+
+    def fake_compile(forward, **options):
+        assert options["dynamic"] is False
+        return lambda images, labels: sizes.append(len(labels)) or forward(images, labels)
+
+    monkeypatch.setattr(acceleration, "_compiler_problem", lambda kind: None)
+    monkeypatch.setattr(torch, "compile", fake_compile)
+    step = acceleration.compiled(lambda images, labels: len(labels), 64, torch.device("cpu"))
+    labels = torch.zeros(200)
+    assert [step(labels, part) for part in labels.split(64)] == [64, 64, 64, 8]
+    assert sizes == [64, 64, 64]
+
+
+@needs_bf16
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=needs_compiler)])
+def test_bfloat16_is_near_the_plain_path_and_repeats_to_the_bit(train, compile):
+    plain, half = train(), train(precision="bf16", compile=compile)
+    assert same_bits(half, train(precision="bf16", compile=compile))
+    # Eight bits of mantissa: a relative error of 2^-9 in each factor.
+    assert half.history["train_loss"].values == pytest.approx(
+        plain.history["train_loss"].values, rel=1e-2
+    )
+    assert not same_bits(half, plain)
+    assert all(value.dtype == torch.float32 for value in half.model.state_dict().values())
+
+
+FALLBACK = """
+import json, warnings
+from fmnist_lib.data import load_fashion_mnist
+from fmnist_lib.models import build_model
+from fmnist_lib.training import TrainConfig, fit
+
+data, histories = load_fashion_mnist(sample=True), []
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for options in ({}, {"compile": True, "precision": "bf16"}):
+        config = TrainConfig(epochs=1, device="cpu", **options)
+        trained = fit(build_model("cnn", seed=0), data.train, data.validation, config)
+        histories.append(trained.history.to_dict("records"))
+print(json.dumps([histories, [[str(w.message), w.filename] for w in caught]]))
+"""
+
+
+def test_without_compiler_and_instructions_there_is_a_warning_and_the_plain_path(tmp_path):
+    poor = {
+        "CXX": str(tmp_path / "no-compiler"),
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", FALLBACK],
+        env=os.environ | poor,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (plain, fallen_back), caught = json.loads(done.stdout.splitlines()[-1])
+    assert plain == fallen_back
+    precision, compiler = sorted(caught, reverse=True)
+    assert precision[0].startswith("precision is 'bf16', but this cpu has no instructions for it")
+    assert compiler[0].startswith("compile is True, but there is no working compiler for cpu")
+    assert "no-compiler" in compiler[0]
+    assert len(compiler[0].splitlines()) == 1
+    # Each points at the line that called fit.
+    assert {precision[1], compiler[1]} == {"<string>"}
+    assert "No CUDA runtime" not in done.stderr
