@@ -42,7 +42,7 @@ data: $(READY)  ## find or fetch the data set, and verify it
 	$(BIN)/fmnist data --apt
 
 # The contenders of other projects have an environment of their own, so that the course stays light.
-bench: data $(BENCH)/.ready  ## measure training beside what people use today (half an hour, alone)
+bench: data $(BENCH)/.ready  ## measure training beside what people use today (40 min, 16 GB)
 	$(BENCH)/bin/python benchmarks/bench.py $(if $(DEVICE),--device $(DEVICE) --output runs/bench)
 
 notebooks: data  ## run the chapters in place and keep their outputs
@@ -90,7 +90,7 @@ endif
 	echo $(TORCH) > .venv/.torch
 	touch $(READY)
 
-# Where a contender cannot be installed, the table says so, and the others are measured.
+# Where the contenders cannot be installed, the table says so, and the others are measured.
 $(BENCH)/.ready: requirements.lock benchmarks/requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/pip install --no-deps --require-hashes -r requirements.lock

@@ -37,6 +37,9 @@ OURS = {
     "fit, bf16": ["ours", "--precision", "bf16"],
     "fit, compiled": ["ours", "--compile"],
     "fit, compiled, bf16": ["ours", "--compile", "--precision", "bf16"],
+    "fit, compiled, bf16, no denormals": [
+        *("ours", "--compile", "--precision", "bf16", "--flush-denormals"),
+    ],
 }
 CLASSIC = {
     "classic loop, DataLoader with 2 workers": ["classic", "--workers", "2"],
@@ -75,6 +78,13 @@ class Worker:
         self.process.stdin.flush()
         return self._read()
 
+    def must(self):
+        """Do the same where there is no going on without."""
+        told = self.epoch()
+        if "missing" in told:
+            raise RuntimeError(f"{' '.join(self.process.args)}: {told['missing']}")
+        return told
+
     def _read(self):
         line = self.process.stdout.readline()
         if not line:
@@ -98,7 +108,7 @@ def measure_throughput(contenders, repeats, device):
     ):
         for name, arguments in contenders.items():
             bar.set_postfix_str(name)
-            worker = Worker([*arguments, "--device", device], cache)
+            worker = Worker([*arguments, "--device", device], f"{cache}/{len(rows)}")
             first = {} if worker.missing else worker.epoch()
             missing = worker.missing or first.get("missing")
             rows[name] = (
@@ -116,9 +126,13 @@ def measure_throughput(contenders, repeats, device):
                 workers[name] = worker
             bar.update()
         for _ in range(repeats):
-            for name, worker in workers.items():
+            for name, worker in list(workers.items()):
                 bar.set_postfix_str(name)
                 told = worker.epoch()
+                if "missing" in told:
+                    rows[name] = told
+                    workers.pop(name).close()
+                    continue
                 rows[name]["seconds"].append(told["seconds"])
                 rows[name] |= {key: told[key] for key in ("val_accuracy", "peak_mib")}
                 bar.update()
@@ -138,7 +152,7 @@ def measure_time_to_accuracy(seeds, device):
             bar.set_postfix_str(f"classic loop, {network}")
             worker, curve, total = Worker([*CLASSIC[BASELINE], *common]), [], 0.0
             for _ in range(EPOCHS):
-                told = worker.epoch()
+                told = worker.must()
                 total += told["seconds"]
                 curve.append((total, told["val_accuracy"]))
                 bar.update()
@@ -148,7 +162,7 @@ def measure_time_to_accuracy(seeds, device):
                 bar.set_postfix_str(f"{recipe}, {network}")
                 worker, runs = Worker(["recipe", "--recipe", recipe, *common]), []
                 for _ in range(seeds):
-                    told = worker.epoch()
+                    told = worker.must()
                     runs.append(
                         {key: told[key] for key in ("fit_seconds", "val_accuracy", "test", "curve")}
                     )
@@ -159,11 +173,11 @@ def measure_time_to_accuracy(seeds, device):
 
 
 def measure_growth(device):
-    """Measure the cost of an image as the data grows: the images repeated 1, 4 and 16 times."""
+    """Measure the cost of an image as the data grows, 1, 4 and 16 times, in a first epoch."""
     result = {}
     for times in progress_steps((1, 4, 16), "growth"):
         worker = Worker(["ours", "--times", str(times), "--device", device])
-        told = worker.epoch()
+        told = worker.must()
         worker.close()
         result[times] = {
             "microseconds_an_image": told["seconds"] / (60_000 * times) * 1e6,
@@ -174,7 +188,7 @@ def measure_growth(device):
 
 def measure_import(repeats=5):
     """Measure what importing the library adds to importing PyTorch, in seconds."""
-    lines = {"torch": "import torch", "fmnist_lib": "import torch; import fmnist_lib"}
+    lines = {"torch": "import torch", "fmnist_lib": "import torch; import fmnist_lib.training"}
     seconds = {name: [] for name in lines}
     for _ in progress_steps(range(repeats), "import"):
         for name, line in lines.items():
@@ -215,21 +229,32 @@ def main():
     parser.add_argument("--repeats", type=int, default=5, help="epochs of each contender")
     parser.add_argument("--seeds", type=int, default=5, help="of each recipe")
     parser.add_argument("--output", type=Path, default=HERE, help="folder for the results")
+    parser.add_argument("--parts", nargs="+", help="measure these anew, and keep the others")
     options = parser.parse_args()
-    contenders = OURS | CLASSIC | (PEERS if options.device == "cpu" else {})
-    results = {
-        "date": date.today().isoformat(),
-        "device": options.device,
-        "machine": machine_record() | {"processor": processor()},
-        "floor": measure_floor(options.device),
-        "import_s": measure_import(),
-        "throughput": measure_throughput(contenders, options.repeats, options.device),
-        "growth": measure_growth(options.device),
-        "time_to_accuracy": measure_time_to_accuracy(options.seeds, options.device),
+    device = options.device
+    contenders = OURS | CLASSIC | (PEERS if device == "cpu" else {})
+    parts = {
+        "floor": lambda: measure_floor(device),
+        "import_s": measure_import,
+        "throughput": lambda: measure_throughput(contenders, options.repeats, device),
+        "growth": lambda: measure_growth(device),
+        "time_to_accuracy": lambda: measure_time_to_accuracy(options.seeds, device),
     }
+    chosen = options.parts or list(parts)
+    if unknown := set(chosen) - set(parts):
+        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(parts)}")
     options.output.mkdir(parents=True, exist_ok=True)
     file = options.output / "bench.json"
-    file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    results = json.loads(file.read_text(encoding="utf-8")) if options.parts else {}
+    results |= {
+        "date": date.today().isoformat(),
+        "device": device,
+        "machine": machine_record() | {"processor": processor()},
+    }
+    for name in chosen:
+        results[name] = parts[name]()
+        # After each part, so that a late failure does not lose the earlier ones.
+        file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     subprocess.run([sys.executable, str(HERE / "report.py"), str(file)], check=True)
 
 

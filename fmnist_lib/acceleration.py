@@ -6,6 +6,7 @@ Transformation and Graph Compilation", ASPLOS 2024, doi:10.1145/3620665.3640366.
 """
 
 import logging
+import platform
 import warnings
 from contextlib import nullcontext
 from functools import cache, partial
@@ -34,12 +35,7 @@ def autocast_for(precision, device):
     """
     if precision == "fp32":
         return nullcontext
-    if device.type == "cuda":
-        there = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        # PyTorch's own question to its CPU library, which heeds ONEDNN_MAX_CPU_ISA as well.
-        there = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if not there:
+    if not multiplies_bf16(device):
         warnings.warn(
             f"precision is 'bf16', but this {device.type} has no instructions for it; training "
             "goes on in fp32",
@@ -47,6 +43,28 @@ def autocast_for(precision, device):
         )
         return nullcontext
     return partial(torch.autocast, device.type, torch.bfloat16)
+
+
+def multiplies_bf16(device):
+    """Tell whether a device has instructions for products of bfloat16 numbers.
+
+    Parameters
+    ----------
+    device : torch.device
+
+    Returns
+    -------
+    bool
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # PyTorch's question to its CPU library, which heeds ONEDNN_MAX_CPU_ISA. Macs lack it, and on
+    # x86 it is content with AVX-512, which only emulates bfloat16.
+    ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    if device.type != "cpu" or ask is None or not ask():
+        return False
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return not x86 or torch.cpu._is_avx512_bf16_supported()
 
 
 def compiled(forward, batch_size, device):

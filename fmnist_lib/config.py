@@ -42,7 +42,8 @@ class TrainConfig:
     shift : int
         Move each training image by up to so many pixels in both directions, from 0 to 27.
     precision : str
-        ``"fp32"``, or ``"bf16"``: products of matrices in 16 bits, everything else in 32.
+        ``"fp32"``, or ``"bf16"``: products of matrices, and what passes between layers, in 16 bits;
+        sums inside products, loss, weights and optimizer in 32. Validation is computed likewise.
     compile : bool
         Let `torch.compile` make one program of the network, forward and backward.
 

@@ -124,6 +124,7 @@ def fit(model, train, validation, config=None, *, log_dir=None, progress=True, a
             events.write_epoch(history[-1])
             if after_epoch:
                 after_epoch(history[-1])
+    optimizer.zero_grad()  # a compiled step on a GPU owns the memory of the gradients
     model.load_state_dict(best_weights)
     return TrainedModel(model.eval(), pd.DataFrame(history), config)
 
@@ -167,7 +168,7 @@ def train_one_epoch(batches, forward, optimizer, scheduler, epoch, bar):
         if not bar.disable and bar.n % 50 == 0 and loss.device.type == "cpu":
             figures = f"loss {loss:.3f}, accuracy {correct / sum(sizes):.3f}"
             bar.set_postfix_str(figures, refresh=False)
-    _check_steps(losses, epoch, optimizer.param_groups[0]["lr"])
+    _check_steps(losses, epoch, optimizer.defaults["lr"])
     return _mean(losses, sizes), correct.item() / sum(sizes)
 
 

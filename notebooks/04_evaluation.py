@@ -335,3 +335,6 @@ claim_between(
 # - Compare two classifiers on the same images by the images on which they disagree.
 # - One training of each network compares two networks, not two architectures.
 # - Look at the failures. Some of them are the label's.
+#
+# **Next:** [training fast](05_training_fast.ipynb): what the minutes of chapters 2 and 3 were spent
+# on, and how to need a tenth of them.

@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +18,7 @@ needs_compiler = pytest.mark.skipif(
     acceleration._compiler_problem("cpu") is not None, reason="needs a C++ compiler"
 )
 needs_bf16 = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="needs a processor with bfloat16"
+    not acceleration.multiplies_bf16(torch.device("cpu")), reason="needs a processor with bfloat16"
 )
 
 
@@ -46,7 +47,6 @@ def test_compiled_is_the_plain_path_and_repeats_to_the_bit(train):
     assert not same_bits(plain, compiled)
 
 
-@needs_compiler
 def test_a_short_last_batch_is_not_compiled_for(monkeypatch):
     sizes = []
 
@@ -92,6 +92,9 @@ print(json.dumps([histories, [[str(w.message), w.filename] for w in caught]]))
 """
 
 
+@pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64"), reason="limits instructions of x86"
+)
 def test_without_compiler_and_instructions_there_is_a_warning_and_the_plain_path(tmp_path):
     poor = {
         "CXX": str(tmp_path / "no-compiler"),

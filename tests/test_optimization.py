@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from fmnist_lib import training
 from fmnist_lib.models import build_model
 from fmnist_lib.optimization import make_optimizer
 from fmnist_lib.training import TrainConfig, fit
@@ -80,3 +81,29 @@ def test_a_recipe_can_be_changed_and_learns(name, sample):
     assert history["val_acc"].iloc[-1] > 0.6
     with pytest.raises(TypeError, match="speed"):
         recipe(speed=3)
+
+
+def test_fit_augments_the_training_images_alone(sample, monkeypatch):
+    seen = []
+
+    def watching(images, shift, flip, generator):
+        seen.append((len(images), shift, flip))
+        return images
+
+    monkeypatch.setattr(training, "augment", watching)
+    config = replace(QUICK, shift=1, flip=True)
+    fit(build_model("cnn", 0), sample.train, sample.validation, config)
+    assert seen == [(80, 1, True)] * 10
+
+
+def test_fit_moves_the_schedule_at_each_step(sample, monkeypatch):
+    made = []
+
+    def watching(*arguments):
+        made.append(make_optimizer(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(training, "make_optimizer", watching)
+    config = replace(QUICK, schedule="one-cycle")
+    fit(build_model("cnn", 0), sample.train, sample.validation, config)
+    assert made[0][1].last_epoch == 10

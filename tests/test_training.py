@@ -254,13 +254,17 @@ def test_auto_takes_the_best_device_there_is(monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_fit_on_a_gpu(sample):
-    trained = fit(
-        build_model("cnn", 0), sample.train, sample.validation, replace(QUICK, device="cuda")
-    )
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [({}, 1e-3), ({"compile": True}, 1e-3), ({"compile": True, "precision": "bf16"}, 0.05)],
+)
+def test_fit_on_a_gpu(sample, options, tolerance):
+    config = replace(QUICK, device="cuda", **options)
+    trained = fit(build_model("cnn", 0), sample.train, sample.validation, config)
     assert next(trained.model.parameters()).device.type == "cuda"
     cpu = fit(build_model("cnn", 0), sample.train, sample.validation, QUICK)
-    assert trained.history["train_loss"][0] == pytest.approx(cpu.history["train_loss"][0], abs=1e-3)
+    first = cpu.history["train_loss"][0]
+    assert trained.history["train_loss"][0] == pytest.approx(first, abs=tolerance)
 
 
 @pytest.mark.parametrize("name", ["train", "validation"])

@@ -40,8 +40,8 @@ def train(options, report):
         DataLoaders(*loaders, device="cpu"),
         build_model(options.network, seed=0),
         loss_func=nn.CrossEntropyLoss(),
-        # fastai's Adam decays weights unless told otherwise.
-        opt_func=partial(Adam, wd=0.0),
+        # PyTorch's defaults; fastai's own decay the weights and average over fewer gradients.
+        opt_func=partial(Adam, sqr_mom=0.999, eps=1e-8, wd=0.0),
         metrics=accuracy,
         cbs=[Report(report)],
     )

@@ -2,6 +2,8 @@
 
 from importlib.metadata import version
 
+import torch
+
 from fmnist_lib.data import Split, load_fashion_mnist
 from fmnist_lib.models import build_model
 from fmnist_lib.training import TrainConfig, fit
@@ -12,6 +14,8 @@ def versions(options):
 
 
 def train(options, report):
+    # Only threads that start later follow it, so it comes before the first computation.
+    torch.set_flush_denormal(options.flush_denormals)
     data = load_fashion_mnist()
     train_split, validation = (
         Split(split.images.repeat(options.times, 1, 1, 1), split.labels.repeat(options.times))

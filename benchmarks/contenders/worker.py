@@ -11,9 +11,13 @@ import argparse
 import importlib
 import json
 import os
-import resource
 import sys
 import time
+
+try:
+    import resource
+except ModuleNotFoundError:  # on Windows, where peaks of memory are not measured
+    resource = None
 
 MIB = 1024 if sys.platform == "linux" else 1024**2  # units of ru_maxrss in a MiB
 
@@ -26,7 +30,7 @@ class Reporter:
 
     def __call__(self, val_accuracy, **more):
         seconds = time.perf_counter() - self.start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB if resource else 0
         self.tell(seconds=seconds, val_accuracy=float(val_accuracy), peak_mib=peak, **more)
         if not sys.stdin.readline():
             os._exit(0)  # nobody waits for what the frameworks would do at an orderly end
@@ -47,6 +51,7 @@ def main():
     parser.add_argument("--workers", type=int, default=0, help="processes of the DataLoader")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--flush-denormals", action="store_true")
     parser.add_argument("--backend", default="torch", help="of Keras")
     options = parser.parse_args()
     # What the frameworks print goes to standard error; this stream is for the driver alone.

@@ -199,7 +199,7 @@ def speeds(table, floor=None, ax=None):
     right = 1.3 * table["seconds"].max()
     for position, row in enumerate(table.itertuples()):
         end = min(row.highest, 0.9 * right)
-        ax.text(end, position, f"  {row.speed:.1f}×", va="center", backgroundcolor="white")
+        ax.text(end, position, f"  {row.speed:.1f}×", va="center")
     if floor is not None:
         ax.axvline(floor, color=ORANGE, ls="--", label="floor: the arithmetic alone")
         ax.legend(frameon=False, loc="lower right")
