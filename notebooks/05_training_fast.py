@@ -109,7 +109,6 @@ class Pictures(Dataset):
     def __getitem__(self, index):
         return to_tensor(Image.fromarray(pixels[index])), classes[index]
 
-
 # %% [markdown]
 # And here is the loop: the four lines that every training has, and a sum of the losses. The sum
 # stays a tensor until the end. On a GPU, asking for its value at every step would make the
@@ -126,7 +125,6 @@ def train(batches, forward, optimizer):
         optimizer.step()
         total += loss.detach()
     return total.item()
-
 
 # %% [markdown]
 # ## The ladder
