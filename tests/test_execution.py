@@ -1,5 +1,7 @@
 """Executing chapters with papermill."""
 
+from pathlib import Path
+
 import nbformat
 import pytest
 
@@ -90,10 +92,12 @@ def test_the_course_runs_the_chapters_and_collects_their_metrics(tmp_path, monke
             save_run(cwd / source.stem, "dilated_cnn", trained, {"test_accuracy": len(done)})
 
     monkeypatch.setattr(chapters, "run_chapter", pretend)
+    keep_nothing = ("01_data_exploration", "05_training_fast")
     for name in chapters.CHAPTERS:
-        parameter = "seed" if name.startswith("01") else "runs_dir"
+        parameter = "seed" if name in keep_nothing else "runs_dir"
         nbformat.write(chapter(f"{parameter} = 1"), tmp_path / f"{name}.ipynb")
     metrics = chapters.run_course(tmp_path / "out", tmp_path)
     assert [name for name, _, _ in done] == [f"{name}.ipynb" for name in chapters.CHAPTERS]
-    assert [parameters for _, _, parameters in done] == [{}, *[{"runs_dir": "."}] * 3]
+    for name, _, parameters in done:
+        assert parameters == ({} if Path(name).stem in keep_nothing else {"runs_dir": "."})
     assert metrics == {"02_cnn": {"test_accuracy": 2}, "03_dilated_cnn": {"test_accuracy": 3}}
