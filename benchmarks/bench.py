@@ -109,20 +109,16 @@ def measure_throughput(contenders, repeats, device):
         for name, arguments in contenders.items():
             bar.set_postfix_str(name)
             worker = Worker([*arguments, "--device", device], f"{cache}/{len(rows)}")
-            first = {} if worker.missing else worker.epoch()
-            missing = worker.missing or first.get("missing")
-            rows[name] = (
-                {"missing": missing}
-                if missing
-                else {
+            first = {"missing": worker.missing} if worker.missing else worker.epoch()
+            if "missing" in first:
+                rows[name] = first
+                worker.close()
+            else:
+                rows[name] = {
                     "versions": worker.versions,
                     "first_epoch_s": first["seconds"],
                     "seconds": [],
                 }
-            )
-            if missing:
-                worker.close()
-            else:
                 workers[name] = worker
             bar.update()
         for _ in range(repeats):

@@ -2,7 +2,6 @@
 
 from importlib.metadata import version
 
-import torch
 from torch import nn
 
 from fmnist_lib.data import load_fashion_mnist
@@ -26,8 +25,7 @@ def train(options, report):
         watch()  # the whole of it, from the building of the network to the best weights
         # The images of the test are touched here for the first time, after everything is chosen.
         test = data.test.to(next(trained.model.parameters()).device)
-        with torch.inference_mode():
-            _, accuracy = loss_and_accuracy(trained.model, test, nn.CrossEntropyLoss())
+        _, accuracy = loss_and_accuracy(trained.model, test, nn.CrossEntropyLoss())
         *ends, seconds = watch.seconds
         curve = list(zip(ends, trained.history["val_acc"], strict=True))
         best = trained.history["val_acc"].max()
