@@ -66,6 +66,16 @@ def _parser():
     course.add_argument("--notebooks", metavar="FOLDER", type=Path, default=Path("notebooks"))
     course.set_defaults(run=_course)
 
+    card = commands.add_parser(
+        "card",
+        help="write the model card of a trained network",
+        description="Turn the record of a run into a model card (Markdown): network, data, "
+        "settings, machine, metrics, and what the network is not for.",
+    )
+    card.add_argument("folder", metavar="RUN", type=Path, help="folder of the run")
+    card.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: standard output")
+    card.set_defaults(run=_card)
+
     sample = commands.add_parser(
         "sample", help="write anew the sample that ships with the package (for maintainers)"
     )
@@ -97,6 +107,26 @@ def _course(options):
         print(f"  {site}  the site, with the published outputs")
 
 
+def _card(options):
+    from fmnist_lib.cards import model_card
+    from fmnist_lib.runs import RunError
+
+    card = model_card(options.folder)
+    if options.output is None:
+        # Redirected, Windows would write in a code that has no arrows.
+        sys.stdout.reconfigure(encoding="utf-8")
+        print(card, end="")
+        return
+    try:
+        options.output.write_text(card, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise RunError(
+            f"the card cannot be written to {options.output} ({error.strerror}); make the folder, "
+            "give rights there, or name another file"
+        ) from None
+    print(f"written: {options.output}")
+
+
 def _sample(options):
     from fmnist_lib.data import SAMPLE_FILE, load_fashion_mnist, make_sample
 
@@ -106,7 +136,7 @@ def _sample(options):
 
 def _is_for_users(error):
     # By name, because these are defined in modules that a quick command does not import.
-    return type(error).__name__ in {"DataError", "RunError"}
+    return type(error).__name__ in {"CheckpointError", "DataError", "RunError"}
 
 
 if __name__ == "__main__":

@@ -160,11 +160,12 @@ def load_run(folder):
     return TrainedModel(model.eval(), history, config), record
 
 
-def load_or_train(folder, name, data, config, *, sample=False):
+def load_or_train(folder, name, data, config, *, sample=False, progress=True):
     """Read the run of a chapter, or make it if there is none with these settings.
 
     A finished run with other settings is left as it is; the new one goes beside it, into a folder
-    whose name ends in a short hash of the settings.
+    whose name ends in a short hash of the settings. A training that was killed goes on behind its
+    last finished epoch, from a checkpoint that is beside the folder until the run is saved.
 
     Parameters
     ----------
@@ -176,10 +177,20 @@ def load_or_train(folder, name, data, config, *, sample=False):
         The device plays no part in what counts as the same settings.
     sample : bool
         Whether ``data`` is the sample that ships with the package.
+    progress : bool
+        Show a progress bar while training.
 
     Returns
     -------
     TrainedModel
+
+    Raises
+    ------
+    RunError
+        If the run cannot be written.
+    CheckpointError
+        If the checkpoint is damaged, was made with other data or on another kind of device, or
+        cannot be written.
     """
     folder, wanted = Path(folder), _settings(name, asdict(config), _data_name(sample))
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:8]
@@ -192,9 +203,15 @@ def load_or_train(folder, name, data, config, *, sample=False):
             break
         if _settings(record["network"], asdict(trained.config), record["data"]) == wanted:
             return trained
-    trained = fit(build_model(name, config.seed), data.train, data.validation, config)
+    model = build_model(name, config.seed)
+    # Not in the target: which folder that is changes when another training is saved meanwhile.
+    checkpoint = folder.with_name(f"{folder.name}-{key}.checkpoint")
+    trained = fit(
+        model, data.train, data.validation, config, progress=progress, checkpoint=checkpoint
+    )
     metrics = {"val_accuracy": float(trained.history["val_acc"].max())}
     save_run(target, name, trained, metrics, sample=sample)
+    checkpoint.unlink(missing_ok=True)  # missing where another process did the same training
     return trained
 
 

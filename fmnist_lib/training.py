@@ -15,6 +15,7 @@ from torch import nn
 
 from fmnist_lib.acceleration import autocast_for, compiled
 from fmnist_lib.augmentation import augment
+from fmnist_lib.checkpoints import Checkpoint
 from fmnist_lib.config import TrainConfig, pick_device
 from fmnist_lib.events import EventLog
 from fmnist_lib.optimization import make_optimizer
@@ -47,8 +48,22 @@ class TrainedModel:
         return int(self.history["epoch"].iloc[self.history["val_acc"].argmax()])
 
 
-def fit(model, train, validation, config=None, *, log_dir=None, progress=True, after_epoch=None):
+def fit(
+    model,
+    train,
+    validation,
+    config=None,
+    *,
+    log_dir=None,
+    progress=True,
+    after_epoch=None,
+    checkpoint=None,
+):
     """Train a classifier, and keep the weights of the epoch that validates best.
+
+    With a checkpoint, a training that was killed goes on behind its last finished epoch when it is
+    called again in the same way, and on the same machine ends with the same bits as one that was
+    not. The weights that the model brings then play no part. A finished one returns at once.
 
     Parameters
     ----------
@@ -61,7 +76,11 @@ def fit(model, train, validation, config=None, *, log_dir=None, progress=True, a
     progress : bool
         Show a progress bar. In a notebook it clears the output of its cell when it is done.
     after_epoch : callable, optional
-        Called with each new row of the history, a dict.
+        Called with each new row of the history, a dict, when it is in the checkpoint; not again
+        for epochs that an earlier call has trained. For the same bits it must not draw from
+        PyTorch's own generators, since random layers do.
+    checkpoint : path, optional
+        File for the whole state, replaced after each epoch and never removed. Default: none.
 
     Returns
     -------
@@ -70,8 +89,11 @@ def fit(model, train, validation, config=None, *, log_dir=None, progress=True, a
     Raises
     ------
     ValueError
-        If a split is empty or holds labels that the model has no output for, if a batch is larger
-        than the train split, or if the device is not there.
+        If a split is empty or holds labels that the model has no output for, if a class is to be
+        validated but not trained, if a batch is larger than the train split, or if the device is
+        not there.
+    CheckpointError
+        If the checkpoint is damaged, of another training, or cannot be written, see `Checkpoint`.
     FloatingPointError
         If the loss is not a finite number (seen at the end of an epoch).
     ModuleNotFoundError
@@ -87,9 +109,7 @@ def fit(model, train, validation, config=None, *, log_dir=None, progress=True, a
     # Channels last is the memory layout in which convolutions run fastest on most devices.
     model = model.to(device, memory_format=torch.channels_last)
     train, validation = train.to(device), validation.to(device)
-    _check_split("train", train, model)
-    _check_split("validation", validation, model)
-    _check_batch_size(config, train)
+    _check_splits(train, validation, model, config.batch_size)
     steps = config.epochs * -(-len(train) // config.batch_size)
     autocast = autocast_for(config.precision, device)
     criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
@@ -97,16 +117,19 @@ def fit(model, train, validation, config=None, *, log_dir=None, progress=True, a
     if config.compile:
         forward = compiled(forward, config.batch_size, device)
     optimizer, scheduler = make_optimizer(model, config, steps)
-    history, best_accuracy, best_weights = [], -1.0, None
+    keeper = Checkpoint(checkpoint, model, train, validation, config)
+    done = keeper.epochs * steps // config.epochs
     with (
         # The caller's random numbers are left as they were.
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         EventLog(log_dir, model, validation) as events,
-        progress_bar(steps, f"epoch 1/{config.epochs}", show=progress) as bar,
+        progress_bar(steps, "training", show=progress, initial=done) as bar,
     ):
         torch.manual_seed(config.seed)
         generators = [torch.Generator(place).manual_seed(config.seed) for place in ("cpu", device)]
-        for epoch in range(1, config.epochs + 1):
+        parts = (model, optimizer, scheduler, generators)
+        history, best_weights = keeper.restore(*parts)
+        for epoch in range(len(history) + 1, config.epochs + 1):
             bar.set_description(f"epoch {epoch}/{config.epochs}", refresh=False)
             model.train()
             batches = _batches(train, config, *generators)
@@ -116,12 +139,13 @@ def fit(model, train, validation, config=None, *, log_dir=None, progress=True, a
             with autocast():
                 val_loss, val_acc = loss_and_accuracy(model, validation, nn.CrossEntropyLoss())
             _require_finite(val_loss, f"epoch {epoch}, on the validation images", config.lr)
-            if val_acc > best_accuracy:
-                best_accuracy, best_weights = val_acc, _copy(model.state_dict())
+            if all(val_acc > row["val_acc"] for row in history):
+                best_weights = _copy(model.state_dict())
             row = (epoch, train_loss, val_loss, train_acc, val_acc)
             history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
             bar.set_postfix_str(f"val. loss {val_loss:.3f}, accuracy {val_acc:.3f}")
             events.write_epoch(history[-1])
+            keeper.save(history, best_weights, *parts)
             if after_epoch:
                 after_epoch(history[-1])
     optimizer.zero_grad()  # a compiled step on a GPU owns the memory of the gradients
@@ -213,11 +237,18 @@ def _forward(model, criterion, autocast):
     return forward
 
 
-def _check_batch_size(config, train):
-    if config.batch_size > len(train):
+def _check_splits(train, validation, model, batch_size):
+    _check_split("train", train, model)
+    _check_split("validation", validation, model)
+    if batch_size > len(train):
         raise ValueError(
-            f"batch_size is {config.batch_size}, expected at most {len(train)}, the number of "
-            "images to train on"
+            f"batch_size is {batch_size}, expected at most {len(train)}, the number of images to "
+            "train on"
+        )
+    if unseen := sorted(set(validation.labels.tolist()) - set(train.labels.tolist())):
+        raise ValueError(
+            f"the train split holds no image of class {unseen[0]}, expected some of each class "
+            "that the validation split holds; split the images anew, or leave the class out of both"
         )
 
 

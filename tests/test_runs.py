@@ -152,9 +152,9 @@ def test_a_kill_between_two_files_leaves_no_false_run(folder, trained, monkeypat
 def test_a_run_with_the_same_settings_is_loaded_and_any_other_kept(sample, tmp_path, monkeypatch):
     trainings = []
 
-    def counted(*args):
+    def counted(*args, **kwargs):
         trainings.append(args)
-        return fit(*args)
+        return fit(*args, **kwargs)
 
     monkeypatch.setattr(runs, "fit", counted)
 
@@ -183,3 +183,58 @@ def test_a_run_with_the_same_settings_is_loaded_and_any_other_kept(sample, tmp_p
     (tmp_path / "run" / "weights.pt").write_bytes(b"damaged")
     get()
     assert len(trainings) == 5
+
+
+def test_an_interrupted_training_goes_on_and_leaves_no_checkpoint(sample, tmp_path, monkeypatch):
+    folder, config = tmp_path / "run", TrainConfig(epochs=3, device="cpu")
+    settings, epochs, stop_after = [], [], [2]
+
+    def watched(*args, **kwargs):
+        def after_epoch(row):
+            epochs.append(row["epoch"])
+            if row["epoch"] in stop_after:
+                raise KeyboardInterrupt
+
+        settings.append(args[3])
+        return fit(*args, after_epoch=after_epoch, **kwargs)
+
+    def get(config, name="dilated_cnn"):
+        return runs.load_or_train(folder, name, sample, config, sample=True, progress=False)
+
+    expected = fit(build_model("dilated_cnn", 0), sample.train, sample.validation, config)
+    monkeypatch.setattr(runs, "fit", watched)
+    with pytest.raises(KeyboardInterrupt):
+        get(config)
+    (checkpoint,) = tmp_path.iterdir()
+    assert checkpoint.name.startswith("run-")
+    # Another training, done meanwhile, takes the folder and does not meet the checkpoint.
+    stop_after.clear()
+    get(CONFIG)
+    assert epochs == [1, 2, 1]
+    assert sorted(tmp_path.iterdir()) == [folder, checkpoint]
+    resumed = get(config)
+    assert epochs == [1, 2, 1, 3]
+    assert settings == [config, CONFIG, config]
+    assert resumed.history.equals(expected.history)
+    weights = expected.model.state_dict()
+    assert all(value.equal(weights[key]) for key, value in resumed.model.state_dict().items())
+    other = checkpoint.with_suffix("")  # the folder with the hash in its name
+    assert sorted(tmp_path.iterdir()) == [folder, other]
+    assert sorted(path.name for path in other.iterdir()) == [
+        "history.csv",
+        "run.json",
+        "weights.pt",
+    ]
+
+
+def test_a_run_that_cannot_be_saved_keeps_its_checkpoint(sample, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise runs.RunError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "save_run", full)
+        with pytest.raises(runs.RunError, match="no room"):
+            runs.load_or_train(tmp_path / "run", "dilated_cnn", sample, CONFIG, sample=True)
+    monkeypatch.setattr("fmnist_lib.training.train_one_epoch", None)  # nothing is trained again
+    runs.load_or_train(tmp_path / "run", "dilated_cnn", sample, CONFIG, sample=True)
+    assert list(tmp_path.iterdir()) == [tmp_path / "run"]

@@ -279,6 +279,15 @@ def test_a_batch_larger_than_the_data_is_refused(random_split):
         fit(build_model("cnn"), random_split(63), random_split(10), QUICK)
 
 
+def test_a_class_that_is_validated_but_not_trained_is_refused(random_split):
+    train, validation = random_split(64), random_split(10)
+    train = train[train.labels != 8]
+    with pytest.raises(ValueError, match="train split holds no image of class 8, expected some of"):
+        fit(build_model("cnn"), train, validation, replace(QUICK, batch_size=8))
+    without = validation[validation.labels != 8]
+    fit(build_model("cnn"), train, without, replace(QUICK, batch_size=8, epochs=1))
+
+
 @pytest.mark.parametrize("label", [-1, 10])
 @pytest.mark.parametrize("name", ["train", "validation"])
 def test_labels_without_an_output_are_refused(random_split, name, label):
