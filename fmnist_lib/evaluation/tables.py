@@ -1,46 +1,12 @@
-"""What a trained model is worth: predictions, and the tables made from them.
-
-N is the number of images; the ten classes are those of `CLASS_NAMES`. The metrics are
-scikit-learn's, the intervals and tests statsmodels'.
-"""
-
-from math import sqrt
+"""Counting answers: right, wrong, and who was taken for whom."""
 
 import numpy as np
 import pandas as pd
-import torch
 
 from fmnist_lib.data import CLASS_NAMES
-
-
-@torch.inference_mode()
-def predict(model, images, batch_size=1000):
-    """Compute the probability of each class for each image.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Used in evaluation mode, on the device where it is.
-    images : Tensor, (N, 1, 28, 28), float32 in [0, 1]
-    batch_size : int
-        Images at a time; changes speed and memory, not the result.
-
-    Returns
-    -------
-    ndarray, (N, 10), float32
-        Rows add up to 1.
-
-    Raises
-    ------
-    ValueError
-        If there are no images.
-    """
-    if len(images) == 0:
-        raise ValueError("there are no images to predict, expected at least one")
-    device = next(model.parameters()).device
-    model.eval()
-    logits = torch.cat([model(batch.to(device)) for batch in images.split(batch_size)])
-    return logits.softmax(dim=1).cpu().numpy()
+from fmnist_lib.evaluation.calibration import calibration_error, log_loss
+from fmnist_lib.evaluation.checks import N_CLASSES, checked_labels, checked_probabilities
+from fmnist_lib.evaluation.significance import accuracy_interval
 
 
 def accuracy(labels, predicted):
@@ -54,76 +20,8 @@ def accuracy(labels, predicted):
     -------
     float
     """
-    labels, predicted = _checked(labels, predicted)
+    labels, predicted = checked_labels(labels, predicted)
     return float((labels == predicted).mean())
-
-
-def accuracy_interval(labels, predicted, confidence=0.95):
-    """Compute an interval for the accuracy on new images of the same kind.
-
-    Wilson's score interval for a proportion: Brown, Cai and DasGupta, "Interval Estimation for a
-    Binomial Proportion", Statistical Science 2001, doi:10.1214/ss/1009213286.
-
-    Parameters
-    ----------
-    labels, predicted : array of int, (N,)
-    confidence : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    low, high : float
-    """
-    from statsmodels.stats.proportion import proportion_confint
-
-    labels, predicted = _checked(labels, predicted)
-    hits = int((labels == predicted).sum())
-    low, high = proportion_confint(hits, len(labels), alpha=1 - confidence, method="wilson")
-    return float(low), float(high)
-
-
-def accuracy_difference(labels, predicted_a, predicted_b, confidence=0.95):
-    """Compare two models on the same images.
-
-    The images on which both are right, or both wrong, say nothing about which is better, so the
-    standard error comes from the others alone: Newcombe, "Improved Confidence Intervals for the
-    Difference Between Binomial Proportions Based on Paired Data", Statistics in Medicine 1998
-    (its first method; with thousands of images the methods agree).
-
-    Parameters
-    ----------
-    labels, predicted_a, predicted_b : array of int, (N,)
-    confidence : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    Series
-        ``only_a_right`` and ``only_b_right`` (counts), ``difference`` (accuracy of a less that of
-        b), and the interval ``low`` to ``high`` around it.
-    """
-    from scipy.stats import norm
-
-    labels, predicted_a = _checked(labels, predicted_a)
-    labels, predicted_b = _checked(labels, predicted_b)
-    right_a, right_b = labels == predicted_a, labels == predicted_b
-    only_a, only_b, n = (
-        int((right_a & ~right_b).sum()),
-        int((right_b & ~right_a).sum()),
-        len(labels),
-    )
-    difference = (only_a - only_b) / n
-    error = norm.ppf((1 + confidence) / 2) * sqrt(only_a + only_b - n * difference**2) / n
-    return pd.Series(
-        {
-            "only_a_right": only_a,
-            "only_b_right": only_b,
-            "difference": difference,
-            "low": difference - error,
-            "high": difference + error,
-        },
-        dtype=object,
-    )
 
 
 def class_report(labels, predicted):
@@ -138,11 +36,24 @@ def class_report(labels, predicted):
     DataFrame
         One row a class; columns ``precision, recall, f1, images``. A class that is never predicted
         has precision 0.
+
+    Raises
+    ------
+    ValueError
+        If there is no image of some class: its recall would be a share of nothing.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
+    labels, predicted = checked_labels(labels, predicted)
+    missing = sorted(set(range(N_CLASSES)) - set(labels.tolist()))
+    if missing:
+        raise ValueError(
+            f"there is no image of {', '.join(CLASS_NAMES[k] for k in missing)}, expected at "
+            "least one of each class, since recall is a share of the images of a class; use more "
+            "images, or count with confusion_matrix"
+        )
     columns = precision_recall_fscore_support(
-        *_checked(labels, predicted), labels=range(len(CLASS_NAMES)), zero_division=0
+        labels, predicted, labels=range(N_CLASSES), zero_division=0
     )
     names = ("precision", "recall", "f1", "images")
     return pd.DataFrame(dict(zip(names, columns, strict=True)), index=_class_index("class"))
@@ -162,7 +73,7 @@ def confusion_matrix(labels, predicted):
     """
     from sklearn.metrics import confusion_matrix as count
 
-    counts = count(*_checked(labels, predicted), labels=range(len(CLASS_NAMES)))
+    counts = count(*checked_labels(labels, predicted), labels=range(N_CLASSES))
     return pd.DataFrame(counts, index=_class_index("true"), columns=_class_index("predicted"))
 
 
@@ -201,21 +112,40 @@ def confident_mistakes(labels, probabilities, n=12):
     ndarray of int
         Indices of images, most confident first.
     """
-    labels = np.asarray(labels)
+    labels, probabilities = checked_probabilities(labels, probabilities)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     confidence = probabilities[wrong].max(axis=1)
     return wrong[np.argsort(-confidence, kind="stable")[:n]]
 
 
+def test_metrics(labels, probabilities):
+    """Put into one record what a run should tell about a model on the test images.
+
+    Parameters
+    ----------
+    labels : array of int, (N,)
+    probabilities : ndarray, (N, 10)
+
+    Returns
+    -------
+    dict
+        ``test_images`` (their number), ``test_accuracy`` with the bounds of its 95 % interval
+        ``test_accuracy_low`` and ``test_accuracy_high``, ``test_log_loss``,
+        ``test_calibration_error``, and ``test_recall``, a dict by class name.
+    """
+    labels, probabilities = checked_probabilities(labels, probabilities)
+    predicted = probabilities.argmax(axis=1)
+    low, high = accuracy_interval(labels, predicted)
+    return {
+        "test_images": len(labels),
+        "test_accuracy": accuracy(labels, predicted),
+        "test_accuracy_low": low,
+        "test_accuracy_high": high,
+        "test_log_loss": log_loss(labels, probabilities),
+        "test_calibration_error": calibration_error(labels, probabilities),
+        "test_recall": class_report(labels, predicted)["recall"].to_dict(),
+    }
+
+
 def _class_index(name):
     return pd.Index(CLASS_NAMES, name=name)
-
-
-def _checked(labels, predicted):
-    labels, predicted = np.asarray(labels), np.asarray(predicted)
-    if labels.shape != predicted.shape or labels.ndim != 1 or len(labels) == 0:
-        raise ValueError(
-            f"labels are {labels.shape} and predictions {predicted.shape}, expected one of each "
-            "for every image, and at least one image"
-        )
-    return labels, predicted

@@ -1,0 +1,134 @@
+"""Whether probabilities can be believed, and how to mend them.
+
+Reliability, expected calibration error and temperature scaling: Guo, Pleiss, Sun and Weinberger,
+"On Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599.
+"""
+
+import numpy as np
+import pandas as pd
+
+from fmnist_lib.evaluation.checks import checked_probabilities
+
+
+def reliability(labels, probabilities, bins=15):
+    """Compare, for predictions of like confidence, the confidence with the share that was right.
+
+    Parameters
+    ----------
+    labels : array of int, (N,)
+    probabilities : ndarray, (N, 10)
+    bins : int
+        Bins of equal width, from 0 to 1. The confidence is the probability of the predicted class.
+
+    Returns
+    -------
+    DataFrame
+        One row for each bin that holds an image: ``low, high`` (its bounds), ``images``,
+        ``confidence`` (their mean) and ``accuracy``.
+    """
+    labels, probabilities = checked_probabilities(labels, probabilities)
+    if bins < 1:
+        raise ValueError(f"bins is {bins!r}, expected a whole number of 1 or more")
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    edges = np.linspace(0, 1, bins + 1)
+    # A bin holds its upper bound, so that a probability of 1 has a place.
+    index = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)
+    right = probabilities.argmax(axis=1) == labels
+    answers = pd.DataFrame({"bin": index, "confidence": confidence, "accuracy": right})
+    table = answers.groupby("bin").mean()
+    table.insert(0, "low", edges[table.index])
+    table.insert(1, "high", edges[table.index + 1])
+    table.insert(2, "images", answers.groupby("bin").size())
+    return table.reset_index(drop=True)
+
+
+def calibration_error(labels, probabilities, bins=15):
+    """Compute the expected calibration error: the mean gap between confidence and accuracy.
+
+    Parameters
+    ----------
+    labels : array of int, (N,)
+    probabilities : ndarray, (N, 10)
+    bins : int
+        As in `reliability`; the gap of a bin counts for the images that it holds.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+    """
+    table = reliability(labels, probabilities, bins)
+    gaps = (table["confidence"] - table["accuracy"]).abs()
+    return float((gaps * table["images"]).sum() / table["images"].sum())
+
+
+def log_loss(labels, probabilities):
+    """Compute the cross-entropy: the mean of minus the logarithm of the right class's probability.
+
+    Parameters
+    ----------
+    labels : array of int, (N,)
+    probabilities : ndarray, (N, 10)
+
+    Returns
+    -------
+    float
+        Nats per image.
+    """
+    labels, probabilities = checked_probabilities(labels, probabilities)
+    return float(-_logarithms(probabilities)[np.arange(len(labels)), labels].mean())
+
+
+def fit_temperature(labels, probabilities):
+    """Find the temperature that makes the cross-entropy smallest.
+
+    It is to be fitted on images that neither trained the model nor test it.
+
+    Parameters
+    ----------
+    labels : array of int, (N,)
+    probabilities : ndarray, (N, 10)
+
+    Returns
+    -------
+    float
+        Above 1 for a model that is too sure of itself, below 1 for one that is not sure enough.
+    """
+    from scipy.optimize import minimize_scalar
+
+    labels, probabilities = checked_probabilities(labels, probabilities)
+
+    def loss(logarithm):
+        return log_loss(labels, apply_temperature(probabilities, np.exp(logarithm)))
+
+    return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded").x))
+
+
+def apply_temperature(probabilities, temperature):
+    """Divide the logits by a temperature: above 1 it evens the probabilities out.
+
+    The order of the classes stays as it is, and with it every prediction.
+
+    Parameters
+    ----------
+    probabilities : ndarray, (N, 10)
+    temperature : float
+        Above 0.
+
+    Returns
+    -------
+    ndarray, (N, 10), float64
+        Rows add up to 1.
+    """
+    from scipy.special import softmax
+
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature!r}, expected a number above 0")
+    # Logarithms of probabilities are logits, up to a constant for each image.
+    return softmax(_logarithms(probabilities) / temperature, axis=1)
+
+
+def _logarithms(probabilities):
+    # What float32 rounds to 0 counts as its smallest number.
+    tiny = np.finfo(np.float32).tiny
+    return np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), tiny))

@@ -1,0 +1,33 @@
+"""Asking a model."""
+
+import torch
+
+
+@torch.inference_mode()
+def predict(model, images, batch_size=128):
+    """Compute the probability of each class for each image.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Used in evaluation mode, on the device where it is.
+    images : Tensor, (N, 1, 28, 28), float32 in [0, 1]
+    batch_size : int
+        Images at a time; changes speed and memory, not the result.
+
+    Returns
+    -------
+    ndarray, (N, 10), float32
+        Rows add up to 1.
+
+    Raises
+    ------
+    ValueError
+        If there are no images.
+    """
+    if len(images) == 0:
+        raise ValueError("there are no images to predict, expected at least one")
+    device = next(model.parameters()).device
+    model.eval()
+    logits = torch.cat([model(batch.to(device)) for batch in images.split(batch_size)])
+    return logits.softmax(dim=1).cpu().numpy()

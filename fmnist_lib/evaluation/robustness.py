@@ -1,0 +1,148 @@
+"""What is left of an accuracy when the images get worse.
+
+The idea of fixed kinds of damage at five strengths: Hendrycks and Dietterich, "Benchmarking Neural
+Network Robustness to Common Corruptions and Perturbations", ICLR 2019, arXiv:1903.12261.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+
+from fmnist_lib.evaluation.predictions import predict
+from fmnist_lib.evaluation.tables import accuracy
+from fmnist_lib.progress import progress_bar
+
+
+def _shift(images, pixels):
+    from torchvision.transforms.v2 import functional
+
+    # Right, left, down, up: each for every fourth image.
+    moved = torch.empty_like(images)
+    for k, (x, y) in enumerate([(pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels)]):
+        moved[k::4] = functional.affine(
+            images[k::4], angle=0, translate=[x, y], scale=1, shear=[0, 0]
+        )
+    return moved
+
+
+def _rotate(images, degrees):
+    from torchvision.transforms.v2 import functional
+
+    # Every second image the other way round.
+    turned = torch.empty_like(images)
+    for k, angle in enumerate([degrees, -degrees]):
+        turned[k::2] = functional.rotate(
+            images[k::2], angle, interpolation=functional.InterpolationMode.BILINEAR
+        )
+    return turned
+
+
+def _noise(images, deviation):
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    return (images + deviation * noise.to(images.device)).clamp(0, 1)
+
+
+def _blur(images, pixels):
+    from torchvision.transforms.v2 import functional
+
+    return functional.gaussian_blur(images, kernel_size=2 * round(3 * pixels) + 1, sigma=pixels)
+
+
+def _contrast(images, loss):
+    from torchvision.transforms.v2 import functional
+
+    return functional.adjust_contrast(images, 1 - loss)
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A kind of damage.
+
+    Attributes
+    ----------
+    apply : callable
+        From images (N, 1, 28, 28) and a value to images.
+    values : tuple of float
+        What the strengths 1 to 5 mean.
+    unit : str
+    """
+
+    apply: Callable
+    values: tuple
+    unit: str
+
+
+CORRUPTIONS = {
+    "shift": Corruption(_shift, (1, 2, 3, 4, 5), "pixels"),
+    "rotation": Corruption(_rotate, (6, 12, 18, 24, 30), "degrees"),
+    "noise": Corruption(_noise, (0.05, 0.1, 0.15, 0.2, 0.25), "standard deviation"),
+    "blur": Corruption(_blur, (0.5, 0.75, 1.0, 1.5, 2.0), "standard deviation in pixels"),
+    "contrast": Corruption(_contrast, (0.1, 0.2, 0.3, 0.4, 0.5), "share lost"),
+}
+
+
+def corrupt(images, kind, strength):
+    """Make images worse, always in the same way.
+
+    Parameters
+    ----------
+    images : Tensor, (N, 1, 28, 28), float32 in [0, 1]
+    kind : str
+        One of `CORRUPTIONS`.
+    strength : int
+        From 0 (as they are) to 5.
+
+    Returns
+    -------
+    Tensor, (N, 1, 28, 28), float32 in [0, 1]
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind or strength.
+    """
+    if kind not in CORRUPTIONS:
+        raise ValueError(f"there is no corruption {kind!r}; choose one of {', '.join(CORRUPTIONS)}")
+    corruption = CORRUPTIONS[kind]
+    if strength not in range(len(corruption.values) + 1):
+        raise ValueError(
+            f"strength is {strength!r}, expected a whole number from 0 to {len(corruption.values)}"
+        )
+    if strength == 0:
+        return images.clone()
+    return corruption.apply(images, corruption.values[strength - 1])
+
+
+def accuracy_under_corruption(models, split, progress=True):
+    """Measure each model on the same images, damaged in each way at each strength.
+
+    Parameters
+    ----------
+    models : dict of str to nn.Module
+    split : Split
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``corruption, strength, value`` (in the corruption's unit), and one with the
+        accuracy of each model. Strength 0, the images as they are, stands in each corruption.
+    """
+
+    def measure(images):
+        for name, model in models.items():
+            yield name, accuracy(split.labels, predict(model, images).argmax(axis=1))
+            bar.update()
+
+    n_sets = 1 + sum(len(corruption.values) for corruption in CORRUPTIONS.values())
+    with progress_bar(n_sets * len(models), "damaged images", unit="set", show=progress) as bar:
+        rows, undamaged = [], dict(measure(split.images))
+        for kind, corruption in CORRUPTIONS.items():
+            rows.append({"corruption": kind, "strength": 0, "value": 0.0} | undamaged)
+            for strength, value in enumerate(corruption.values, start=1):
+                row = {"corruption": kind, "strength": strength, "value": float(value)}
+                rows.append(row | dict(measure(corrupt(split.images, kind, strength))))
+    return pd.DataFrame(rows)

@@ -1,0 +1,149 @@
+"""How sure a number is: intervals for an accuracy, and two models on the same images.
+
+Wilson's interval: Brown, Cai and DasGupta, "Interval Estimation for a Binomial Proportion",
+Statistical Science 2001, doi:10.1214/ss/1009213286. Bootstrap: Efron, "Bootstrap Methods: Another
+Look at the Jackknife", Annals of Statistics 1979, doi:10.1214/aos/1176344552. McNemar's test for
+classifiers: Dietterich, "Approximate Statistical Tests for Comparing Supervised Classification
+Learning Algorithms", Neural Computation 1998, doi:10.1162/089976698300017197.
+"""
+
+from math import sqrt
+
+import numpy as np
+import pandas as pd
+
+from fmnist_lib.evaluation.checks import checked_labels
+
+
+def accuracy_interval(labels, predicted, confidence=0.95):
+    """Compute an interval for the accuracy on new images of the same kind, by Wilson's formula.
+
+    Parameters
+    ----------
+    labels, predicted : array of int, (N,)
+    confidence : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    low, high : float
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    labels, predicted = checked_labels(labels, predicted)
+    _check_confidence(confidence)
+    hits = int((labels == predicted).sum())
+    low, high = proportion_confint(hits, len(labels), alpha=1 - confidence, method="wilson")
+    return float(low), float(high)
+
+
+def bootstrap_interval(labels, predicted, confidence=0.95, resamples=2000, seed=0):
+    """Compute the same interval without a formula: from test sets drawn out of the one at hand.
+
+    Each of them has as many images as the test set, drawn from it with replacement; the interval
+    holds the middle ``confidence`` of their accuracies.
+
+    Parameters
+    ----------
+    labels, predicted : array of int, (N,)
+    confidence : float
+        Between 0 and 1.
+    resamples : int
+        Test sets drawn.
+    seed : int
+
+    Returns
+    -------
+    low, high : float
+    """
+    from scipy.stats import bootstrap
+
+    labels, predicted = checked_labels(labels, predicted)
+    _check_confidence(confidence)
+    right = (labels == predicted).astype(np.float32)
+    if len(right) == 1:
+        # Drawn from one image, all test sets are the same.
+        return float(right[0]), float(right[0])
+    interval = bootstrap(
+        (right,),
+        np.mean,
+        n_resamples=resamples,
+        confidence_level=confidence,
+        method="percentile",
+        batch=50,  # at a time, to spare the memory
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def accuracy_difference(labels, predicted_a, predicted_b, confidence=0.95):
+    """Compare two models on the same images.
+
+    The images on which both are right, or both wrong, say nothing about which is better, so the
+    standard error comes from the others alone: Newcombe, "Improved Confidence Intervals for the
+    Difference Between Binomial Proportions Based on Paired Data", Statistics in Medicine 1998
+    (its first method; with thousands of images the methods agree).
+
+    Parameters
+    ----------
+    labels, predicted_a, predicted_b : array of int, (N,)
+    confidence : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    Series
+        ``only_a_right`` and ``only_b_right`` (counts), ``difference`` (accuracy of a less that of
+        b), and the interval ``low`` to ``high`` around it.
+    """
+    from scipy.stats import norm
+
+    _check_confidence(confidence)
+    only_a, only_b = _one_right(labels, predicted_a, predicted_b)
+    n = len(labels)
+    difference = (only_a - only_b) / n
+    error = norm.ppf((1 + confidence) / 2) * sqrt(only_a + only_b - n * difference**2) / n
+    return pd.Series(
+        {
+            "only_a_right": only_a,
+            "only_b_right": only_b,
+            "difference": difference,
+            "low": difference - error,
+            "high": difference + error,
+        },
+        dtype=object,
+    )
+
+
+def mcnemar_test(labels, predicted_a, predicted_b):
+    """Test whether two models are equally often right, on the same images.
+
+    If they were, each image that only one of them gets right would be a toss of a coin: which one?
+    The p-value is the probability that so many tosses come out as unevenly as they did, or more
+    so (McNemar's test, exact).
+
+    Parameters
+    ----------
+    labels, predicted_a, predicted_b : array of int, (N,)
+
+    Returns
+    -------
+    float
+        From 0 to 1; 1 where no image tells the models apart.
+    """
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    only_a, only_b = _one_right(labels, predicted_a, predicted_b)
+    return float(mcnemar([[0, only_a], [only_b, 0]], exact=True).pvalue)
+
+
+def _one_right(labels, predicted_a, predicted_b):
+    labels, predicted_a = checked_labels(labels, predicted_a)
+    labels, predicted_b = checked_labels(labels, predicted_b)
+    right_a, right_b = labels == predicted_a, labels == predicted_b
+    return int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+
+
+def _check_confidence(confidence):
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence!r}, expected a number between 0 and 1")
