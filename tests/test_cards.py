@@ -1,0 +1,319 @@
+"""Model cards say what the record says, and the dataset card what the data says."""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fmnist_lib import cards, cli, evaluation
+from fmnist_lib.data import CLASS_NAMES, N_TRAIN
+from fmnist_lib.files import SHA256
+from fmnist_lib.models import MODELS, build_model, count_parameters, layer_table
+from fmnist_lib.runs import RunError, save_run
+from fmnist_lib.training import TrainConfig, fit
+
+ROOT = Path(__file__).parent.parent
+SECTIONS = [
+    *("Model details", "Training", "Machine", "Metrics", "Intended use", "Out of scope"),
+    *("Limits", "How to load it", "SHA-256"),
+]
+METRICS = {
+    "val_accuracy": 0.9135,
+    "test_images": 10_000,
+    "test_accuracy": 0.9056,
+    "test_accuracy_low": 0.8997,
+    "test_accuracy_high": 0.9112,
+    "test_log_loss": 0.2713,
+    "test_calibration_error": 0.0161,
+    "test_recall": {name: 0.701 + k / 100 for k, name in enumerate(CLASS_NAMES)},
+}
+# The chapters' runs, by the page that `make cards` makes of each.
+COMMITTED = {
+    "model_card_cnn": ("cnn", "02_cnn"),
+    "model_card_dilated_cnn": ("dilated_cnn", "03_dilated_cnn"),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(sample):
+    config = TrainConfig(epochs=2, seed=7, shift=1, device="cpu")
+    return fit(build_model("dilated_cnn", seed=7), sample.train, sample.validation, config)
+
+
+@pytest.fixture
+def make(tmp_path, trained):
+    """Make a card of the same training: (metrics, sample) -> text, record."""
+
+    def make(metrics, sample=False):
+        folder = save_run(tmp_path / "run", "dilated_cnn", trained, metrics, sample=sample)
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return cards.model_card(folder), record
+
+    return make
+
+
+def section(card, title):
+    return re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", card, re.M | re.S).group(1)
+
+
+def rows(text):
+    """Read the tables of a section: {first cell: the others}."""
+    lines = [line[1:-1].split("|") for line in text.splitlines() if line.startswith("|")]
+    return {first.strip(): [cell.strip() for cell in rest] for first, *rest in lines}
+
+
+def assert_well_formed(card):
+    assert re.findall(r"^## (.*)$", card, re.MULTILINE) == SECTIONS
+    assert not re.search(r"[{}]|\b(None|nan|NaN|inf|TODO)\b", card)
+    assert all(section(card, title).strip() for title in SECTIONS)
+    tables = re.findall(r"(?:^\|.*\|\n)+", card, re.MULTILINE)
+    for table in tables:
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1, table
+
+
+def test_every_network_has_a_title():
+    assert set(cards.TITLES) == set(MODELS)
+
+
+def test_every_setting_with_a_note_is_one():
+    assert set(cards.SETTINGS) <= set(asdict(TrainConfig()))
+
+
+def test_the_card_has_every_section_and_no_gaps(make):
+    card, _ = make(METRICS)
+    assert card.startswith("# Model card: the dilated network\n")
+    assert_well_formed(card)
+
+
+def test_the_card_names_network_layers_and_package(make, trained):
+    card, record = make(METRICS)
+    details = section(card, "Model details")
+    assert "`dilated_cnn`" in details
+    assert record["machine"]["packages"]["fmnist-lib"] in details
+    assert f"{count_parameters(trained.model):,} parameters" in details
+    for row in layer_table(trained.model).itertuples():
+        assert f"| {row.layer} | {row.output} | {row.parameters:,} |" in details
+
+
+def test_the_card_tells_all_settings_and_explains_those_that_are_not_plain(make):
+    card, record = make(METRICS)
+    told = rows(section(card, "Training"))
+    for name, value in record["config"].items():
+        if name != "device":
+            assert told[name][0] == str(value)
+    assert told["shift"][1] == cards.SETTINGS["shift"]
+    assert told["flip"][1] == ""
+
+
+def test_the_card_tells_the_best_epoch_and_how_training_ended(make, trained):
+    card, _ = make(METRICS)
+    best, last = trained.history.iloc[trained.best_epoch - 1], trained.history.iloc[-1]
+    training = section(card, "Training")
+    assert f"Epoch {trained.best_epoch} of 2 validated best" in training
+    for row, column in ((best, "val_acc"), (best, "val_loss"), (last, "train_loss")):
+        assert f"{row[column]:.4f}" in training
+
+
+def test_the_card_tells_the_machine_and_the_versions(make):
+    card, record = make(METRICS)
+    told = rows(section(card, "Machine"))
+    assert told["device"] == ["cpu"]
+    assert told["threads"] == [str(record["machine"]["threads"])]
+    for name, number in record["machine"]["packages"].items():
+        assert told[name] == [number]
+
+
+def test_the_card_tells_the_metrics_with_the_interval(make):
+    card, _ = make(METRICS)
+    metrics = section(card, "Metrics")
+    told = rows(metrics)
+    assert "10,000 test images of Fashion-MNIST" in metrics
+    assert told["accuracy, test images"][:2] == ["0.9056", "0.8997 to 0.9112"]
+    assert told["log loss, test images"][:2] == ["0.2713", ""]
+    assert told["calibration error, test images"][0] == "0.0161"
+    assert told["accuracy, validation images"][0] == "0.9135"
+    for name, share in METRICS["test_recall"].items():
+        assert told[name] == [f"{share:.3f}"]
+    assert "Not in the record" not in metrics
+
+
+def test_the_card_leaves_out_nothing_that_a_chapter_records(make, trained, sample):
+    probabilities = evaluation.predict(trained.model, sample.test.images)
+    metrics = evaluation.test_metrics(sample.test.labels.numpy(), probabilities)
+    card, _ = make({"val_accuracy": 0.5} | metrics, sample=True)
+    assert_well_formed(card)
+    assert "Not in the record" not in card
+    told = rows(section(card, "Metrics"))
+    assert told["accuracy, test images"][0] == f"{metrics['test_accuracy']:.4f}"
+    assert set(CLASS_NAMES) <= set(told)
+
+
+def test_the_card_tells_the_hashes(make):
+    card, record = make(METRICS)
+    told = rows(section(card, "SHA-256"))
+    for name, digest in (record["sha256"] | SHA256).items():
+        assert told[name] == [f"`{digest}`"]
+
+
+def test_a_run_on_the_sample_says_so(make):
+    card, _ = make(METRICS | {"test_images": 500}, sample=True)
+    assert_well_formed(card)
+    assert "**Trained on the sample only**" in section(card, "Training")
+    assert "48,000" not in card
+    assert "500 test images of the sample" in section(card, "Metrics")
+    assert set(rows(section(card, "SHA-256"))) == {"file", "---", "weights.pt", "history.csv"}
+
+
+def test_the_sample_is_as_large_as_the_card_says(sample):
+    sizes = [len(part) for part in (sample.train, sample.validation, sample.test)]
+    assert f"{sizes[0]} images, and {sizes[1]} to validate, of the {sum(sizes):,}" in cards.SAMPLE
+
+
+@pytest.mark.parametrize("metrics", [{}, {"val_accuracy": 0.5}, {"test_accuracy": float("nan")}])
+def test_a_run_that_was_not_tested_says_so(make, metrics):
+    card, _ = make(metrics)
+    assert_well_formed(card)
+    assert "**Not tested.**" in section(card, "Metrics")
+    assert "accuracy, test images |" not in card
+
+
+def test_what_was_not_recorded_is_named(make):
+    card, _ = make({"val_accuracy": 0.9, "test_accuracy": 0.89})
+    assert_well_formed(card)
+    assert (
+        "Not in the record: log loss, test images; calibration error, test images; interval of "
+        "the accuracy; recall of the classes.\n"
+    ) in section(card, "Metrics")
+
+
+def test_a_class_without_test_images_has_no_recall(make):
+    card, _ = make(METRICS | {"test_recall": {"Bag": 0.9, "Shirt": float("nan")}})
+    assert_well_formed(card)
+    assert "| Bag | 0.900 |" in card
+    assert "| Shirt |" not in card
+
+
+def test_the_code_of_the_card_runs(make, capsys):
+    card, _ = make(METRICS)
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out.strip() in CLASS_NAMES
+
+
+def test_a_folder_without_a_run_is_told(tmp_path):
+    with pytest.raises(RunError, match=r"holds no finished run: run.json is missing"):
+        cards.model_card(tmp_path)
+
+
+def test_the_command_prints_the_card(make, tmp_path, capsys):
+    card, _ = make(METRICS)
+    assert cli.main(["card", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out == card
+
+
+def test_the_command_writes_the_card_into_a_file(make, tmp_path, capsys):
+    card, _ = make(METRICS)
+    target = tmp_path / "card.md"
+    assert cli.main(["card", str(tmp_path / "run"), "-o", str(target)]) == 0
+    assert target.read_bytes() == card.encode()
+    assert capsys.readouterr().out == f"written: {target}\n"
+
+
+def test_the_command_tells_in_one_line_what_is_wrong(make, tmp_path, capsys):
+    assert cli.main(["card", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"fmnist: {tmp_path} holds no finished run")
+    assert error.count("\n") == 1
+    make(METRICS)
+    target = tmp_path / "nowhere" / "card.md"
+    assert cli.main(["card", str(tmp_path / "run"), "-o", str(target)]) == 1
+    assert f"the card cannot be written to {target}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", COMMITTED)
+def test_a_committed_card_is_that_of_the_published_chapter(page):
+    """If not, run 'make notebooks', then 'make cards'."""
+    path = ROOT / "book" / f"{page}.md"
+    if not path.is_file():
+        pytest.skip("not made yet: run 'make cards'")
+    network, chapter = COMMITTED[page]
+    card = path.read_text(encoding="utf-8")
+    assert_well_formed(card)
+    assert all(text in card for text in re.split(r"\{[^}]*\}", cards.CARD))
+    assert card.startswith(f"# Model card: {cards.TITLES[network]}\n")
+    assert f"with {count_parameters(build_model(network)):,} parameters" in card
+    assert "Trained on the sample" not in card
+    assert "Not in the record" not in card
+    assert f'load_run("notebooks/runs/{chapter}")' in card
+    assert set(SHA256) <= set(rows(section(card, "SHA-256")))
+    accuracy = rows(section(card, "Metrics"))["accuracy, test images"][0]
+    notebook = json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
+    outputs = [out for cell in notebook["cells"] for out in cell.get("outputs", [])]
+    assert any(accuracy in "".join(out.get("text", "")) for out in outputs)
+
+
+@pytest.fixture(scope="module")
+def dataset_card():
+    return (ROOT / "book" / "dataset_card.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.real_data
+def test_the_dataset_card_counts_the_images_as_they_are(dataset_card, full_data):
+    parts = (full_data.train, full_data.validation, full_data.test)
+    counts = torch.stack([part.labels.bincount() for part in parts], dim=1)
+    told = rows(section(dataset_card, "Composition"))
+    for k, name in enumerate(CLASS_NAMES):
+        assert told[str(k)] == [name, *(f"{n:,}" for n in counts[k])]
+    assert told[""] == ["all", *(f"{n:,}" for n in counts.sum(dim=0))]
+    assert set((counts[:, 0] + counts[:, 1]).tolist()) == {6000}
+    assert "The official 60,000 hold 6,000 of each class" in dataset_card
+    assert len(full_data.train) == N_TRAIN
+
+
+@pytest.mark.real_data
+def test_the_dataset_card_describes_the_pixels_as_they_are(dataset_card, full_data):
+    composition = " ".join(section(dataset_card, "Composition").split())
+    pixels = full_data.train.images
+    zero = (pixels == 0).double().mean().item()
+    assert (
+        f"mean {pixels.double().mean():.4f} and standard deviation {pixels.double().std():.4f}; "
+        f"{zero:.1%}".replace("%", " %")
+    ) in composition
+    assert pixels.shape[1:] == (1, 28, 28)
+    assert [(pixels.min() * 255).item(), (pixels.max() * 255).item()] == [0, 255]
+
+
+@pytest.mark.real_data
+def test_no_two_images_are_equal_and_the_labels_are_not_sorted(dataset_card, full_data):
+    parts = (full_data.train, full_data.validation, full_data.test)
+    images = torch.cat([part.images for part in parts])
+    pixels = (images * 255).round().byte().flatten(1).numpy()
+    assert len({image.tobytes() for image in pixels}) == 70_000
+    assert "No two of the 70,000 images are the same in every pixel" in dataset_card
+    for part in parts:
+        for batch in np.array_split(part.labels.numpy(), len(part) // 100):
+            assert len(set(batch.tolist())) > 5
+    assert "sorted by their labels" in dataset_card
+
+
+def test_the_dataset_card_describes_the_sample_as_it_is(dataset_card, sample):
+    parts = (sample.train, sample.validation, sample.test)
+    each = [set(part.labels.bincount().tolist()) for part in parts]
+    assert each == [{80}, {20}, {50}]
+    composition = " ".join(section(dataset_card, "Composition").split())
+    assert "holds 1,500 of the images: the first 80, 20 and 50 of each class" in composition
+    assert sum(map(len, parts)) == 1500
+
+
+def test_the_dataset_card_types_no_hash_but_shows_those_of_the_library(dataset_card):
+    assert not re.search(r"[0-9a-f]{32}", dataset_card)
+    start, end = re.findall(r"^:(?:start-at|end-before): '(.*)'$", dataset_card, re.MULTILINE)
+    source = (ROOT / "fmnist_lib" / "files.py").read_text(encoding="utf-8")
+    shown = source[source.index(start) : source.index(end)]
+    for name, digest in SHA256.items():
+        assert f'"{name}": "{digest}"' in shown
