@@ -15,11 +15,12 @@ ifdef FMNIST_DATA
 export FMNIST_DATA := $(abspath $(FMNIST_DATA))
 endif
 
-.PHONY: help course test lab book data bench notebooks sync picture lock clean
+.PHONY: help course test check-portability lab book data bench notebooks claims cards sync picture \
+  lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list these commands
-	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 course: data book  ## set up, fetch the data, run all chapters, render the site
 	$(BIN)/fmnist course
@@ -29,7 +30,11 @@ test: data  ## set up, then check everything: lint, unit tests, chapters, site
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
 	$(BIN)/pytest --nbval --nbval-cell-timeout=900 notebooks
+	$(BIN)/python benchmarks/portability.py --variants avx2-2-1
 	$(MAKE) book
+
+check-portability: data  ## run the chapters on this machine made to look like others (two hours)
+	$(BIN)/python benchmarks/portability.py
 
 lab: data  ## open JupyterLab at the first chapter
 	$(BIN)/jupyter lab notebooks/01_data_exploration.ipynb
@@ -52,6 +57,14 @@ notebooks: data  ## run the chapters in place and keep their outputs
 	  --ClearMetadataPreprocessor.clear_notebook_metadata=False \
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=tags \
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=mystnb $(CHAPTERS)
+	$(MAKE) claims
+
+claims: $(READY)  ## list the claims of the chapters' outputs on a page of the site
+	$(BIN)/python book/make_claims.py
+
+cards: $(READY)  ## make the model cards from the runs that make notebooks left
+	$(BIN)/fmnist card notebooks/runs/02_cnn -o book/model_card_cnn.md
+	$(BIN)/fmnist card notebooks/runs/03_dilated_cnn -o book/model_card_dilated_cnn.md
 
 sync: $(READY)  ## bring notebooks and scripts in step: the newer one counts
 	$(BIN)/jupytext --sync $(CHAPTERS)

@@ -3,7 +3,8 @@
 The modules, in the order in which data flows through them::
 
     files -> data -> augmentation -> models -> events -> config -> acceleration -> optimization
-          -> training -> evaluation -> plotting -> runs -> chapters -> cli
+          -> checkpoints -> training -> evaluation -> plotting -> runs -> results -> cards
+          -> chapters -> cli
 
 A module imports only from those to its left (and from ``claims``, ``progress`` and ``timing``,
 which know of no other but each other). Nothing is imported here, so that ``import fmnist_lib``

@@ -1,4 +1,6 @@
+import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,6 +9,30 @@ from fmnist_lib import files
 from fmnist_lib.data import Split, load_fashion_mnist
 
 os.environ.setdefault("MPLBACKEND", "agg")
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+MOST_EXEMPT = 0.25  # of the code cells of all chapters together; at present it is 0.18
+
+
+def count_exempt_cells():
+    """Count the chapters' code cells whose outputs are not compared, and all their code cells."""
+    notebooks = [json.loads(path.read_text("utf-8")) for path in NOTEBOOKS.glob("*.ipynb")]
+    cells = [c for notebook in notebooks for c in notebook["cells"] if c["cell_type"] == "code"]
+    return sum("nbval-ignore-output" in c["metadata"].get("tags", []) for c in cells), len(cells)
+
+
+def pytest_terminal_summary(terminalreporter):
+    exempt, cells = count_exempt_cells()
+    terminalreporter.write_line(
+        f"chapters: {exempt} of {cells} code cells are exempt from comparison "
+        f"({exempt / cells:.0%}; at most {MOST_EXEMPT:.0%})".replace("%", " %")
+    )
+
+
+@pytest.fixture
+def exempt_cells():
+    """Give the exempt code cells of all chapters, all code cells, and the largest share."""
+    return *count_exempt_cells(), MOST_EXEMPT
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
 """What every chapter must be, before anybody runs it; and that it runs with other parameters."""
 
 import ast
+import importlib.util
 import json
 import re
+from itertools import product
 from pathlib import Path
 
 import jupytext
@@ -12,8 +14,16 @@ import pytest
 from fmnist_lib.chapters import CHAPTERS, run_chapter
 from fmnist_lib.runs import RunError
 
-FOLDER = Path(__file__).parent.parent / "notebooks"
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "notebooks"
 each_chapter = pytest.mark.parametrize("name", CHAPTERS)
+
+
+def load(script):
+    spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def read(name):
@@ -113,6 +123,76 @@ def test_exempt_cells_are_few_and_claims_are_not_among_them(name):
     forbidden = {"nbval-skip", "raises-exception", "nbval-raises-exception"}
     assert not any(forbidden & set(tags(cell)) or "NBVAL_" in cell.source for cell in cells)
     assert len(exempt) <= len(cells) / 2
+
+
+def test_exempt_cells_are_few_in_all_chapters_together(exempt_cells):
+    exempt, cells, most = exempt_cells
+    assert cells == sum(len(code_cells(name)) for name in CHAPTERS)
+    assert 0 < exempt <= most * cells
+
+
+# Decimals that prose may hold: no machine and no seed changes them.
+COMPUTED_BY_HAND = {
+    "0.105": "-ln 0.9, the cross-entropy of an image (chapter 2, exercise 3)",
+    "0.693": "-ln 0.5, in the same exercise",
+    "0.003": "the standard deviation of a share of 0.9 among 10,000 (chapter 4)",
+    "0.955": "the target of the class on the label, with a smoothing of 0.05 (chapter 5)",
+    "0.005": "the target of each other class there",
+}
+
+
+def test_no_measured_digits_are_typed_in_prose():
+    """An accuracy or a loss stands in an output; one that is typed goes stale unnoticed."""
+    prose = "\n".join(
+        re.sub(r"```.*?```|`[^`]*`", "", cell.source, flags=re.DOTALL)
+        if cell.cell_type == "markdown"
+        else cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        for name in CHAPTERS
+        for cell in read(name).cells
+    )
+    assert set(re.findall(r"(?<![\d.])0\.\d{3,}", prose)) == set(COMPUTED_BY_HAND)
+
+
+def test_the_page_of_claims_is_what_the_chapters_print():
+    """If not, run 'make claims'."""
+    page = load("book/make_claims.py").page()
+    assert (ROOT / "book" / "claims.md").read_text(encoding="utf-8") == page
+    assert all(f"](../notebooks/{name}.ipynb)\n" in page for name in CHAPTERS)
+    printed = [
+        (str(cell.execution_count), line.removeprefix("✓ "))
+        for name in CHAPTERS
+        for cell in code_cells(name)
+        for output in cell.outputs
+        for line in output.get("text", "").splitlines()
+        if line.startswith("✓")
+    ]
+    rows = re.findall(r"^\| \[(\d+)\] \| (.*) \|$", page, re.MULTILINE)
+    assert [(number, words.replace("\\", "")) for number, words in rows] == printed
+    assert f"There are {len(printed)} claims in {len(CHAPTERS)} chapters." in page
+
+
+def test_every_instruction_set_and_seed_meets_both_numbers_of_threads():
+    portability = load("benchmarks/portability.py")
+    variants = [portability.ALL[name] for name in portability.DEFAULT]
+    for kind, threads in product(portability.INSTRUCTION_SETS, (1, 2)):
+        assert any((v.instructions, v.threads) == (kind, threads) for v in variants)
+    for seed, threads in product((0, 1, 2), (1, 2)):
+        assert any((v.seed, v.threads) == (seed, threads) for v in variants)
+
+
+@each_chapter
+def test_a_copy_with_another_seed_is_compared_with_the_published_outputs(name, tmp_path):
+    copied = load("benchmarks/portability.py").copy_chapter(name, tmp_path, {"seed": 7, "no": 1})
+    cells = [c for c in nbformat.read(tmp_path / f"{name}.ipynb", 4).cells if "outputs" in c]
+    assert len(cells) == copied
+    (at,) = (i for i, cell in enumerate(cells) if "injected-parameters" in tags(cell))
+    assert "parameters" in tags(cells[at - 1])
+    injected = cells.pop(at)
+    assert injected.source == "# Parameters\nseed = 7\n"
+    assert injected.outputs == []
+    assert injected.execution_count is not None  # or nbval would not compare it
+    published = [(cell.source, cell.outputs, cell.execution_count) for cell in code_cells(name)]
+    assert [(cell.source, cell.outputs, cell.execution_count) for cell in cells] == published
 
 
 @each_chapter
