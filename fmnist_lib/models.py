@@ -1,12 +1,14 @@
-"""The two networks of the course, and what can be read off a network without training it.
+"""The networks of the course, and what can be read off a network without training it.
 
-N is the number of images, C channels, H and W height and width. Both networks take images
+N is the number of images, C channels, H and W height and width. The networks take images
 (N, 1, 28, 28) and give logits (N, 10).
 
 Dilated convolutions: Yu and Koltun, "Multi-Scale Context Aggregation by Dilated Convolutions",
 arXiv:1511.07122. Receptive fields: Araujo, Norris and Sim, "Computing Receptive Fields of
 Convolutional Neural Networks", Distill 2019, doi:10.23915/distill.00021.
 """
+
+from functools import partial
 
 import torch
 from torch import nn
@@ -33,26 +35,41 @@ class ConvNet(nn.Module):
 
 
 class DilatedConvNet(nn.Module):
-    """The same network with dilation 2 in both convolutions; 170,314 parameters."""
+    """The same network with dilation 2 in both convolutions; 170,314 parameters.
 
-    def __init__(self):
+    Parameters
+    ----------
+    padding : pair of int
+        Pixels of padding of the first and the second convolution. The default is ConvNet's own,
+        from which dilation makes smaller feature maps; (2, 1) gives maps as large as ConvNet's, and
+        with them its 334,154 parameters.
+    """
+
+    def __init__(self, padding=(1, 0)):
         super().__init__()
+        first, second = padding
         self.features = nn.Sequential(
-            nn.Conv2d(1, 16, kernel_size=3, padding=1, dilation=2),  # (N, 16, 26, 26)
+            nn.Conv2d(1, 16, kernel_size=3, padding=first, dilation=2),  # (N, 16, 26, 26)
             nn.ReLU(),
             nn.AvgPool2d(2),  # (N, 16, 13, 13)
-            nn.Conv2d(16, 32, kernel_size=3, dilation=2),  # (N, 32, 9, 9)
+            nn.Conv2d(16, 32, kernel_size=3, padding=second, dilation=2),  # (N, 32, 9, 9)
             nn.ReLU(),
             nn.AvgPool2d(2),  # (N, 32, 4, 4)
         )
-        self.classifier = _classifier(32 * 4 * 4)
+        # A dilated kernel spans 5 pixels, so each convolution takes 4 off the padded side.
+        side = ((28 + 2 * first - 4) // 2 + 2 * second - 4) // 2
+        self.classifier = _classifier(32 * side * side)
 
     def forward(self, images):
         """Turn images (N, 1, 28, 28) into logits (N, 10)."""
         return self.classifier(self.features(images))
 
 
-MODELS = {"cnn": ConvNet, "dilated_cnn": DilatedConvNet}
+MODELS = {
+    "cnn": ConvNet,
+    "dilated_cnn": DilatedConvNet,
+    "padded_dilated_cnn": partial(DilatedConvNet, padding=(2, 1)),
+}
 
 
 def build_model(name, seed=None):
@@ -61,7 +78,8 @@ def build_model(name, seed=None):
     Parameters
     ----------
     name : str
-        ``"cnn"`` or ``"dilated_cnn"``.
+        ``"cnn"``, ``"dilated_cnn"``, or ``"padded_dilated_cnn"``: the dilated one with feature
+        maps as large as those of ``"cnn"``.
     seed : int, optional
         The same seed gives the same first weights. Default: the state of PyTorch's generator.
 
@@ -84,6 +102,28 @@ def build_model(name, seed=None):
 def count_parameters(model):
     """Count the numbers that training may change."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def multiply_adds(model, input_shape=(1, 28, 28)):
+    """Count the multiplications, each with an addition, that one image takes.
+
+    Parameters
+    ----------
+    model : nn.Module
+    input_shape : tuple of int
+        Shape of one image, (C, H, W).
+
+    Returns
+    -------
+    int
+        Those of the convolutions and linear layers; the rest is next to nothing.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = next((p.device for p in model.parameters()), None)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *input_shape, device=device))
+    return counter.get_total_flops() // 2
 
 
 def layer_table(model, input_shape=(1, 28, 28)):
@@ -171,6 +211,47 @@ def input_gradient(features, images, unit):
     row, column = unit
     (gradient,) = torch.autograd.grad(features(images)[:, :, row, column].sum(), images)
     return gradient.abs().mean(dim=(0, 1))
+
+
+def effective_field(gradient, share=0.8):
+    """Measure how much of a receptive field does most of the work.
+
+    A unit sees its whole field, but not all of it equally well: Luo, Li, Urtasun and Zemel,
+    "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", NeurIPS
+    2016, arXiv:1701.04128.
+
+    Parameters
+    ----------
+    gradient : Tensor, (H, W)
+        From `input_gradient`: zero outside the receptive field.
+    share : float
+        Of the sum of the gradient, above 0 and at most 1.
+
+    Returns
+    -------
+    int
+        Side, in pixels, of the smallest square in the middle of the field that holds that share.
+
+    Raises
+    ------
+    ValueError
+        If the gradient is zero everywhere, or the share is none.
+    """
+    if not 0 < share <= 1 or not gradient.any():
+        raise ValueError(
+            f"the share is {share!r} of a gradient that adds up to {gradient.sum():g}, expected a "
+            "share above 0 and at most 1, and a gradient that is not zero everywhere"
+        )
+    rows, columns = (gradient.sum(dim=axis).nonzero()[:, 0] for axis in (1, 0))
+    field = gradient[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].double()
+    side, edge = min(field.shape), 0
+    # Rings are peeled off as long as what is left holds enough; sums may round below the share.
+    while side - 2 * edge > 2:
+        inner = field[edge + 1 : side - edge - 1, edge + 1 : side - edge - 1]
+        if inner.sum() < share * field.sum():
+            break
+        edge += 1
+    return side - 2 * edge
 
 
 def _classifier(n_features):

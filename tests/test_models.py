@@ -7,8 +7,10 @@ from fmnist_lib.models import (
     DilatedConvNet,
     build_model,
     count_parameters,
+    effective_field,
     input_gradient,
     layer_table,
+    multiply_adds,
     receptive_field,
 )
 
@@ -114,3 +116,37 @@ def test_receptive_field_of_strides_and_rectangular_notation():
     field = receptive_field(features)
     assert field["size"].tolist() == [5, 9]
     assert field["step"].tolist() == [2, 6]
+
+
+def test_padding_makes_the_dilated_maps_as_large_as_the_plain_ones():
+    plain, padded = build_model("cnn", seed=3), build_model("padded_dilated_cnn", seed=3)
+    assert count_parameters(padded) == 334_154
+    assert layer_table(padded)["output"].tolist() == layer_table(plain)["output"].tolist()
+    # With the same seed, the two start from the same weights: nothing differs but the dilation.
+    weights = plain.state_dict()
+    assert all(value.equal(weights[name]) for name, value in padded.state_dict().items())
+    for layer in (0, 3):
+        assert (plain.features[layer].dilation, padded.features[layer].dilation) == ((1, 1), (2, 2))
+
+
+def test_multiply_adds_by_hand():
+    classifier = 256 * 128 + 128 * 10
+    plain = 28 * 28 * 16 * 9 + 12 * 12 * 32 * 16 * 9 + 32 * 6 * 6 * 256 + classifier
+    dilated = 26 * 26 * 16 * 9 + 9 * 9 * 32 * 16 * 9 + 32 * 4 * 4 * 256 + classifier
+    assert multiply_adds(build_model("cnn")) == plain
+    assert multiply_adds(build_model("dilated_cnn")) == dilated
+
+
+@pytest.mark.parametrize(
+    ("share", "side"), [(1.0, 5), (0.37, 5), (9 / 25, 3), (0.05, 3), (1 / 25, 1)]
+)
+def test_the_effective_field_holds_its_share(share, side):
+    gradient = torch.zeros(28, 28)
+    gradient[4:9, 11:16] = 0.7
+    assert effective_field(gradient, share) == side
+
+
+@pytest.mark.parametrize(("gradient", "share"), [(torch.zeros(5, 5), 0.8), (torch.ones(5, 5), 0)])
+def test_an_effective_field_of_nothing_is_refused(gradient, share):
+    with pytest.raises(ValueError, match="expected a share above 0"):
+        effective_field(gradient, share)

@@ -7,7 +7,7 @@ import pytest
 
 from fmnist_lib import plotting
 from fmnist_lib.data import CLASS_NAMES
-from fmnist_lib.evaluation import class_report, confusion_matrix
+from fmnist_lib.evaluation import class_report, confusion_matrix, reliability
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +128,7 @@ def test_intervals():
 
 
 def test_class_lines():
-    report = class_report([0, 0, 6], [0, 6, 6])
+    report = class_report(range(10), [0, *range(9)])
     ax = plotting.class_lines({"one": report, "two": report}, "f1", "F1")
     assert [line.get_xdata().tolist() for line in ax.lines] == [report["f1"].tolist()] * 2
     assert len({line.get_marker() for line in ax.lines}) == 2
@@ -155,6 +155,55 @@ def test_accuracy_over_time_has_a_line_of_its_own_kind_for_each_training():
     ax = plotting.accuracy_over_time({"one": history, "two": history.assign(val_acc=0.7)})
     assert [line.get_ydata().tolist() for line in ax.lines] == [[0.5, 0.6], [0.7, 0.7]]
     assert len({(line.get_marker(), line.get_linestyle()) for line in ax.lines}) == 2
+
+
+def test_strips_show_every_value_and_the_mean():
+    ax = plotting.strips({"one": [0.1, 0.3], "two": [0.5]}, "accuracy")
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[0.1, 0.3], [0.5]]
+    means = [lines.get_segments()[0][0, 0] for lines in ax.collections]
+    assert means == pytest.approx([0.2, 0.5])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["one", "two"]
+
+
+def test_the_reliability_diagram_shows_its_tables():
+    labels, probabilities = [0, 1, 2], np.eye(10)[[0, 1, 3]] * 0.9 + 0.01
+    table = reliability(labels, probabilities)
+    figure = plotting.reliability_diagram({"one": table, "two": table})
+    left, right = figure.axes
+    diagonal, first, second = left.lines
+    assert diagonal.get_xdata().tolist() == diagonal.get_ydata().tolist()
+    assert first.get_xdata().tolist() == table["confidence"].tolist()
+    assert first.get_ydata().tolist() == table["accuracy"].tolist()
+    assert right.lines[0].get_ydata().tolist() == table["images"].tolist()
+    assert first.get_marker() != second.get_marker()
+
+
+def test_robustness_curves_have_a_panel_for_each_kind():
+    table = pd.DataFrame(
+        {
+            "corruption": ["blur", "blur", "noise", "noise"],
+            "strength": [0, 1, 0, 1],
+            "value": [0.0, 0.5, 0.0, 0.1],
+            "cnn": [0.9, 0.8, 0.9, 0.7],
+        }
+    )
+    figure = plotting.robustness_curves(table, {"blur": "pixels", "noise": "deviation"})
+    blur, noise = figure.axes[:2]
+    assert (blur.get_title(), blur.get_xlabel()) == ("blur", "pixels")
+    assert noise.lines[0].get_xdata().tolist() == [0.0, 0.1]
+    assert noise.lines[0].get_ydata().tolist() == [0.9, 0.7]
+
+
+def test_compared_predictions_name_what_each_model_says(sample):
+    probabilities = {"a": np.eye(10)[[6, 4]], "b": np.eye(10)[[0, 2]]}
+    figure = plotting.compared_predictions(sample.test.images[:2], [0, 2], probabilities)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == ["T-shirt\na: Shirt\nb: T-shirt", "Pullover\na: Coat\nb: Pullover"]
+
+
+def test_channels_are_drawn_between_the_limits_given():
+    figure = plotting.image_channels([np.full((2, 4, 4), 0.5)], ["a"], limits=(0, 1))
+    assert [ax.images[0].get_clim() for ax in figure.axes] == [(0, 1), (0, 1)]
 
 
 def test_importing_changes_no_setting():

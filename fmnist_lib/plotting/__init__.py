@@ -2,9 +2,15 @@
 
 Each returns the Axes or the Figure that it drew on. Colours are seaborn's ``colorblind`` palette
 and matplotlib's perceptually uniform maps. ``images`` draws images and what is laid over them,
-``results`` what came out of a training.
+``results`` what came out of a training, ``evidence`` how far it can be trusted.
 """
 
+from fmnist_lib.plotting.evidence import (
+    compared_predictions,
+    reliability_diagram,
+    robustness_curves,
+    strips,
+)
 from fmnist_lib.plotting.images import (
     embedding,
     heat_maps,
@@ -28,6 +34,7 @@ __all__ = [
     "accuracy_over_time",
     "bars",
     "class_lines",
+    "compared_predictions",
     "confusion_heatmap",
     "embedding",
     "heat_maps",
@@ -37,6 +44,9 @@ __all__ = [
     "kernel_footprints",
     "mistakes",
     "pixel_histograms",
+    "reliability_diagram",
+    "robustness_curves",
     "speeds",
+    "strips",
     "training_curves",
 ]

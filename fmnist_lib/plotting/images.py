@@ -48,13 +48,17 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
     return figure
 
 
-def image_channels(rows, row_labels, cmap="magma"):
+def image_channels(rows, row_labels, cmap="magma", limits=(None, None)):
     """Draw several channels of several images: one row an image, one column a channel.
 
     Parameters
     ----------
     rows : sequence of arrays, each (C, H, W)
     row_labels : sequence of str
+    cmap : str
+        Name of a matplotlib colour map.
+    limits : pair of float
+        Values at the ends of the colour map. Default: those of each channel by itself.
 
     Returns
     -------
@@ -70,7 +74,7 @@ def image_channels(rows, row_labels, cmap="magma"):
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
         for ax, channel in zip(ax_row, row, strict=False):
-            ax.imshow(channel, cmap=cmap)
+            ax.imshow(channel, cmap=cmap, vmin=limits[0], vmax=limits[1])
         ax_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
     return figure
 

@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.plotting.images import image_grid
-from fmnist_lib.plotting.style import BLUE, GREEN, ORANGE, RED, WIDTH, new_axes
+from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH, new_axes, with_looks
 
 
 def training_curves(history, best_epoch=None):
@@ -166,9 +166,8 @@ def class_lines(tables, column, xlabel, ax=None):
     Axes
     """
     ax = ax or new_axes(3.6)
-    styles = zip(("o", "s", "^", "D"), (BLUE, ORANGE, GREEN, RED), strict=True)
-    for (name, table), (marker, color) in zip(tables.items(), styles, strict=False):
-        ax.plot(table[column], table.index, marker, color=color, label=name, ms=7)
+    for (name, table), look in with_looks(tables.items()):
+        ax.plot(table[column], table.index, look.marker, color=look.color, label=name, ms=7)
     ax.set_xlabel(xlabel)
     ax.invert_yaxis()
     ax.grid(axis="y", alpha=0.3)
@@ -224,13 +223,9 @@ def accuracy_over_time(histories, ax=None):
     Axes
     """
     ax = ax or new_axes(3.6)
-    styles = zip(
-        "os^Dv", ("-", "--", "-.", ":", "-"), (BLUE, ORANGE, GREEN, RED, "0.4"), strict=True
-    )
-    for (name, history), (marker, line, color) in zip(histories.items(), styles, strict=False):
-        ax.plot(
-            history["seconds"], history["val_acc"], line, marker=marker, color=color, label=name
-        )
+    for (name, history), look in with_looks(histories.items()):
+        style = {"color": look.color, "marker": look.marker, "ls": look.line}
+        ax.plot(history["seconds"], history["val_acc"], label=name, **style)
     ax.set(xlabel="seconds since the start", ylabel="validation accuracy")
     ax.set_xlim(left=0)
     ax.grid(alpha=0.3)

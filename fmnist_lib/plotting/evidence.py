@@ -1,0 +1,122 @@
+"""Figures of how far results can be trusted."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from fmnist_lib.data import CLASS_NAMES
+from fmnist_lib.plotting.images import image_grid
+from fmnist_lib.plotting.style import WIDTH, new_axes, with_looks
+
+
+def strips(values, xlabel, ax=None):
+    """Draw every single value as a point, one row a group, and the mean of each as a line.
+
+    Parameters
+    ----------
+    values : dict of str to sequence of float
+    xlabel : str
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = ax or new_axes(0.6 * len(values) + 0.9)
+    for row, (numbers, look) in enumerate(with_looks(values.values())):
+        # Side by side in height, so that equal values do not cover each other.
+        offsets = np.linspace(-0.22, 0.22, len(numbers)) if len(numbers) > 1 else [0]
+        ax.plot(numbers, row + np.asarray(offsets), look.marker, color=look.color, alpha=0.8, ms=5)
+        ax.vlines(np.mean(numbers), row - 0.35, row + 0.35, color="0.2", lw=1.5)
+    ax.set_yticks(range(len(values)), list(values))
+    ax.set_xlabel(xlabel)
+    ax.invert_yaxis()
+    ax.grid(axis="x", alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def reliability_diagram(tables):
+    """Draw accuracy against confidence, and how many images have which confidence.
+
+    Parameters
+    ----------
+    tables : dict of str to DataFrame
+        From `reliability`, by the name of the model.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.4), layout="constrained")
+    left.plot([0, 1], [0, 1], color="0.5", lw=1, label="confidence = accuracy")
+    for (name, table), look in with_looks(tables.items()):
+        style = {"color": look.color, "marker": look.marker, "ls": look.line, "ms": 5}
+        left.plot(table["confidence"], table["accuracy"], label=name, **style)
+        right.plot(table["confidence"], table["images"], label=name, **style)
+    left.set(xlabel="confidence", ylabel="accuracy (share of images)", aspect="equal")
+    left.legend(frameon=False, fontsize=8)
+    right.set(xlabel="confidence", ylabel="images", yscale="log", xlim=left.get_xlim())
+    for ax in (left, right):
+        ax.grid(alpha=0.3)
+    return figure
+
+
+def robustness_curves(table, units):
+    """Draw accuracy against the strength of each corruption, one line a model.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `accuracy_under_corruption`.
+    units : dict of str to str
+        Unit of each corruption's values.
+
+    Returns
+    -------
+    Figure
+    """
+    names = [name for name in table if name not in ("corruption", "strength", "value")]
+    figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 4.6), sharey=True, layout="constrained")
+    for ax, (kind, rows) in zip(axes.flat, table.groupby("corruption", sort=False), strict=False):
+        for name, look in with_looks(names):
+            style = {"color": look.color, "marker": look.marker, "ls": look.line, "ms": 4}
+            ax.plot(rows["value"], rows[name], label=name, **style)
+        ax.set(title=kind, xlabel=units[kind])
+        ax.grid(alpha=0.3)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy")
+    last = axes.flat[-1]
+    last.axis("off")
+    last.legend(*axes.flat[0].get_legend_handles_labels(), loc="center", frameon=False)
+    # The last panel holds the legend, so the one above it is the lowest of its column.
+    axes[0, -1].tick_params(labelbottom=True)
+    return figure
+
+
+def compared_predictions(images, labels, probabilities, columns=6):
+    """Draw images with their true class, and what each of several models makes of them.
+
+    Parameters
+    ----------
+    images : Tensor, (N, 1, 28, 28)
+    labels : sequence of int, (N,)
+    probabilities : dict of str to ndarray, (N, 10)
+    columns : int
+        Images a row.
+
+    Returns
+    -------
+    Figure
+    """
+    titles = [
+        "\n".join(
+            [
+                CLASS_NAMES[label],
+                *(f"{name}: {CLASS_NAMES[p[i].argmax()]}" for name, p in probabilities.items()),
+            ]
+        )
+        for i, label in enumerate(labels)
+    ]
+    figure = image_grid(images, titles, columns)
+    figure.set_figheight(figure.get_figheight() * 1.3)
+    return figure

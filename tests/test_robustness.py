@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from fmnist_lib.evaluation import CORRUPTIONS, accuracy, accuracy_under_corruption, corrupt, predict
+from fmnist_lib.models import build_model
+
+each_kind = pytest.mark.parametrize("kind", CORRUPTIONS)
+
+
+@pytest.fixture
+def images(sample):
+    return sample.test.images[:40]
+
+
+@each_kind
+def test_damage_grows_and_leaves_the_images_given_as_they_are(kind, images):
+    before, damage = images.clone(), []
+    for strength in range(6):
+        damaged = corrupt(images, kind, strength)
+        assert damaged.shape == images.shape
+        assert damaged.dtype == torch.float32
+        assert 0 <= damaged.min() <= damaged.max() <= 1
+        assert damaged.equal(corrupt(images, kind, strength))
+        damage.append((damaged - images).abs().mean().item())
+    assert images.equal(before)
+    assert damage[0] == 0
+    assert damage == sorted(damage)
+    assert len(set(damage)) == 6
+
+
+def test_shifts_move_each_fourth_image_another_way(images):
+    damaged = corrupt(images, "shift", 3).numpy()[:, 0]
+    ways = [(0, 3), (0, -3), (3, 0), (-3, 0)]  # rows, columns
+    for k, (image, moved) in enumerate(zip(images.numpy()[:, 0], damaged, strict=True)):
+        assert np.allclose(moved, ndimage.shift(image, ways[k % 4], order=0), atol=1e-6)
+
+
+def test_rotations_turn_each_second_image_the_other_way(images):
+    for k, moved in enumerate(corrupt(images, "rotation", 4).numpy()[:, 0]):
+        angle = 24 if k % 2 == 0 else -24
+        oracle = ndimage.rotate(images[k, 0].numpy(), angle, reshape=False, order=1)
+        # Both interpolate linearly, and differ at the edge of the picture.
+        assert np.abs(moved - oracle)[4:-4, 4:-4].max() < 0.02
+
+
+def test_blur_is_gaussian(images):
+    for strength, deviation in enumerate(CORRUPTIONS["blur"].values, start=1):
+        blurred = corrupt(images, "blur", strength).numpy()[:, 0]
+        for image, result in zip(images.numpy()[:, 0], blurred, strict=True):
+            oracle = ndimage.gaussian_filter(image, deviation, mode="mirror", truncate=3.0)
+            assert np.abs(result - oracle).max() < 0.02
+
+
+def test_noise_has_its_deviation():
+    grey = torch.full((50, 1, 28, 28), 0.5)
+    for strength, deviation in enumerate(CORRUPTIONS["noise"].values[:3], start=1):
+        assert corrupt(grey, "noise", strength).std().item() == pytest.approx(deviation, rel=0.05)
+
+
+def test_contrast_moves_every_pixel_towards_the_mean(images):
+    damaged = corrupt(images, "contrast", 5)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    assert torch.allclose(damaged, (mean + (images - mean) * 0.5).clamp(0, 1), atol=1e-6)
+
+
+def test_the_table_holds_each_model_at_each_strength(sample):
+    models = {"one": build_model("cnn", seed=0), "two": build_model("dilated_cnn", seed=1)}
+    table = accuracy_under_corruption(models, sample.test, progress=False)
+    assert list(table) == ["corruption", "strength", "value", "one", "two"]
+    assert table["strength"].tolist() == [0, 1, 2, 3, 4, 5] * len(CORRUPTIONS)
+    for row in table.iloc[[0, 9, 24]].itertuples():
+        predicted = predict(
+            models["two"], corrupt(sample.test.images, row.corruption, row.strength)
+        )
+        assert row.two == accuracy(sample.test.labels, predicted.argmax(axis=1))
+
+
+def test_unknown_damage_is_refused(images):
+    with pytest.raises(ValueError, match="no corruption 'fog'; choose one of shift, rotation"):
+        corrupt(images, "fog", 1)
+    for strength in (-1, 6, 1.5):
+        with pytest.raises(ValueError, match="expected a whole number from 0 to 5"):
+            corrupt(images, "blur", strength)
