@@ -6,13 +6,18 @@
 A variant is an instruction set, a number of threads and a seed, joined by hyphens. Each executes
 all chapters in an empty folder, so that chapters 3 and 4 load what chapters 2 and 3 have just
 trained there, and every output that is not exempt is compared with the published one. The six
-default variants let every instruction set and every seed meet both numbers of threads. When they
-have run whole, portability.csv is written beside this file; a failing variant leaves its log in
-runs/portability.
+default variants let every instruction set and every seed meet both numbers of threads.
+
+A variant that has passed is kept in runs/portability until a chapter, the library or the set of
+packages changes: without --variants, it is not run again, so that an hour's work can be stopped and
+started, or shared by two terminals. When all default variants have passed, portability.csv is
+written beside this file. A failing variant leaves its log in runs/portability.
 """
 
 import argparse
 import csv
+import hashlib
+import json
 import os
 import re
 import signal
@@ -29,7 +34,8 @@ from fmnist_lib.chapters import CHAPTERS
 from fmnist_lib.progress import progress_bar
 
 ROOT = Path(__file__).parent.parent
-LOGS = ROOT / "runs" / "portability"
+LOCK = "requirements.lock"
+KEPT = ROOT / "runs" / "portability"
 # What PyTorch's own kernels (and the programs that it compiles), its convolutions, its products
 # of matrices, and NumPy's and SciPy's are limited to.
 INSTRUCTION_SETS = {
@@ -203,12 +209,38 @@ def check(variant, chapters):
 
 def keep_log(variant, log):
     """Write the log of a variant that failed, and remove the one that it has left before."""
-    path = LOGS / f"{variant}.log"
+    path = KEPT / f"{variant}.log"
     path.unlink(missing_ok=True)
     if log is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(log, encoding="utf-8")
         print(f"  its log: {path.relative_to(ROOT)}")
+
+
+def state():
+    """Name the state of all that a variant executes."""
+    files = [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("fmnist_lib/**/*"), ROOT / LOCK]
+    digest = hashlib.sha256()
+    for file in sorted(f for f in files if f.is_file() and "__pycache__" not in f.parts):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def keep(row, now):
+    """Keep the row of a variant that has passed all chapters."""
+    if row.failed == 0 and row.chapters == len(CHAPTERS):
+        KEPT.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"state": now, "row": [str(row.variant), *row[1:]]})
+        (KEPT / f"{row.variant}.json").write_text(text, encoding="utf-8")
+
+
+def kept(name, now):
+    """Read the row of a variant, if it has passed in this state."""
+    try:
+        record = json.loads((KEPT / f"{name}.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return Row(*record["row"]) if record["state"] == now else None
 
 
 def main():
@@ -217,7 +249,6 @@ def main():
         "--variants",
         nargs="+",
         choices=ALL,
-        default=DEFAULT,
         metavar="NAME",
         help=f"such as avx2-2-1; of {', '.join(INSTRUCTION_SETS)}, threads 1 or 2, seed 0 to 2 "
         f"(default: {' '.join(DEFAULT)})",
@@ -232,19 +263,24 @@ def main():
         help=f"such as {CHAPTERS[0]} (default: all); what they load is trained if it is not there",
     )
     options = parser.parse_args()
-    names = tuple(ALL) if options.all else tuple(options.variants)
+    names = tuple(ALL) if options.all else options.variants or DEFAULT
     chapters = [name for name in CHAPTERS if name in options.chapters]
     # Whoever ends this process ends its child, and the temporary folder goes.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    rows, now, asked = [], state(), options.variants is not None or options.chapters != CHAPTERS
     try:
-        rows = [check(ALL[name], chapters) for name in names]
+        for name in names:
+            row = None if asked else kept(name, now)
+            rows.append(row or check(ALL[name], chapters))
+            keep(rows[-1], now)
     except KeyboardInterrupt:
-        sys.exit("interrupted")
+        sys.exit("interrupted; what has passed is kept")
     for row in (Row._fields, *rows):
         print("{!s:14}{:>8}{:>9}{:>6}{:>10}{:>7}{:>8}{:>9}".format(*row))
-    if names == DEFAULT and all(row.chapters == len(CHAPTERS) for row in rows):
+    table = [kept(name, now) for name in DEFAULT]
+    if all(table):
         with open(Path(__file__).with_suffix(".csv"), "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([Row._fields, *rows])
+            csv.writer(file, lineterminator="\n").writerows([Row._fields, *table])
     return any(row.failed for row in rows)
 
 

@@ -1,0 +1,131 @@
+"""Results that take too long to be measured in a chapter, and ship with the package.
+
+Each was written by a command of ``benchmarks/`` together with a record of how: its settings, the
+versions, and the machine.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+FOLDER = Path(__file__).parent / "measured"
+
+
+@dataclass(frozen=True, eq=False)
+class SeedResults:
+    """Trainings of each network that differ in nothing but the seed; S of them, N test images.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row a training: ``network, seed, best_epoch, val_accuracy, test_accuracy,
+        test_log_loss, test_calibration_error``, and the accuracy under each corruption at strength
+        3 (``shift, rotation, noise, blur, contrast``).
+    predicted : dict of str to ndarray, (S, N), uint8
+        For each network, what its trainings predict for the test images.
+    labels : ndarray, (N,), uint8
+        Of the test images.
+    record : dict
+        Command, settings, versions and machine.
+    """
+
+    table: pd.DataFrame
+    predicted: dict = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    record: dict = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelNoise:
+    """Doubtful labels, and what doubtful and wrong ones cost in training.
+
+    Attributes
+    ----------
+    doubtful : DataFrame
+        The labels that networks contradict which have not seen them, most doubtful first: ``part``
+        (``"train"`` or ``"test"``), ``index`` (of the image in that part), ``label, predicted,
+        probability`` (of the predicted class).
+    reported : DataFrame
+        The same for the labels that users of the data set reported.
+    pictures : dict of str to ndarray, (K, 28, 28), uint8
+        Under ``"train"`` and ``"test"`` the images of the first rows of ``doubtful``, under
+        ``"reported"`` those of ``reported``.
+    costs : DataFrame
+        One row a training: ``labels`` (what was done to the training labels), ``changed`` (how
+        many were left out or replaced), ``seed, val_accuracy, test_accuracy``.
+    record : dict
+        Command, settings, versions and machine.
+    """
+
+    doubtful: pd.DataFrame
+    reported: pd.DataFrame
+    pictures: dict = field(repr=False)
+    costs: pd.DataFrame
+    record: dict = field(repr=False)
+
+
+def load_seeds():
+    """Read the trainings with ten seeds, made by ``benchmarks/seeds.py``.
+
+    Returns
+    -------
+    SeedResults
+    """
+    arrays = _load_arrays("seeds")
+    labels = arrays.pop("labels")
+    return SeedResults(pd.read_csv(FOLDER / "seeds.csv"), arrays, labels, load_record("seeds"))
+
+
+def load_label_noise():
+    """Read the doubtful labels and their cost, made by ``benchmarks/label_noise.py``.
+
+    Returns
+    -------
+    LabelNoise
+    """
+    names = ("doubtful_labels", "reported_labels", "label_noise")
+    doubtful, reported, costs = (pd.read_csv(FOLDER / f"{name}.csv") for name in names)
+    pictures = _load_arrays("label_noise")
+    return LabelNoise(doubtful, reported, pictures, costs, load_record("label_noise"))
+
+
+def load_record(name):
+    """Read how a result was made.
+
+    Parameters
+    ----------
+    name : str
+        ``"seeds"`` or ``"label_noise"``.
+
+    Returns
+    -------
+    dict
+        ``command``, ``config`` and ``machine``.
+    """
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def write_record(name, command, config, machine):
+    """Write how a result was made, beside it.
+
+    Parameters
+    ----------
+    name : str
+    command : str
+    config : TrainConfig
+        Its seed is left out: it is what varies.
+    machine : dict
+        From `machine_record`.
+    """
+    settings = {key: value for key, value in asdict(config).items() if key != "seed"}
+    record = {"command": command, "config": settings, "machine": machine}
+    text = json.dumps(record, indent=2) + "\n"
+    (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+def _load_arrays(name):
+    with np.load(FOLDER / f"{name}.npz") as file:
+        return {key: file[key] for key in file.files}
