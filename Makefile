@@ -15,8 +15,8 @@ ifdef FMNIST_DATA
 export FMNIST_DATA := $(abspath $(FMNIST_DATA))
 endif
 
-.PHONY: help course test check-portability lab book data bench notebooks claims cards sync picture \
-  lock clean
+.PHONY: help course test check-portability lab book data bench notebooks claims cards measured sync \
+  picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list these commands
@@ -57,7 +57,7 @@ notebooks: data  ## run the chapters in place and keep their outputs
 	  --ClearMetadataPreprocessor.clear_notebook_metadata=False \
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=tags \
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=mystnb $(CHAPTERS)
-	$(MAKE) claims
+	$(MAKE) claims cards
 
 claims: $(READY)  ## list the claims of the chapters' outputs on a page of the site
 	$(BIN)/python book/make_claims.py
@@ -65,6 +65,10 @@ claims: $(READY)  ## list the claims of the chapters' outputs on a page of the s
 cards: $(READY)  ## make the model cards from the runs that make notebooks left
 	$(BIN)/fmnist card notebooks/runs/02_cnn -o book/model_card_cnn.md
 	$(BIN)/fmnist card notebooks/runs/03_dilated_cnn -o book/model_card_dilated_cnn.md
+
+measured: data  ## train anew what takes too long for a chapter: ten seeds, label noise (80 min)
+	$(BIN)/python benchmarks/seeds.py
+	$(BIN)/python benchmarks/label_noise.py
 
 sync: $(READY)  ## bring notebooks and scripts in step: the newer one counts
 	$(BIN)/jupytext --sync $(CHAPTERS)

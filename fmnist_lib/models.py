@@ -230,7 +230,8 @@ def effective_field(gradient, share=0.8):
     Returns
     -------
     int
-        Side, in pixels, of the smallest square in the middle of the field that holds that share.
+        Side, in pixels, of the smallest square in the middle of the field that holds that share;
+        from one side to the next are two pixels, a ring.
 
     Raises
     ------

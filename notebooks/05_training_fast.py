@@ -266,8 +266,8 @@ claim(
 )
 
 # %% [markdown]
-# Training is chaotic, so small differences grow with the epochs, but they are differences of luck:
-# another seed makes larger ones.
+# Training is chaotic, so small differences grow with the epochs, as those between two seeds do.
+# Chapter 4 shows how large those become.
 #
 # ## Images a second are the wrong measure
 #

@@ -11,7 +11,7 @@ from fmnist_lib.data import Split, load_fashion_mnist
 os.environ.setdefault("MPLBACKEND", "agg")
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-MOST_EXEMPT = 0.25  # of the code cells of all chapters together; at present it is 0.18
+MOST_EXEMPT = 0.25  # of the code cells of all chapters together
 
 
 def count_exempt_cells():

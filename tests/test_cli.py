@@ -14,7 +14,7 @@ def test_help_lists_the_commands(capsys):
         cli.main(["--help"])
     assert stopped.value.code == 0
     printed = capsys.readouterr().out
-    assert all(command in printed for command in ("data", "course", "sample"))
+    assert all(command in printed for command in ("data", "course", "card", "sample"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["data", "--nonsense"]])

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fmnist_lib import training
 from fmnist_lib.data import Split
+from fmnist_lib.evaluation import class_report, predict
 from fmnist_lib.models import build_model
 from fmnist_lib.training import (
     HISTORY_COLUMNS,
@@ -130,6 +131,10 @@ def test_the_same_seed_gives_the_same_bits(sample):
     assert first.history.equals(same.history)
     weights = same.model.state_dict()
     assert all(value.equal(weights[key]) for key, value in first.model.state_dict().items())
+    predicted, again = (predict(trained.model, sample.test.images) for trained in (first, same))
+    assert np.array_equal(predicted, again)
+    tables = [class_report(sample.test.labels, p.argmax(axis=1)) for p in (predicted, again)]
+    assert tables[0].equals(tables[1])
     assert not first.history.equals(other.history)
 
 

@@ -13,7 +13,8 @@ def strips(values, xlabel, ax=None):
 
     Parameters
     ----------
-    values : dict of str to sequence of float
+    values : DataFrame, or dict of str to sequence of float
+        One column, or one entry, a group.
     xlabel : str
     ax : Axes, optional
 
@@ -21,13 +22,15 @@ def strips(values, xlabel, ax=None):
     -------
     Axes
     """
-    ax = ax or new_axes(0.6 * len(values) + 0.9)
-    for row, (numbers, look) in enumerate(with_looks(values.values())):
+    names = list(values)
+    ax = ax or new_axes(0.5 * len(names) + 0.9)
+    for row, (name, look) in enumerate(with_looks(names)):
+        numbers = np.asarray(values[name])
         # Side by side in height, so that equal values do not cover each other.
-        offsets = np.linspace(-0.22, 0.22, len(numbers)) if len(numbers) > 1 else [0]
-        ax.plot(numbers, row + np.asarray(offsets), look.marker, color=look.color, alpha=0.8, ms=5)
+        offsets = np.linspace(-0.22, 0.22, len(numbers)) if len(numbers) > 1 else 0.0
+        ax.plot(numbers, row + offsets, look.marker, color=look.color, alpha=0.8, ms=5)
         ax.vlines(np.mean(numbers), row - 0.35, row + 0.35, color="0.2", lw=1.5)
-    ax.set_yticks(range(len(values)), list(values))
+    ax.set_yticks(range(len(names)), names)
     ax.set_xlabel(xlabel)
     ax.invert_yaxis()
     ax.grid(axis="x", alpha=0.3)
