@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -10,7 +11,8 @@ from fmnist_lib.data import Split, load_fashion_mnist
 
 os.environ.setdefault("MPLBACKEND", "agg")
 
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = ROOT / "notebooks"
 MOST_EXEMPT = 0.25  # of the code cells of all chapters together
 
 
@@ -33,6 +35,19 @@ def pytest_terminal_summary(terminalreporter):
 def exempt_cells():
     """Give the exempt code cells of all chapters, all code cells, and the largest share."""
     return *count_exempt_cells(), MOST_EXEMPT
+
+
+@pytest.fixture(scope="session")
+def load_script():
+    """Import a script that is no part of the package: (path in the project) -> module."""
+
+    def load(script):
+        spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,14 @@
 """The benchmark's parts: its workers, and that what is made from its results is up to date."""
 
-import importlib.util
+import importlib
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -21,33 +16,33 @@ def results():
     return json.loads((FOLDER / "bench.json").read_text(encoding="utf-8"))
 
 
-def test_a_contender_that_is_not_installed_is_named():
+def test_a_contender_that_is_not_installed_is_named(load_script):
     try:
         importlib.import_module("skorch")
     except ImportError:
-        worker = load("bench").Worker(["skorch_net"])
+        worker = load_script("benchmarks/bench.py").Worker(["skorch_net"])
         worker.close()
         assert worker.missing == "No module named 'skorch'"
     else:
         pytest.skip("skorch is installed here")
 
 
-def test_a_contender_that_fails_is_named_with_its_last_words(full_data):
-    worker = load("bench").Worker(["ours", "--network", "abacus"])
+def test_a_contender_that_fails_is_named_with_its_last_words(full_data, load_script):
+    worker = load_script("benchmarks/bench.py").Worker(["ours", "--network", "abacus"])
     assert worker.missing is None
     assert "there is no network 'abacus'" in worker.epoch()["missing"]
     worker.close()
 
 
-def test_a_contender_that_is_missing_has_its_row(results):
-    report = load("report")
+def test_a_contender_that_is_missing_has_its_row(results, load_script):
+    report = load_script("benchmarks/report.py")
     changed = results | {"throughput": results["throughput"] | {"abacus": {"missing": "no beads"}}}
     assert report.throughput_table(changed)[-1][:2] == ("abacus", "not measured: no beads")
 
 
-def test_the_classic_loop_is_one_time_itself(results):
-    rows = load("report").throughput_table(results)
-    (baseline,) = (row for row in rows if row[0] == load("bench").BASELINE)
+def test_the_classic_loop_is_one_time_itself(results, load_script):
+    rows = load_script("benchmarks/report.py").throughput_table(results)
+    (baseline,) = (row for row in rows if row[0] == load_script("benchmarks/bench.py").BASELINE)
     assert baseline[5] == "1.00"
 
 
@@ -58,10 +53,52 @@ def test_all_contenders_train_the_same_network(results):
     assert max(accuracies) - min(accuracies) < 0.02
 
 
-def test_what_is_derived_from_the_results_is_up_to_date(results):
+def test_what_is_derived_from_the_results_is_up_to_date(results, load_script):
     """If not, run 'python benchmarks/report.py'."""
-    report = load("report")
+    report = load_script("benchmarks/report.py")
     assert report.readme_block(results) in (FOLDER.parent / "README.md").read_text(encoding="utf-8")
     for name, table in report.tables(results).items():
         text = (FOLDER / f"{name}.csv").read_text(encoding="utf-8")
         assert text == report.as_csv(table)
+
+
+def test_the_sets_of_labels_are_what_their_names_say(load_script):
+    rng, script = np.random.default_rng(5), load_script("benchmarks/label_noise.py")
+    labels = rng.integers(0, 10, 2000)
+    doubtful = pd.DataFrame({"index": [3, 70, 800], "predicted": (labels[[3, 70, 800]] + 1) % 10})
+    sets = {name: rest for name, *rest in script.conditions(labels, doubtful)}
+    for name, (changed_labels, keep, n) in sets.items():
+        moved = changed_labels != labels
+        if "left out" in name:
+            assert not moved.any()
+            assert (~keep).sum() == n == 3
+            assert set(np.flatnonzero(~keep)) == {3, 70, 800} or "others" in name
+        else:
+            assert keep.all()
+            assert moved.sum() == n
+    assert not {3, 70, 800} & set(np.flatnonzero(~sets["as many others left out"][1]))
+    assert (
+        sets["doubtful ones replaced"][0][[3, 70, 800]].tolist() == doubtful["predicted"].tolist()
+    )
+    assert [sets[f"{share}% made wrong"][2] for share in (5, 10, 20, 40)] == [100, 200, 400, 800]
+
+
+def test_only_confident_contradictions_are_doubtful(load_script):
+    judged = pd.DataFrame(
+        {"label": [1, 1, 2, 2], "predicted": [1, 2, 3, 4], "probability": [0.99, 0.9, 0.89, 0.95]}
+    )
+    doubtful = load_script("benchmarks/label_noise.py").find_doubtful(judged)
+    assert doubtful.index.tolist() == [3, 1]
+
+
+def test_a_variant_that_has_passed_is_kept_until_something_changes(load_script, tmp_path):
+    script = load_script("benchmarks/portability.py")
+    script.KEPT = tmp_path / "kept"
+    row = script.Row(script.ALL["avx2-1-2"], "AVX2", "1", 2, len(script.CHAPTERS), 100, 0, 9)
+    assert script.kept("avx2-1-2", "now") is None
+    script.keep(row._replace(failed=1), "now")
+    script.keep(row._replace(chapters=1), "now")
+    assert script.kept("avx2-1-2", "now") is None
+    script.keep(row, "now")
+    assert script.kept("avx2-1-2", "now") == row._replace(variant="avx2-1-2")
+    assert script.kept("avx2-1-2", "later") is None

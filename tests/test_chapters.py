@@ -1,7 +1,6 @@
 """What every chapter must be, before anybody runs it; and that it runs with other parameters."""
 
 import ast
-import importlib.util
 import json
 import re
 from itertools import product
@@ -17,13 +16,6 @@ from fmnist_lib.runs import RunError
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "notebooks"
 each_chapter = pytest.mark.parametrize("name", CHAPTERS)
-
-
-def load(script):
-    spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def read(name):
@@ -153,9 +145,9 @@ def test_no_measured_digits_are_typed_in_prose():
     assert set(re.findall(r"(?<![\d.])0\.\d{3,}", prose)) == set(COMPUTED_BY_HAND)
 
 
-def test_the_page_of_claims_is_what_the_chapters_print():
+def test_the_page_of_claims_is_what_the_chapters_print(load_script):
     """If not, run 'make claims'."""
-    page = load("book/make_claims.py").page()
+    page = load_script("book/make_claims.py").page()
     assert (ROOT / "book" / "claims.md").read_text(encoding="utf-8") == page
     assert all(f"](../notebooks/{name}.ipynb)\n" in page for name in CHAPTERS)
     printed = [
@@ -171,8 +163,8 @@ def test_the_page_of_claims_is_what_the_chapters_print():
     assert f"There are {len(printed)} claims in {len(CHAPTERS)} chapters." in page
 
 
-def test_every_instruction_set_and_seed_meets_both_numbers_of_threads():
-    portability = load("benchmarks/portability.py")
+def test_every_instruction_set_and_seed_meets_both_numbers_of_threads(load_script):
+    portability = load_script("benchmarks/portability.py")
     variants = [portability.ALL[name] for name in portability.DEFAULT]
     for kind, threads in product(portability.INSTRUCTION_SETS, (1, 2)):
         assert any((v.instructions, v.threads) == (kind, threads) for v in variants)
@@ -181,8 +173,12 @@ def test_every_instruction_set_and_seed_meets_both_numbers_of_threads():
 
 
 @each_chapter
-def test_a_copy_with_another_seed_is_compared_with_the_published_outputs(name, tmp_path):
-    copied = load("benchmarks/portability.py").copy_chapter(name, tmp_path, {"seed": 7, "no": 1})
+def test_a_copy_with_another_seed_is_compared_with_the_published_outputs(
+    name, tmp_path, load_script
+):
+    copied = load_script("benchmarks/portability.py").copy_chapter(
+        name, tmp_path, {"seed": 7, "no": 1}
+    )
     cells = [c for c in nbformat.read(tmp_path / f"{name}.ipynb", 4).cells if "outputs" in c]
     assert len(cells) == copied
     (at,) = (i for i, cell in enumerate(cells) if "injected-parameters" in tags(cell))
