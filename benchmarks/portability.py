@@ -161,7 +161,9 @@ def run_pytest(folder, chapters, made, bar):
 
 
 def stop(child):
-    """Let pytest stop its kernel and go; a kernel that has lost its pytest goes by itself."""
+    """Let pytest stop its kernel and go."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # whoever is impatient now would leave orphans
     child.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
     try:
         child.communicate(timeout=30)

@@ -308,7 +308,7 @@ figure = plotting.training_curves(trained.history, trained.best_epoch)
 # %% [markdown]
 # The curves have the shape of chapter 2's, with less of a gap at the end. Beware of reading that as
 # a virtue: this network has also not got as far. When chapter 2's network had the training accuracy
-# that this one ends with, its gap was no larger.
+# that this one ends with, its own gap was much smaller than at its end.
 
 # %%
 cnn = load_or_train(f"{runs_dir}/02_cnn", "cnn", data, config, sample=sample)
@@ -321,8 +321,8 @@ claim("the gap is smaller than chapter 2's", smaller, applies=as_published)
 
 reached = trained.history["train_acc"].iloc[-1]
 then = (cnn.history["train_acc"] - reached).abs().idxmin()
-no_larger = gaps["cnn"][then] <= gaps["dilated"].iloc[-1]
-claim("back then, chapter 2's gap was no larger", no_larger, applies=as_published)
+small = gaps["cnn"][then] < 2 / 3 * gaps["cnn"].iloc[-1]
+claim("back then, that gap was not two thirds as large", small, applies=as_published)
 
 # %%
 best = trained.history["val_acc"].max()
@@ -378,8 +378,10 @@ confusion = evaluation.confusion_matrix(data.test.labels, predicted)
 ax = plotting.confusion_heatmap(confusion)
 
 # %%
-right = confusion.to_numpy().diagonal()
-claim("shirts are right least often", right.argmin() == 6, applies=as_published)
+mistaken = confusion.sum(axis=0) + confusion.sum(axis=1)
+mistaken -= 2 * confusion.to_numpy().diagonal()
+most = mistaken.idxmax() == "Shirt"
+claim("shirts take part in the most mistakes", most, applies=as_published)
 metrics = {"val_accuracy": float(best)}
 metrics |= evaluation.test_metrics(data.test.labels, probabilities)
 folder = save_run(

@@ -368,10 +368,10 @@ tops = {"T-shirt", "Pullover", "Dress", "Coat", "Shirt"}
 named = {
     garment
     for table in worst.values()
-    for garment in {*table["true"], *table["predicted"]}
+    for garment in {*table["true"][:4], *table["predicted"][:4]}
 }
 claim(
-    "the worst confusions of both are among the tops",
+    "the four worst confusions of both are among the tops",
     named <= tops,
     applies=as_published,
 )

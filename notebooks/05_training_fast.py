@@ -317,8 +317,8 @@ ax = plotting.accuracy_over_time(histories)
 # %%
 plain, hasty, best = (h["val_acc"].iloc[-1] for h in histories.values())
 claim(
-    "in a hurry, the accuracy is more than two points lower",
-    hasty < plain - 0.02,
+    "in a hurry, the accuracy is more than one point lower",
+    hasty < plain - 0.01,
     applies=as_published,
 )
 claim(
