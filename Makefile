@@ -33,7 +33,7 @@ test: data  ## set up, then check everything: lint, unit tests, chapters, site
 	$(BIN)/python benchmarks/portability.py --variants avx2-2-1
 	$(MAKE) book
 
-check-portability: data  ## run the chapters on this machine made to look like others (two hours)
+check-portability: data  ## run the chapters on this machine made to look like others (90 min)
 	$(BIN)/python benchmarks/portability.py
 
 lab: data  ## open JupyterLab at the first chapter
@@ -66,7 +66,7 @@ cards: $(READY)  ## make the model cards from the runs that make notebooks left
 	$(BIN)/fmnist card notebooks/runs/02_cnn -o book/model_card_cnn.md
 	$(BIN)/fmnist card notebooks/runs/03_dilated_cnn -o book/model_card_dilated_cnn.md
 
-measured: data  ## train anew what takes too long for a chapter: ten seeds, label noise (80 min)
+measured: data  ## train anew what takes too long for a chapter: ten seeds, label noise (90 min)
 	$(BIN)/python benchmarks/seeds.py
 	$(BIN)/python benchmarks/label_noise.py
 

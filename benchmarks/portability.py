@@ -1,6 +1,6 @@
 """The chapters under strict nbval, on this machine made to look like others.
 
-    python benchmarks/portability.py                        # six variants; an hour or two
+    python benchmarks/portability.py                        # six variants; 90 minutes
     python benchmarks/portability.py --variants avx2-2-1    # one of your choice
 
 A variant is an instruction set, a number of threads and a seed, joined by hyphens. Each executes
