@@ -211,7 +211,7 @@ print(f"floor for {len(part):,} images: {floor:.2f} s")
 ax = plotting.speeds(times, floor)
 
 # %%
-seconds = times["seconds"]
+seconds = times["lowest"]  # what else a machine does can only add to a time
 claim(
     "the last rung is faster than the loop of the tutorials",
     seconds["compiled, bfloat16"] < seconds["loop of the tutorials"],
