@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 BENCH := .venv-bench
+EXAMPLE := book/learning_rate
 EXTRAS := notebooks book tensorboard test
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 # TORCH=cpu takes PyTorch's small build without CUDA, from PyTorch's own index; it is remembered.
@@ -15,8 +16,8 @@ ifdef FMNIST_DATA
 export FMNIST_DATA := $(abspath $(FMNIST_DATA))
 endif
 
-.PHONY: help course test check-portability lab book data bench notebooks claims cards measured sync \
-  picture lock clean
+.PHONY: help course test check-portability lab book data bench notebooks claims cards measured \
+  example sync picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list these commands
@@ -69,21 +70,30 @@ cards: $(READY)  ## make the model cards from the runs that make notebooks left
 measured: data  ## train anew what takes too long for a chapter: ten seeds, label noise (90 min)
 	$(BIN)/python benchmarks/seeds.py
 	$(BIN)/python benchmarks/label_noise.py
+	$(BIN)/python benchmarks/chapter_times.py
+
+example: data  ## run the sweep that the site shows, anew (8 min)
+	rm -rf runs/learning_rate
+	mkdir -p $(EXAMPLE)
+	$(BIN)/fmnist sweep $(EXAMPLE).yml --dry-run > $(EXAMPLE)/dry_run.txt
+	$(BIN)/fmnist sweep $(EXAMPLE).yml > $(EXAMPLE)/sweep.txt
+	$(BIN)/fmnist results runs/learning_rate > $(EXAMPLE)/results.txt
+	cp runs/learning_rate/results.png $(EXAMPLE)
 
 sync: $(READY)  ## bring notebooks and scripts in step: the newer one counts
-	$(BIN)/jupytext --sync $(CHAPTERS)
+	$(BIN)/jupytext --sync $(CHAPTERS) benchmarks/training.ipynb
 	$(BIN)/ruff format .
-	$(BIN)/jupytext --sync $(CHAPTERS)
+	$(BIN)/jupytext --sync $(CHAPTERS) benchmarks/training.ipynb
 
 picture: $(READY)  ## make the picture of the README from the chapters' outputs
 	$(BIN)/python book/make_picture.py
 
-lock: $(READY)  ## pin the newest packages that pyproject.toml allows
+lock: $(READY)  ## pin the packages of pyproject.toml (UPGRADE=1: the newest that it allows)
 	$(BIN)/pip install --quiet $(UV)
 	$(BIN)/uv pip compile pyproject.toml $(EXTRAS:%=--extra %) --universal --python-version 3.11 \
-	  --generate-hashes --no-header --upgrade --output-file requirements.lock
+	  --generate-hashes --no-header $(if $(UPGRADE),--upgrade) --output-file requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra bench --universal --python-version 3.11 \
-	  --generate-hashes --no-header --upgrade --constraint requirements.lock \
+	  --generate-hashes --no-header $(if $(UPGRADE),--upgrade) --constraint requirements.lock \
 	  --output-file benchmarks/requirements.lock
 
 clean:  ## remove what these commands made: environment, course, site; not the data, not runs/

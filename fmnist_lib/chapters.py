@@ -1,11 +1,13 @@
-"""Executing the chapters with papermill."""
+"""Finding the chapters, and executing them with papermill."""
 
+import os
 import re
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
+from fmnist_lib.parameters import ParameterError, read_parameters, unknown
 from fmnist_lib.progress import DISPLAY_ID
-from fmnist_lib.runs import RunError, load_run
 
 CHAPTERS = (
     "01_data_exploration",
@@ -16,7 +18,70 @@ CHAPTERS = (
 )
 
 
-def run_chapter(notebook, output, parameters=None, *, cwd=None, progress=True):
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class ChapterError(RuntimeError):
+    """A chapter that is not there, or that failed.
+
+    Attributes
+    ----------
+    args : tuple of str
+        What happened, and, where there is one, the path of the notebook as far as it came.
+    """
+
+    def __str__(self):
+        return "; the notebook up to there is ".join(map(str, self.args))
+
+
+class Stopped(RuntimeError):
+    """A chapter was stopped from outside, before its end."""
+
+
+def find_chapter(name, notebooks="notebooks"):
+    """Find a chapter's notebook.
+
+    Parameters
+    ----------
+    name : str
+        ``"02_cnn"``, or the path of any notebook.
+    notebooks : path
+        The folder of the chapters.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ParameterError
+        If there is none of that name.
+    ChapterError
+        If there is no such folder.
+    """
+    path = Path(name) if str(name).endswith(".ipynb") else Path(notebooks) / f"{name}.ipynb"
+    if path.is_file():
+        return path
+    if path.parent == Path(notebooks) and (there := sorted(Path(notebooks).glob("*.ipynb"))):
+        names = [path.stem for path in there]
+        raise ParameterError(unknown("chapter", path.stem, names, f"the folder {notebooks}"))
+    raise ChapterError(
+        f"no chapter at {path}; run this in the project's folder, or name the folder of the "
+        "chapters with --notebooks"
+    )
+
+
+def run_chapter(
+    notebook,
+    output,
+    parameters=None,
+    *,
+    cwd=None,
+    progress=True,
+    threads=None,
+    stopped=lambda: False,
+    log=None,
+):
     """Execute a chapter with papermill.
 
     Parameters
@@ -29,41 +94,61 @@ def run_chapter(notebook, output, parameters=None, *, cwd=None, progress=True):
         Folder in which the kernel runs; the chapters' relative paths start there.
     progress : bool
         Show a bar that counts cells, and beside it the progress of a training inside a cell.
+    threads : int, optional
+        Number of threads for the kernel's arithmetic; by default what the libraries choose.
+    stopped : callable, optional
+        Asked once a second; True ends the chapter.
+    log : path, optional
+        File for what the kernel's process itself writes, a crash of a library for example; by
+        default that goes where this process writes.
 
     Raises
     ------
-    RunError
-        If there is no such parameter, or if a cell fails or the kernel dies; the notebook is
-        written all the same, up to that cell.
+    ParameterError
+        If there is no such parameter.
+    ChapterError
+        If a cell fails, the kernel dies, or the notebook cannot be written; it is written all the
+        same, up to that cell, where it can be.
+    Stopped
+        If ``stopped`` said so.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    name = Path(notebook).stem
-    known = papermill.inspect_notebook(str(notebook))
+    name, known = Path(notebook).stem, read_parameters(notebook)
     for parameter in parameters or {}:
         if parameter not in known:
-            raise RunError(f"{name} has no parameter {parameter!r}; it has {', '.join(known)}")
+            raise ParameterError(unknown("parameter", parameter, list(known), name))
     papermill.engines.papermill_engines.register("fmnist", _engine())
     bar = {"desc": name, "dynamic_ncols": True, "disable": None, "leave": False}
     try:
-        papermill.execute_notebook(
-            Path(notebook).resolve(),
-            Path(output).resolve(),
-            parameters,
-            engine_name="fmnist",
-            cwd=cwd,
-            progress_bar=bar if progress else False,
-        )
+        with open(log, "wb") if log else nullcontext() as stream:
+            papermill.execute_notebook(
+                Path(notebook).resolve(),
+                Path(output).resolve(),
+                parameters,
+                engine_name="fmnist",
+                cwd=cwd,
+                progress_bar=bar if progress else False,
+                stopped=stopped,
+                env=_environment(threads),
+                stream=stream,
+            )
     except papermill.PapermillExecutionError as error:
-        raise RunError(
-            f"{name} failed in its cell {error.exec_count}: {error.ename}: {error.evalue}; the "
-            f"notebook up to there is {output}"
-        ) from error
+        reason = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
+        raise ChapterError(f"{name} failed in its cell {error.exec_count}: {reason}", output) from (
+            error
+        )
     except DeadKernelError:
-        raise RunError(
-            f"the kernel of {name} died, for want of memory perhaps; the notebook up to there is "
-            f"{output}"
+        if stopped():
+            raise Stopped(f"{name} was stopped") from None
+        raise ChapterError(
+            f"the kernel of {name} died, for want of memory perhaps", output
+        ) from None
+    except OSError as error:
+        raise ChapterError(
+            f"{name} cannot be written to {output} ({error.strerror}); make room or give rights "
+            "there, or name another folder"
         ) from None
 
 
@@ -86,26 +171,26 @@ def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None)
 
     Raises
     ------
-    RunError
+    ChapterError
         If a chapter is missing or fails, or the folder cannot be made.
     """
-    import papermill
+    from fmnist_lib.runs import load_run
 
     folder, sources = Path(folder), [Path(notebooks) / f"{name}.ipynb" for name in CHAPTERS]
     if missing := [str(path) for path in sources if not path.is_file()]:
-        raise RunError(
+        raise ChapterError(
             f"no chapter at {', '.join(missing)}; run this in the project's folder, or name the "
             "folder of the chapters with --notebooks"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(
+        raise ChapterError(
             f"the folder {folder} cannot be made ({error.strerror}); name another one with -o"
         ) from None
     for source in sources:
         start = time.perf_counter()
-        keeps_runs = "runs_dir" in papermill.inspect_notebook(str(source))
+        keeps_runs = "runs_dir" in read_parameters(source)
         parameters = {"runs_dir": "."} if keeps_runs else {}
         run_chapter(source, folder / source.name, parameters, cwd=folder)
         report(source.stem, time.perf_counter() - start)
@@ -113,11 +198,23 @@ def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None)
     return {name: load_run(folder / name)[1]["metrics"] for name in done}
 
 
+def _environment(threads):
+    """Make the environment of a kernel that computes with so many threads."""
+    # Dask sets these for its workers. With the first, PyTorch fetches every large tensor anew from
+    # the system, and a training takes more than half as long again.
+    dasks = ("MALLOC_TRIM_THRESHOLD_", *THREADS)
+    made = {name: value for name, value in os.environ.items() if not threads or name not in dasks}
+    return made | ({name: str(threads) for name in THREADS} if threads else {})
+
+
 def _engine():
+    from nbclient.exceptions import DeadKernelError
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine
 
     class Client(PapermillNotebookClient):
+        stopped = None
+
         def process_message(self, message, cell, cell_index):
             content = message["content"]
             bar = self.nb_man.pbar
@@ -127,14 +224,22 @@ def _engine():
                 bar.set_postfix_str(re.sub(r":.*?(step/s|s/step)", "", text).rstrip("]"))
             return super().process_message(message, cell, cell_index)
 
+        async def _async_check_alive(self):
+            # Asked once a second. To nbclient a stopped kernel is a dead one: it leaves the cell.
+            if self.stopped():
+                self.shutdown_kernel = "immediate"
+                raise DeadKernelError
+            await super()._async_check_alive()
+
     class Engine(NBClientEngine):
-        """papermill's own engine, with a client that passes a training's progress on."""
+        """papermill's own, with a client that passes progress on and can be stopped."""
 
         @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
+        def execute_managed_notebook(cls, nb_man, kernel_name, stopped, env, stream, **options):
             # The kernel's own log would run through the bar; errors are shown all the same.
             quiet = ["--log-level=ERROR"]
             client = Client(nb_man, kernel_name=kernel_name, timeout=None, extra_arguments=quiet)
-            return client.execute()
+            client.stopped = stopped
+            return client.execute(env=env, stdout=stream, stderr=stream)
 
     return Engine

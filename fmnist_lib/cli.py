@@ -12,16 +12,20 @@ DATA_HELP = "folder to look in first (default: the variable FMNIST_DATA)"
 
 
 def main(argv=None):
-    """Run the command; return its exit code: 0, or 1 with one line on standard error."""
+    """Run the command and return its exit code.
+
+    0; or, with one line on standard error: 1 where something failed, 2 for a request that cannot be
+    met as it stands, 130 after Ctrl-C.
+    """
     options = _parser().parse_args(argv)
     warnings.showwarning = lambda message, *rest: print(f"fmnist: {message}", file=sys.stderr)
     if folder := os.environ.get("FMNIST_DATA"):
         # The chapters run in another folder than this command.
         os.environ["FMNIST_DATA"] = os.path.abspath(os.path.expanduser(folder))
     try:
-        options.run(options)
-    except KeyboardInterrupt:
-        print("fmnist: stopped", file=sys.stderr)
+        return options.run(options) or 0
+    except KeyboardInterrupt as error:
+        print(f"fmnist: stopped{''.join(error.args)}", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
         print(
@@ -34,15 +38,36 @@ def main(argv=None):
         if not _is_for_users(error):
             raise
         print(f"fmnist: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return 2 if type(error).__name__ == "ParameterError" else 1
 
 
 def _parser():
     parser = argparse.ArgumentParser(prog="fmnist", description=fmnist_lib.__doc__.split("\n")[0])
     parser.add_argument("--version", action="version", version=fmnist_lib.__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    chapters = argparse.ArgumentParser(add_help=False)
+    chapters.add_argument(
+        "--notebooks",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("notebooks"),
+        help="of the chapters",
+    )
+    _add_data(commands)
+    _add_course(commands, chapters)
+    _add_run(commands, chapters)
+    _add_sweep(commands, chapters)
+    _add_results(commands)
+    _add_card(commands)
+    sample = commands.add_parser(
+        "sample", help="write anew the sample that ships with the package (for maintainers)"
+    )
+    sample.add_argument("--data", metavar="FOLDER", type=Path, help=DATA_HELP)
+    sample.set_defaults(run=_sample)
+    return parser
 
+
+def _add_data(commands):
     data = commands.add_parser(
         "data",
         help="find, fetch and verify the data set",
@@ -57,15 +82,83 @@ def _parser():
     )
     data.set_defaults(run=_data)
 
+
+def _add_course(commands, chapters):
     course = commands.add_parser(
         "course",
+        parents=[chapters],
         help="execute the chapters and print the accuracies",
         description="Execute the chapters in order, with their default parameters.",
     )
     course.add_argument("-o", "--output", metavar="FOLDER", type=Path, default=Path("runs/course"))
-    course.add_argument("--notebooks", metavar="FOLDER", type=Path, default=Path("notebooks"))
     course.set_defaults(run=_course)
 
+
+def _add_run(commands, chapters):
+    run = commands.add_parser(
+        "run",
+        parents=[chapters],
+        help="execute one chapter with parameters of your choice",
+        description="Execute a chapter and keep what comes out in a folder: the notebook, a page "
+        "to look at, results.json, and each network with its history. With a chapter's name, "
+        "--help lists that chapter's parameters.",
+        add_help=False,
+    )
+    run.add_argument("chapter", metavar="CHAPTER", nargs="?", help="02_cnn, or a notebook's path")
+    run.add_argument(
+        "-p",
+        dest="given",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a parameter; may be repeated",
+    )
+    run.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: one in runs/")
+    run.add_argument("--threads", metavar="N", type=_count, help="for the chapter's arithmetic")
+    run.add_argument("-h", "--help", action="store_true", help="show this, and the parameters")
+    run.set_defaults(run=_batch, command="run", parser=run)
+
+
+def _add_sweep(commands, chapters):
+    sweep = commands.add_parser(
+        "sweep",
+        parents=[chapters],
+        help="execute a chapter with many parameters, on many cores or machines",
+        description="Execute the runs that a YAML file describes. What is finished is not run "
+        "again, so the same command goes on where it was stopped.",
+    )
+    sweep.add_argument("file", metavar="FILE.yml", type=Path)
+    sweep.add_argument(
+        "-o", "--output", metavar="FOLDER", type=Path, help="default: runs/ and the file's name"
+    )
+    sweep.add_argument(
+        "--dry-run", action="store_true", help="only list the runs and estimate the time"
+    )
+    sweep.add_argument("--workers", metavar="N", type=_count, help="runs at a time on this machine")
+    sweep.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="address or scheduler file of a Dask cluster to run on instead",
+    )
+    sweep.set_defaults(run=_batch, command="sweep")
+
+
+def _add_results(commands):
+    results = commands.add_parser(
+        "results",
+        help="put many runs into a table and a figure, and find the best settings",
+        description="Read all runs below a folder, and write there results.csv and results.parquet "
+        "(one row a run), summary.csv (each metric over the seeds) and results.png.",
+    )
+    results.add_argument("folder", metavar="FOLDER", type=Path)
+    results.add_argument("--x", metavar="COLUMN", help="default: the parameter with most values")
+    results.add_argument("--y", metavar="COLUMN", help="default: val_accuracy")
+    results.add_argument("--group", metavar="COLUMN", help="a line in the figure for each value")
+    results.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: the same")
+    results.set_defaults(run=_batch, command="results")
+
+
+def _add_card(commands):
     card = commands.add_parser(
         "card",
         help="write the model card of a trained network",
@@ -75,13 +168,6 @@ def _parser():
     card.add_argument("folder", metavar="RUN", type=Path, help="folder of the run")
     card.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: standard output")
     card.set_defaults(run=_card)
-
-    sample = commands.add_parser(
-        "sample", help="write anew the sample that ships with the package (for maintainers)"
-    )
-    sample.add_argument("--data", metavar="FOLDER", type=Path, help=DATA_HELP)
-    sample.set_defaults(run=_sample)
-    return parser
 
 
 def _data(options):
@@ -105,6 +191,12 @@ def _course(options):
     site = Path("book/_build/html/index.html")
     if site.is_file():
         print(f"  {site}  the site, with the published outputs")
+
+
+def _batch(options):
+    from fmnist_lib import batch
+
+    return getattr(batch, options.command)(options)
 
 
 def _card(options):
@@ -134,9 +226,23 @@ def _sample(options):
     print(f"written: {SAMPLE_FILE}")
 
 
+def _count(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
 def _is_for_users(error):
     # By name, because these are defined in modules that a quick command does not import.
-    return type(error).__name__ in {"CheckpointError", "DataError", "RunError"}
+    return type(error).__name__ in {
+        "ChapterError",
+        "CheckpointError",
+        "DataError",
+        "NoResultsError",
+        "ParameterError",
+        "RunError",
+        "SweepError",
+    }
 
 
 if __name__ == "__main__":

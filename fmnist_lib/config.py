@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from math import isfinite
 from numbers import Integral, Real
 
-import torch
-
 SCHEDULES = ("constant", "one-cycle")
 PRECISIONS = ("fp32", "bf16")
 
@@ -159,6 +157,9 @@ def pick_device(name="auto"):
     ValueError
         If the device is unknown or not there.
     """
+    # Here, so that settings can be checked by a command that answers at once.
+    import torch
+
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next((kind for kind, there in found.items() if there), "cpu"))

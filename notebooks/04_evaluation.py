@@ -206,7 +206,8 @@ claim_between(
 # A training is a recipe and a draw: of the first weights, and of the order of the images where they
 # are shuffled. To judge the recipe, draw again. Each network was trained with ten seeds and
 # otherwise the settings of chapters 2 and 3, among them the padded dilated network of chapter 3. It
-# took an hour, so the results come with the package (`python benchmarks/seeds.py` makes them anew).
+# took an hour, so the results come with the package. (`python benchmarks/seeds.py` makes them anew,
+# with a *sweep*; how to make your own is told in [chapters as experiments](../book/batch.md).)
 
 # %%
 seeds = load_seeds()

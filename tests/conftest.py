@@ -3,6 +3,7 @@ import json
 import os
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 
@@ -75,3 +76,19 @@ def random_split():
         return Split(images, torch.arange(n) % 10)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_chapter():
+    """Write a tiny chapter: (path, source of its parameters cell, *of others) -> path."""
+
+    def write(path, *sources, tags=("parameters",)):
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        cells[0].metadata.tags = list(tags)
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, path)
+        return path
+
+    return write

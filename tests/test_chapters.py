@@ -10,8 +10,7 @@ import jupytext
 import nbformat
 import pytest
 
-from fmnist_lib.chapters import CHAPTERS, run_chapter
-from fmnist_lib.runs import RunError
+from fmnist_lib.chapters import CHAPTERS, ChapterError, run_chapter
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "notebooks"
@@ -35,12 +34,14 @@ def test_all_chapters_are_listed():
     assert sorted(path.stem for path in FOLDER.glob("*.py")) == sorted(CHAPTERS)
 
 
-@each_chapter
-def test_notebook_and_script_are_in_step(name):
+@pytest.mark.parametrize(
+    "path", [*(FOLDER / name for name in CHAPTERS), ROOT / "benchmarks/training"]
+)
+def test_notebook_and_script_are_in_step(path):
     """The script is what jupytext makes of the notebook; if not, run 'make sync'."""
-    script = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
-    notebook = jupytext.read(FOLDER / f"{name}.ipynb")
-    config = jupytext.config.load_jupytext_config(str(FOLDER))
+    script = path.with_suffix(".py").read_text(encoding="utf-8")
+    notebook = jupytext.read(path.with_suffix(".ipynb"))
+    config = jupytext.config.load_jupytext_config(str(path.parent))
     formats = {"extension": ".py", "format_name": "percent"}
     assert jupytext.writes(notebook, fmt=formats, config=config) == script
 
@@ -214,7 +215,7 @@ def test_a_chapter_runs_with_other_parameters(name, tmp_path):
 def test_a_bad_parameter_stops_a_chapter_in_its_first_cells(name, tmp_path):
     parameters = {"lr": -1.0, "sample": True}
     with pytest.raises(
-        RunError, match=r"failed in its cell [1-6]: .*lr is -1\.0, expected a number"
+        ChapterError, match=r"failed in its cell [1-6]: .*lr is -1\.0, expected a number"
     ):
         run_chapter(
             FOLDER / f"{name}.ipynb",

@@ -1,12 +1,17 @@
+import json
 import os
 import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
-from fmnist_lib import chapters, cli, files
+from fmnist_lib import batch, chapters, cli, experiments, files, plans
+from fmnist_lib.parameters import read_parameters
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
 
 def test_help_lists_the_commands(capsys):
@@ -14,7 +19,8 @@ def test_help_lists_the_commands(capsys):
         cli.main(["--help"])
     assert stopped.value.code == 0
     printed = capsys.readouterr().out
-    assert all(command in printed for command in ("data", "course", "card", "sample"))
+    commands = ("data", "course", "run", "sweep", "results", "card", "sample")
+    assert all(re.search(rf"^ +{command} ", printed, re.MULTILINE) for command in commands)
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["data", "--nonsense"]])
@@ -104,11 +110,168 @@ def test_a_warning_is_one_line(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().err == "fmnist: no data here\n"
 
 
-def test_help_and_errors_do_not_wait_for_torch():
-    code = (
-        "import sys, fmnist_lib.cli as c\n"
-        "try: c.main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import fmnist_lib.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass",
+        "import fmnist_lib.batch",
+        "import fmnist_lib.cli as c\nassert c.main(['run', '02_cnn', '--help']) == 0",
+        "import fmnist_lib.cli as c\nassert c.main(['run', '02_cnn', '-p', 'lr=0']) == 2",
+    ],
+)
+def test_help_and_errors_do_not_wait_for_torch(code):
+    code = f"import sys\n{code}\nassert 'torch' not in sys.modules"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    done = subprocess.run([sys.executable, "-c", code], cwd=NOTEBOOKS.parent, text=True, **quiet)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch, tmp_path):
+    """Let a test fail that starts a run, or that writes anything where it stands."""
+
+    def fail(*arguments, **options):
+        raise AssertionError("a run was started")
+
+    monkeypatch.setattr(batch, "run_experiment", fail)
+    monkeypatch.setattr(batch, "_execute", fail)
+    (folder := tmp_path / "here").mkdir()
+    monkeypatch.chdir(folder)
+    yield
+    assert not list(folder.iterdir())
+
+
+def run(*arguments):
+    return cli.main(["run", *arguments, "--notebooks", str(NOTEBOOKS)])
+
+
+def test_help_of_run_tells_how_to_see_the_parameters(nothing_runs, capsys):
+    assert run("--help") == 0
+    printed = capsys.readouterr().out
+    assert "usage: fmnist run" in printed
+    assert "With a chapter's name, --help lists" in " ".join(printed.split())
+    assert run() == 2
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("name", chapters.CHAPTERS)
+def test_help_of_run_lists_the_parameters_of_a_chapter(nothing_runs, capsys, name):
+    assert run(name, "--help") == 0
+    _, heading, listed = capsys.readouterr().out.partition(f"\nparameters of {name}:\n")
+    assert heading
+    found = read_parameters(NOTEBOOKS / f"{name}.ipynb")
+    found.pop("runs_dir", None)
+    expected = [[f"{p.name}={p.default}", p.kind, p.help] for p in found.values()]
+    assert [line.split(maxsplit=2) for line in listed.splitlines()] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["02_cnm"], "has no chapter '02_cnm'; did you mean 02_cnn? It has 01_data_exploration, "),
+        (["02_cnn", "-p", "epoch=1"], "02_cnn has no parameter 'epoch'; did you mean epochs? It "),
+        (
+            ["02_cnn", "-p", "epochs=few"],
+            "epochs is 'few', expected a whole number (passes over the training images; default: ",
+        ),
+        (["02_cnn", "-p", "shuffle=1"], "shuffle is '1', expected true or false (True: a new "),
+        (["02_cnn", "-p", "lr=-1"], "lr is -1.0, expected a number above 0"),
+        (["02_cnn", "-p", "runs_dir=x"], "runs_dir cannot be given: a run keeps its files in its "),
+        (["02_cnn", "-p", "epochs"], "-p epochs names no value; write -p NAME=VALUE, as in -p "),
+        (
+            ["02_cnn", "-p", "epochs=1", "-p", "epochs=1"],
+            "a parameter is given twice; give each -p once",
+        ),
+    ],
+)
+def test_a_run_that_makes_no_sense_is_refused_in_one_line(nothing_runs, capsys, arguments, message):
+    assert run(*arguments) == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith("fmnist: ")
+    assert message in line
+    assert printed.out == ""
+
+
+def test_a_run_is_given_what_was_asked_for(monkeypatch, capsys, tmp_path):
+    asked, record = [], {"seconds": 61.2, "metrics": {"val_accuracy": 0.91}}
+
+    def pretend(notebook, folder, given, threads):
+        asked.append((notebook, folder, given, threads))
+        return record
+
+    monkeypatch.setattr(batch, "run_experiment", pretend)
+    monkeypatch.chdir(tmp_path)
+    assert run("02_cnn", "-p", "lr=1e-3", "-p", "epochs=2", "--threads", "2") == 0
+    notebook, folder, given, threads = asked[0]
+    assert (notebook, threads) == (NOTEBOOKS / "02_cnn.ipynb", 2)
+    assert given == {"epochs": 2, "lr": 0.001}
+    assert folder == Path("runs/02_cnn_epochs=2_lr=0.001")
+    first, told, page = capsys.readouterr().out.splitlines()
+    assert first == f"02_cnn in {folder}"
+    assert "61 s, val_accuracy 0.9100" in told
+    assert page == f"  {folder / '02_cnn.html'}"
+    assert run("02_cnn", "-p", "epochs=2", "-p", "lr=0.001", "-o", "mine") == 0
+    assert run("02_cnn", "-p", "epochs=2", "-p", "lr=0.001") == 0
+    assert [folder for _, folder, _, _ in asked[1:]] == [Path("mine"), folder]
+
+
+@pytest.mark.parametrize("command", [["sweep", "s.yml", "--workers"], ["run", "a", "--threads"]])
+@pytest.mark.parametrize("count", ["0", "-1", "1.5", "x"])
+def test_a_count_below_one_is_refused(nothing_runs, capsys, command, count):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*command, count])
+    assert stopped.value.code == 2
+    printed = capsys.readouterr().err
+    assert f"{count!r} is not a whole number of 1 or more" in printed or count == "-1"
+
+
+@pytest.fixture
+def dry_run(nothing_runs, tmp_path, monkeypatch):
+    """List the runs of a sweep: (its lines, *options) -> exit code."""
+    monkeypatch.setattr(plans, "TIMES", tmp_path / "times.json")
+    (tmp_path / "times.json").write_text('{"chapters": {"02_cnn": [[1, 60], [4, 180]]}}')
+
+    def command(text, *options):
+        (tmp_path / "s.yml").write_text(f"chapter: 02_cnn\n{text}")
+        options = ["--dry-run", "--notebooks", str(NOTEBOOKS), *options]
+        return cli.main(["sweep", str(tmp_path / "s.yml"), *options])
+
+    return command
+
+
+def test_a_dry_run_lists_the_runs_and_starts_nothing(dry_run, capsys):
+    assert dry_run("parameters: {epochs: 4}\nseeds: 2", "--workers", "2") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"2 runs of 02_cnn in {Path('runs/s')}: 0 finished, 2 to do",
+        "  seed=0: to do",
+        "  seed=1: to do",
+        "about 3.0 minutes with 2 workers (from runs of that chapter with one thread, on the "
+        "machine of its authors)",
+    ]
+    assert dry_run("parameters: {sample: true}", "--workers", "2") == 0
+    told = "no estimate of the time: no run on the sample is finished yet\n"
+    assert capsys.readouterr().out.endswith(told)
+
+
+def test_a_dry_run_tells_what_is_finished(dry_run, capsys, tmp_path):
+    notebook = NOTEBOOKS / "02_cnn.ipynb"
+    values = {p.name: p.default for p in read_parameters(notebook).values()}
+    values = {n: v for n, v in values.items() if not n.endswith("_dir")} | {"seed": 1}
+    record = {"state": "finished", "chapter": "02_cnn", "code": experiments.code_digest(notebook)}
+    (folder := tmp_path / "done" / "any name").mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(record | {"parameters": values, "seconds": 88}))
+    assert dry_run("seeds: 3", "--workers", "2", "-o", str(tmp_path / "done")) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"3 runs of 02_cnn in {tmp_path / 'done'}: 1 finished, 2 to do",
+        "  seed=1: finished",
+        "  seed=0: to do",
+        "  seed=2: to do",
+        "about 88 s with 2 workers (from the runs that are finished)",
+    ]
+
+
+def test_a_sweep_that_makes_no_sense_is_refused_in_one_line(dry_run, capsys):
+    assert dry_run("sedes: 3") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fmnist: s.yml has no entry 'sedes'; did you mean seeds? It has chapter")

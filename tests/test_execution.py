@@ -6,8 +6,10 @@ import nbformat
 import pytest
 
 from fmnist_lib import chapters
+from fmnist_lib.chapters import ChapterError
 from fmnist_lib.models import build_model
-from fmnist_lib.runs import RunError, save_run
+from fmnist_lib.parameters import ParameterError
+from fmnist_lib.runs import save_run
 from fmnist_lib.training import TrainConfig, fit
 
 
@@ -31,7 +33,7 @@ def test_a_chapter_that_fails_is_kept_up_to_there(tmp_path):
     source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
     nbformat.write(chapter("x = 1", "print('before')", "1 / 0"), source)
     message = "a failed in its cell 3: ZeroDivisionError: division by zero; the notebook up to"
-    with pytest.raises(RunError, match=message):
+    with pytest.raises(ChapterError, match=message):
         chapters.run_chapter(source, output, cwd=tmp_path, progress=False)
     texts = [
         o.get("text") for cell in nbformat.read(output, 4).cells for o in cell.get("outputs", [])
@@ -64,7 +66,9 @@ def test_progress_inside_a_cell_is_passed_on_and_leaves_nothing(tmp_path, monkey
 def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
     source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
     nbformat.write(chapter("epochs = 1\nlr = 0.1"), source)
-    with pytest.raises(RunError, match=r"a has no parameter 'epoch'; it has epochs, lr"):
+    with pytest.raises(
+        ParameterError, match=r"a has no parameter 'epoch'; did you mean epochs\? It has epochs, lr"
+    ):
         chapters.run_chapter(source, output, {"epoch": 5})
     assert not output.exists()
 
@@ -72,12 +76,12 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
 def test_a_dead_kernel_is_told(tmp_path):
     source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
     nbformat.write(chapter("x = 1", "import os; os._exit(1)"), source)
-    with pytest.raises(RunError, match="the kernel of a died"):
+    with pytest.raises(ChapterError, match="the kernel of a died"):
         chapters.run_chapter(source, output, cwd=tmp_path, progress=False)
 
 
 def test_missing_chapters_are_told(tmp_path):
-    with pytest.raises(RunError, match=r"no chapter at .*01_data_exploration.ipynb"):
+    with pytest.raises(ChapterError, match=r"no chapter at .*01_data_exploration.ipynb"):
         chapters.run_course(tmp_path / "out", tmp_path)
     assert not (tmp_path / "out").exists()
 

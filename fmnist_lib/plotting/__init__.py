@@ -10,6 +10,7 @@ from fmnist_lib.plotting.evidence import (
     reliability_diagram,
     robustness_curves,
     strips,
+    sweep_curves,
 )
 from fmnist_lib.plotting.images import (
     embedding,
@@ -48,5 +49,6 @@ __all__ = [
     "robustness_curves",
     "speeds",
     "strips",
+    "sweep_curves",
     "training_curves",
 ]

@@ -1,5 +1,7 @@
 """Figures of how far results can be trusted."""
 
+from numbers import Real
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -35,6 +37,49 @@ def strips(values, xlabel, ax=None):
     ax.invert_yaxis()
     ax.grid(axis="x", alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def sweep_curves(table, x, y, group=None, ax=None):
+    """Draw a metric of many runs against a parameter: each run a point, the mean of each as a line.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a run.
+    x, y : str
+        Columns. Positive numbers that span more than a factor of 20 get a logarithmic axis; what is
+        not a number gets a place of its own for each value.
+    group : str, optional
+        A column whose values get a line each.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = ax or new_axes(3.6)
+    table = table.dropna(subset=[x, y]).sort_values(x)
+    is_number = (
+        table[x].map(lambda value: isinstance(value, Real) and not isinstance(value, bool)).all()
+    )
+    places = table[x] if is_number else table[x].astype("category").cat.codes
+    parts = [(None, table)] if group is None else table.groupby(group, dropna=False)
+    for (name, rows), look in with_looks(parts):
+        at, label = places[rows.index], None if group is None else f"{group} = {name}"
+        ax.plot(at, rows[y], look.marker, color=look.color, alpha=0.5, ms=5, mew=0)
+        means = rows[y].groupby(at).mean()
+        ax.plot(means.index, means, look.line, color=look.color, label=label)
+        # A dash for the mean, which is no run and should not look like one.
+        ax.scatter(means.index, means, 200, [look.color], marker="_", linewidths=2)
+    if not is_number:
+        ax.set_xticks(range(table[x].nunique()), sorted(table[x].unique()))
+    elif table[x].min() > 0 and table[x].max() > 20 * table[x].min():
+        ax.set_xscale("log")
+    ax.set(xlabel=x, ylabel=y)
+    ax.grid(alpha=0.3)
+    if group is not None:
+        ax.legend(frameon=False)
     return ax
 
 

@@ -1,0 +1,44 @@
+"""Time each chapter with one thread; make fmnist_lib/measured/chapter_times.json.
+
+    python benchmarks/chapter_times.py
+
+From it, ``fmnist sweep --dry-run`` estimates how long a sweep takes of which no run is finished.
+It takes some ten minutes.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+from fmnist_lib.chapters import CHAPTERS
+from fmnist_lib.experiments import run_experiment
+from fmnist_lib.parameters import read_parameters
+from fmnist_lib.plans import TIMES
+from fmnist_lib.runs import machine_record
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+EPOCHS = (1, 4)  # two points, between which and beyond which time grows evenly
+
+
+def measure(name, folder):
+    """Give [epochs, seconds] of a chapter's runs; one of them where there is nothing to train."""
+    notebook = NOTEBOOKS / f"{name}.ipynb"
+    trains = "epochs" in read_parameters(notebook)
+    times = []
+    for epochs in EPOCHS if trains else (1,):
+        given = {"epochs": epochs} if trains else {}
+        record = run_experiment(notebook, Path(folder) / f"{name}-{epochs}", given, threads=1)
+        times.append([epochs, record["seconds"]])
+    return times
+
+
+def main():
+    """Time all chapters."""
+    with tempfile.TemporaryDirectory() as folder:
+        times = {name: measure(name, folder) for name in CHAPTERS}
+    record = {"command": "python benchmarks/chapter_times.py", "machine": machine_record()}
+    TIMES.write_text(json.dumps(record | {"chapters": times}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""What many runs gave: one table, its summary over seeds, and the best settings."""
+
+import pandas as pd
+
+from fmnist_lib.experiments import PART, RECORD, load_record
+from fmnist_lib.parameters import ParameterError, unknown
+
+SEED = "seed"
+CHOSEN_BY = "val_accuracy"
+FIRST, LAST = ("run", "chapter", "state"), ("seconds", "threads", "attempts", "error")
+# What else a parameter or metric cannot be called: columns of the summary, and on the way to it.
+TAKEN = (*FIRST, *LAST, "metric", "value", "runs", "mean", "sd", "min", "max")
+
+
+class NoResultsError(RuntimeError):
+    """A folder holds no runs, or none that is finished."""
+
+
+def load_results(folder):
+    """Put all runs below a folder into one table.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    DataFrame
+        One row a run: ``run`` (its folder), ``chapter``, ``state`` (``"finished"``, ``"failed"``,
+        or ``"unfinished"`` where it was killed), each parameter, each metric (of networks besides
+        the chapter's own as ``02_cnn.val_accuracy``; a metric by class as ``test_recall.Bag``),
+        ``seconds``, ``threads``, ``attempts``, ``error``. A name that is taken already gets
+        ``parameter.`` or ``metric.`` before it. In ``attrs``, the lists ``parameters`` and
+        ``metrics`` tell which columns are which.
+
+    Raises
+    ------
+    NoResultsError
+        If there is none.
+    """
+    places = {path.parent for path in (*folder.rglob(RECORD), *folder.rglob(f"{PART}*"))}
+    # Where a run was killed at its very end, its record is still in there.
+    places = sorted(place for place in places if not place.name.startswith(PART))
+    records = [load_record(place) or {"state": "unfinished"} for place in places]
+    given = [_apart(record.get("parameters", {}), TAKEN, "parameter") for record in records]
+    parameters = {name: None for values in given for name in values}
+    rows, metrics = [], {}
+    for place, record, values in zip(places, records, given, strict=True):
+        measured = record.get("metrics", {}) | record.get("networks", {})
+        measured = pd.json_normalize(measured).to_dict("records")[0] if measured else {}
+        measured = _apart(measured, (*TAKEN, *parameters), "metric")
+        row = {"run": place.relative_to(folder).as_posix()} | values | measured
+        rows.append(row | {name: record.get(name) for name in (*FIRST[1:], *LAST)})
+        metrics |= measured
+    if not rows:
+        raise NoResultsError(
+            f"{folder} holds no runs; name the folder that was given to fmnist run or fmnist sweep"
+        )
+    table = pd.DataFrame(rows)[[*FIRST, *parameters, *metrics, *LAST]]
+    for name in parameters:
+        if {type(values[name]) for values in given if name in values} == {int}:
+            table[name] = table[name].astype("Int64")  # whole, although some runs have none
+    table.attrs = {"parameters": list(parameters), "metrics": list(metrics)}
+    return table
+
+
+def varied_parameters(table):
+    """List the parameters that differ between runs, but for the seed.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `load_results`.
+
+    Returns
+    -------
+    list of str
+        Those with most values first.
+    """
+    finished = table[table["state"] == "finished"]
+    counts = {name: finished[name].nunique(dropna=False) for name in table.attrs["parameters"]}
+    several = ["chapter"] if finished["chapter"].nunique() > 1 else []
+    names = [name for name, count in counts.items() if count > 1 and name != SEED]
+    return several + sorted(names, key=lambda name: -counts[name])
+
+
+def summarize(table):
+    """Summarize each setting's finished runs over their seeds.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `load_results`.
+
+    Returns
+    -------
+    DataFrame
+        One row a setting and metric: the varied parameters, ``metric, runs, mean, sd`` (of a
+        single run, over ``runs - 1``; empty for one run), ``min, max``.
+
+    Raises
+    ------
+    NoResultsError
+        If no run is finished.
+    """
+    finished = table[table["state"] == "finished"]
+    if finished.empty:
+        raise NoResultsError("no run is finished; call fmnist sweep again to go on")
+    varied = varied_parameters(table)
+    values = [name for name in (*table.attrs["metrics"], "seconds") if _is_number(finished[name])]
+    long = finished.melt(varied, values, "metric")
+    # As they come: the metrics in the order of the table.
+    groups = long.groupby([*varied, "metric"], sort=False, dropna=False)["value"]
+    summary = groups.agg(runs="count", mean="mean", sd="std", min="min", max="max").reset_index()
+    return summary.sort_values(varied, kind="stable", ignore_index=True) if varied else summary
+
+
+def best_setting(summary, metric=CHOSEN_BY):
+    """Choose the setting with the highest mean of a metric of the validation images.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        From `summarize`.
+    metric : str
+
+    Returns
+    -------
+    Series or None
+        Its row; None if the metric was not measured.
+    """
+    rows = summary[(summary["metric"] == metric) & summary["mean"].notna()]
+    return None if rows.empty else rows.loc[rows["mean"].idxmax()]
+
+
+def check_columns(table, names):
+    """Refuse a column that the table does not have.
+
+    Parameters
+    ----------
+    table : DataFrame
+    names : sequence of str
+
+    Raises
+    ------
+    ParameterError
+    """
+    known = ["chapter", *table.attrs["parameters"], *table.attrs["metrics"], "seconds"]
+    for name in names:
+        if name not in known:
+            raise ParameterError(unknown("column", name, known, "the table of runs"))
+
+
+def _apart(values, taken, prefix):
+    """Rename what has the name of another column."""
+    return {f"{prefix}.{n}" if n in taken else n: value for n, value in values.items()}
+
+
+def _is_number(column):
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)

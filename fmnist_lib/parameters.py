@@ -1,0 +1,206 @@
+"""The parameters of a chapter: read from its tagged cell, and checked before any kernel starts."""
+
+import ast
+import warnings
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from math import isfinite
+from pathlib import Path
+
+from fmnist_lib.config import TrainConfig
+
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+# Where a run keeps its files is for the command to say, not for a parameter.
+RESERVED = "runs_dir"
+
+
+class ParameterError(ValueError):
+    """A name that the chapter does not have, or a value that it does not take."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a chapter.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        ``"int"``, ``"float"``, ``"bool"`` or ``"str"``.
+    default : int, float, bool or str
+    help : str
+        The comment behind it in the chapter.
+    """
+
+    name: str
+    kind: str
+    default: int | float | bool | str
+    help: str
+
+    def convert(self, value):
+        """Turn a value from a command line or a YAML file into one of the parameter's kind.
+
+        Parameters
+        ----------
+        value : int, float, bool or str
+            A text is read as a number where the parameter is one: so command lines come, and so
+            YAML reads ``1e-3``.
+
+        Returns
+        -------
+        int, float, bool or str
+
+        Raises
+        ------
+        ParameterError
+        """
+        try:
+            return _READERS[self.kind](value)
+        except (ValueError, TypeError, OverflowError):
+            hint = "; put it in quotes" if self.kind == "str" else ""
+            raise ParameterError(
+                f"{self.name} is {value!r}, expected {KINDS[self.kind]}{hint} "
+                f"({self.help or 'see the chapter'}; default: {self.default!r})"
+            ) from None
+
+
+def read_parameters(notebook):
+    """Read the parameters of a chapter.
+
+    Parameters
+    ----------
+    notebook : path
+
+    Returns
+    -------
+    dict of str to Parameter
+        In the order of the cell.
+
+    Raises
+    ------
+    ParameterError
+        If a default is not a plain number, text, True or False, or if this is no notebook.
+    """
+    import papermill
+
+    with warnings.catch_warnings():
+        # A notebook without such a cell has no parameters, which is all there is to say.
+        warnings.simplefilter("ignore")
+        try:
+            found = papermill.inspect_notebook(str(notebook))
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            raise ParameterError(f"{notebook} cannot be read as a notebook: {reason}") from None
+    parameters = {}
+    for name, entry in found.items():
+        try:
+            default = ast.literal_eval(entry["default"])
+        except (ValueError, SyntaxError):
+            default = None
+        kind = entry["inferred_type_name"]
+        kind = type(default).__name__ if kind == "None" else kind
+        if kind == "float" and type(default) is int:
+            default = float(default)  # as it is when given: 1 and 1.0 are the same run
+        if kind not in KINDS or type(default).__name__ != kind:
+            raise ParameterError(
+                f"the default of {name} in {Path(notebook).name} is {entry['default']}, expected a "
+                "literal int, float, bool or str; write it out in the parameters cell"
+            )
+        parameters[name] = Parameter(name, kind, default, entry["help"])
+    return parameters
+
+
+def check_parameters(chapter, parameters, given):
+    """Check values against a chapter's parameters and against `TrainConfig`.
+
+    Parameters
+    ----------
+    chapter : str
+        Its name, for the messages.
+    parameters : dict of str to Parameter
+    given : dict
+        Values by name, as for `Parameter.convert`.
+
+    Returns
+    -------
+    dict
+        The given values, each of its parameter's kind; folders (``data_dir``) as absolute paths.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown name, a value of another kind, or one that `TrainConfig` refuses.
+    """
+    for name in given:
+        if name == RESERVED:
+            raise ParameterError(
+                f"{name} cannot be given: a run keeps its files in its own folder; name that with "
+                "-o"
+            )
+        if name not in parameters:
+            known = [name for name in parameters if name != RESERVED]
+            raise ParameterError(unknown("parameter", name, known, chapter))
+    # In the chapter's order, whatever order they were given in.
+    values = {name: p.convert(given[name]) for name, p in parameters.items() if name in given}
+    settings = {name: parameter.default for name, parameter in parameters.items()} | values
+    names = [field.name for field in fields(TrainConfig) if field.name in settings]
+    try:
+        TrainConfig(**{name: settings[name] for name in names})
+    except ValueError as error:
+        raise ParameterError(str(error)) from None
+    for name in values.keys() - {"log_dir"}:  # which lies in the run's folder
+        if name.endswith("_dir") and values[name]:
+            # Relative to where it was typed: the chapter runs in another folder.
+            values[name] = str(Path(values[name]).expanduser().resolve())
+    return values
+
+
+def unknown(kind, name, known, owner):
+    """Say that there is no such name, and which one may have been meant.
+
+    Parameters
+    ----------
+    kind, name : str
+        What it should have been, and what was given.
+    known : sequence of str
+    owner : str
+        What has no such name.
+
+    Returns
+    -------
+    str
+    """
+    near = get_close_matches(str(name), known, n=1)
+    guess = f"did you mean {near[0]}? " if near else ""
+    there = f"it has {', '.join(known)}" if known else "it has none"
+    return f"{owner} has no {kind} {str(name)!r}; {guess}{there}".replace("? it", "? It")
+
+
+def _whole(value):
+    if type(value) not in (int, str):
+        raise TypeError
+    return int(value)
+
+
+def _real(value):
+    if type(value) not in (int, float, str):
+        raise TypeError
+    if not isfinite(number := float(value)):
+        raise ValueError
+    return number
+
+
+def _flag(value):
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise ValueError
+    return text == "true"
+
+
+def _text(value):
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+_READERS = {"int": _whole, "float": _real, "bool": _flag, "str": _text}
