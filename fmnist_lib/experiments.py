@@ -83,13 +83,10 @@ def run_experiment(
         "code": code_digest(notebook),
         "parameters": resolve(known, given),
     }
-    if (folder / notebook.name).exists() and not (folder / LOCK).exists():
-        raise ChapterError(
-            f"{folder} holds a {notebook.name} that no run put there, the chapter itself perhaps; "
-            "name another folder with -o"
-        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (folder / LOCK).exists():
+            raise ChapterError(f"{folder} is not empty, and holds no run; name another one with -o")
         with _alone_in(folder, stopped):
             before = load_record(folder)
             if before and before["state"] == "finished":

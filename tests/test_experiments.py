@@ -156,13 +156,18 @@ def test_what_dask_sets_for_its_workers_does_not_reach_the_kernel(tmp_path, tiny
     assert printed(tmp_path / "a" / "tiny.ipynb") == f"{seen}\n"
 
 
-def test_a_notebook_that_no_run_made_is_not_touched(tmp_path, tiny):
+def test_a_folder_that_holds_something_else_is_not_touched(tmp_path, tiny):
+    """The chapter itself, say, or networks that were trained before."""
     chapter = tiny("print(1)")
-    before = chapter.read_bytes()
-    with pytest.raises(ChapterError, match=r"holds a tiny\.ipynb that no run put there, the chap"):
-        run(chapter, tmp_path)
-    assert chapter.read_bytes() == before
-    assert names(tmp_path) == ["tiny.ipynb"]
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny" / "run.json").write_text("{}")
+    for folder in (tmp_path, tmp_path / "runs"):
+        before = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+        message = f"{folder} is not empty, and holds no run; name another one with -o"
+        with pytest.raises(ChapterError, match=f"^{re.escape(message)}$"):
+            run(chapter, folder)
+        after = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+        assert after == before
 
 
 @pytest.mark.parametrize("cell", ["while True: pass", "import time; time.sleep(600)"])
