@@ -236,8 +236,9 @@ def _engine():
 
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, stopped, env, stream, **options):
-            # The kernel's own log would run through the bar; errors are shown all the same.
-            quiet = ["--log-level=ERROR"]
+            # The kernel's own log would run through the bar. To it, a shutdown after an error is
+            # one more error; those of the cells are shown all the same.
+            quiet = ["--log-level=CRITICAL"]
             client = Client(nb_man, kernel_name=kernel_name, timeout=None, extra_arguments=quiet)
             client.stopped = stopped
             return client.execute(env=env, stdout=stream, stderr=stream)
