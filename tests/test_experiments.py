@@ -45,7 +45,9 @@ def run(notebook, folder, given=None, **options):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+    """List what a run left, but for the lock, and for what ZeroMQ may say when a kernel ends."""
+    left = {path.name for path in folder.iterdir()} - {".lock", "kernel.log"}
+    return sorted(left)
 
 
 def printed(notebook):
