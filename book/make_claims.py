@@ -34,9 +34,8 @@ def read(path):
     return title, claims
 
 
-def section(path):
+def section(path, title, claims):
     """Write the section of a chapter."""
-    title, claims = read(path)
     rows = [f"| [{number}] | {literally(words)} |" for number, words in claims]
     head = [f"## [{title}](../notebooks/{path.name})", "", f"{len(claims)} claims:", ""]
     return "\n".join([*head, "| cell | claim |", "| --- | --- |", *rows]) + "\n"
@@ -49,10 +48,10 @@ def literally(words):
 
 def page():
     """Write the whole page."""
-    chapters = sorted(NOTEBOOKS.glob("*.ipynb"))
-    total = sum(len(read(path)[1]) for path in chapters)
-    introduction = INTRODUCTION.format(total=total, chapters=len(chapters))
-    return "\n".join([introduction, *map(section, chapters)])
+    chapters = {path: read(path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
+    total = sum(len(claims) for _, claims in chapters.values())
+    sections = [section(path, *what) for path, what in chapters.items()]
+    return "\n".join([INTRODUCTION.format(total=total, chapters=len(chapters)), *sections])
 
 
 if __name__ == "__main__":

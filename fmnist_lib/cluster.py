@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic, sleep
+from typing import NamedTuple
 
 import dask
 from dask.system import CPU_COUNT
@@ -143,10 +144,21 @@ def run_sweep(sweep, folder, client, report=lambda event, run, detail: None):
     _check_workers(client, folder)
     topic = f"fmnist-{folder}"
     jobs = {
-        name: (notebook, folder / name, run.given, sweep.threads, folder / STOP, topic)
+        name: _Job(notebook, folder / name, run.given, sweep.threads, folder / STOP, topic)
         for name, run in plan.to_do.items()
     }
     return _execute(client, jobs, sweep.retries, report)
+
+
+class _Job(NamedTuple):
+    """The arguments of `_run`."""
+
+    notebook: Path
+    folder: Path
+    given: dict
+    threads: int
+    stop: Path
+    topic: str
 
 
 def _execute(client, jobs, retries, report):
@@ -154,11 +166,11 @@ def _execute(client, jobs, retries, report):
     try:
         waiting = jobs
         while waiting:
-            topic = next(iter(waiting.values()))[-1]
+            topic = next(iter(waiting.values())).topic
             client.subscribe_topic(topic, lambda event: report("started", *event[1]))
             # The key names the folder: two clients that want the same run get the same task.
             futures = {
-                client.submit(_run, *job, key=f"fmnist-{job[1]}", retries=retries): name
+                client.submit(_run, *job, key=f"fmnist-{job.folder}", retries=retries): name
                 for name, job in waiting.items()
             }
             lost = {}
@@ -258,7 +270,7 @@ def _told(error):
 
 def _stop(jobs, futures):
     """Tell the runs to stop, and wait for it a little."""
-    stop = next(iter(jobs.values()))[4]
+    stop = next(iter(jobs.values())).stop
     try:
         stop.touch()
     except OSError:

@@ -49,9 +49,13 @@ def lock():
 
 def test_conda_has_the_same_packages_and_ranges(project):
     dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    conda = dict(split_requirement(entry) for entry in dependencies if isinstance(entry, str))
+    *dependencies, by_pip = dependencies  # the last entry: what conda-forge does not have
+    conda = dict(split_requirement(entry) for entry in dependencies)
     assert conda.pop("python") == ">=3.11"
     conda.pop("pip")
+    *by_pip, project_itself = by_pip["pip"]
+    assert project_itself == "-e ."
+    conda |= dict(map(split_requirement, by_pip))
     assert {CONDA_NAMES.get(name, name): value for name, value in conda.items()} == project
 
 

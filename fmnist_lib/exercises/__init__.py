@@ -1,0 +1,9 @@
+"""Instant checks of the exercises: `check` answers in words, and never gives the answer away.
+
+``feedback`` holds `check` and what it returns, ``answers`` reads what students write in whatever
+form, and one module for each chapter holds the checks of its exercises.
+"""
+
+from fmnist_lib.exercises.feedback import Feedback, check
+
+__all__ = ["Feedback", "check"]
