@@ -125,7 +125,7 @@ def _execute(wanted, plan, folder, options):
     logging.disable(logging.ERROR)  # what Dask says of a lost connection is told in a line below
     with (
         _terminated_like_interrupted(),
-        progress_bar(len(plan.to_do), "sweep", unit="run") as bar,
+        progress_bar(len(plan.to_do), "sweep", unit="run", log=False) as bar,
     ):
         show = _Progress(bar)
         try:

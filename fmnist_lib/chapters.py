@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from fmnist_lib.parameters import ParameterError, read_parameters, unknown
-from fmnist_lib.progress import DISPLAY_ID
+from fmnist_lib.progress import DISPLAY_ID, outside_options
 
 CHAPTERS = (
     "01_data_exploration",
@@ -120,7 +120,7 @@ def run_chapter(
         if parameter not in known:
             raise ParameterError(unknown("parameter", parameter, list(known), name))
     papermill.engines.papermill_engines.register("fmnist", _engine())
-    bar = {"desc": name, "dynamic_ncols": True, "disable": None, "leave": False}
+    bar = {"desc": name} | outside_options()
     try:
         with open(log, "wb") if log else nullcontext() as stream:
             papermill.execute_notebook(
