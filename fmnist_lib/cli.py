@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import fmnist_lib
+from fmnist_lib.classroom import add_kit, add_student
 
 DATA_HELP = "folder to look in first (default: the variable FMNIST_DATA)"
 
@@ -59,6 +60,8 @@ def _parser():
     _add_sweep(commands, chapters)
     _add_results(commands)
     _add_card(commands)
+    add_student(commands, chapters)
+    add_kit(commands, chapters)
     sample = commands.add_parser(
         "sample", help="write anew the sample that ships with the package (for maintainers)"
     )
@@ -238,10 +241,12 @@ def _is_for_users(error):
         "ChapterError",
         "CheckpointError",
         "DataError",
+        "KitError",
         "NoResultsError",
         "ParameterError",
         "RunError",
         "SweepError",
+        "WheelError",
     }
 
 

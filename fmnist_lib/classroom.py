@@ -1,0 +1,103 @@
+"""The commands ``fmnist student`` and ``fmnist kit``: what they take, and what they print."""
+
+from pathlib import Path
+
+
+def add_student(commands, chapters):
+    """Add ``fmnist student`` to the commands.
+
+    Parameters
+    ----------
+    commands : argparse._SubParsersAction
+    chapters : argparse.ArgumentParser
+        With the option that names the folder of the chapters.
+    """
+    student = commands.add_parser(
+        "student",
+        parents=[chapters],
+        help="write copies of the chapters in which the exercises are unsolved",
+        description="Write a copy of each chapter to work in. Where the chapter has the solution "
+        "of an exercise, the copy has a line to fill in. A copy that is there already is kept, "
+        "with the answers in it.",
+    )
+    student.add_argument("folder", metavar="DIR", type=Path, help="where the copies go")
+    student.add_argument(
+        "--solved", action="store_true", help="the chapters with solutions and outputs instead"
+    )
+    student.add_argument(
+        "--overwrite", action="store_true", help="replace copies that are there, answers and all"
+    )
+    student.set_defaults(run=_student)
+
+
+def add_kit(commands, chapters):
+    """Add ``fmnist kit`` to the commands.
+
+    Parameters
+    ----------
+    commands : argparse._SubParsersAction
+    chapters : argparse.ArgumentParser
+        With the option that names the folder of the chapters.
+    """
+    kit = commands.add_parser(
+        "kit",
+        parents=[chapters],
+        help="put all that a class needs without a network into one folder",
+        description="Make a folder for a stick: the site, the notebooks to work in, the data, the "
+        "library, and how to set up a laptop with them. An earlier kit in the folder is replaced.",
+    )
+    kit.add_argument("folder", metavar="DIR", type=Path, help="the kit")
+    kit.add_argument(
+        "--check",
+        action="store_true",
+        help="make nothing; see whether a file of the kit is missing, was changed or was added",
+    )
+    kit.add_argument(
+        "--wheels",
+        action="store_true",
+        help="add the packages for this system and this version of Python, so that setting up a "
+        "laptop like this one needs no network (downloads several gigabytes where PyTorch comes "
+        "with CUDA)",
+    )
+    kit.add_argument("--solved", action="store_true", help="add the solved chapters")
+    kit.add_argument(
+        "--data",
+        metavar="FOLDER",
+        type=Path,
+        help="folder to look for the data in first (default: the variable FMNIST_DATA)",
+    )
+    kit.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an earlier kit even if it was changed since",
+    )
+    kit.set_defaults(run=_kit)
+
+
+def _student(options):
+    from fmnist_lib.student import write_student_notebooks
+
+    written = write_student_notebooks(
+        options.folder, options.notebooks, solved=options.solved, overwrite=options.overwrite
+    )
+    for path, is_new in written.items():
+        print(f"{'written' if is_new else 'kept'}: {path}")
+
+
+def _kit(options):
+    from fmnist_lib import kit
+
+    if not options.check:
+        kit.make_kit(
+            options.folder,
+            options.notebooks,
+            data=options.data,
+            solved=options.solved,
+            wheels=options.wheels,
+            overwrite=options.overwrite,
+        )
+        for name, hint in kit.OPTIONAL.items():
+            if not (options.folder / name).exists():
+                print(f"without {name}: {hint}")
+    found = kit.check_kit(options.folder)  # after making it, too: what counts is what can be read
+    print(f"complete: {options.folder}, {found.files:,} files, {found.size / 1e6:,.0f} MB")

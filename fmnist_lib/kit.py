@@ -1,0 +1,284 @@
+"""The kit: all that a class needs without a network, in one folder.
+
+A folder is a complete kit if, and only if, its ``SHA256SUMS`` lists all that is in it; this list
+comes last. A kit grows in a sub-folder ``.kit-…``, from which it is moved up when it is done. What
+a kill leaves is the kit that was there before, or plainly none, and that sub-folder, by which the
+next attempt knows what it may clear away.
+"""
+
+import os
+import re
+import shutil
+import sysconfig
+import tempfile
+from pathlib import Path
+from string import Template
+
+from fmnist_lib.checksums import LIST, compare, list_entries, list_files, read_list, write_list
+from fmnist_lib.files import FILE_NAMES, find_data, raw_folder
+from fmnist_lib.progress import progress_bar
+from fmnist_lib.student import copy_chapters
+from fmnist_lib.wheels import build_library, download_packages
+
+HERE = Path(__file__).parent
+PART = ".kit-"
+PAGES = "../site/book/{}.html"
+LOCK, README = "requirements.lock", "README.txt"
+SITE, SLIDES = Path("book/_build/html"), Path("book/_build/slides")
+CONTENTS = {
+    "site": "site/index.html: the course to read, in any browser",
+    "slides": "slides/: the slides, for the front of the class",
+    "notebooks": "notebooks/: the chapters to work in, with the exercises unsolved",
+    "solutions": "solutions/: the chapters with the exercises solved, and with all outputs",
+    "data": "data/: Fashion-MNIST",
+    LOCK: f"{LOCK}: the packages that the library and the chapters need, each pinned",
+    "wheels": "wheels/: these packages, as pip installs them without a network",
+    LIST: f"{LIST}: all files of this folder, each with its SHA-256",
+}
+# What a kit may be without, and how it comes in.
+OPTIONAL = {
+    "slides": "there are none in book/_build/slides; 'make slides' makes them",
+    "solutions": "--solved adds them",
+    "wheels": "the packages have to come from the network, or with --wheels",
+}
+LICENCES = ("LICENSE", "LICENSE-text")
+# What no kit is without, so that no other folder with such a list is taken for one.
+ESSENTIAL = {README, LOCK, "site/index.html"}
+_NOT_ON_WINDOWS = re.compile(
+    r'.*[<>:"\\|?*\x00-\x1f].*|.*[. ]|(con|prn|aux|nul|com\d|lpt\d)(\..*)?', re.IGNORECASE
+)
+
+
+class KitError(RuntimeError):
+    """A kit that cannot be made, or a folder that is no complete kit."""
+
+
+def make_kit(
+    folder,
+    notebooks="notebooks",
+    *,
+    data=None,
+    solved=False,
+    wheels=False,
+    overwrite=False,
+    progress=True,
+):
+    """Make a kit, in place of an earlier one if there is one.
+
+    Parameters
+    ----------
+    folder : path
+        A new folder, an empty one, or that of an earlier kit.
+    notebooks : path
+        The folder of the chapters; what else a kit needs lies beside it, in the project.
+    data : path, optional
+        Where to look for the data first, as for `find_data`.
+    solved : bool
+        Add the solved chapters.
+    wheels : bool
+        Add the packages for this system and this version of Python; pip downloads them.
+    overwrite : bool
+        Replace an earlier kit even if files in it have been changed or added since.
+    progress : bool
+        Show progress bars.
+
+    Raises
+    ------
+    KitError
+        If a part is missing, or the folder holds anything else or cannot be written.
+    ChapterError, DataError, WheelError
+        If the chapters, the data, the library or its packages cannot be had.
+    """
+    folder, project = Path(folder), Path(notebooks).resolve().parent
+    chapters = {"notebooks": copy_chapters(notebooks, pages=PAGES)}
+    if solved:
+        chapters["solutions"] = copy_chapters(notebooks, solved=True, pages=PAGES)
+    _check_project(project)
+    try:
+        _check_place(folder, overwrite, progress)
+        folder.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(folder)
+        raw = raw_folder(find_data(data))
+        part = Path(tempfile.mkdtemp(dir=folder, prefix=PART))
+        try:
+            _copy(_list_copies(project, raw, part), progress)
+            _write_chapters(part, chapters)
+            library = build_library(project, part)
+            if wheels:
+                download_packages(part / LOCK, part / "wheels")
+            _write_readme(part, library, first=min(chapters["notebooks"]))
+            _check_names(list_files(part))
+            write_list(part, progress=progress)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        _move_up(part, folder)
+    except OSError as error:
+        raise KitError(
+            f"the kit cannot be written to {folder} ({error.strerror}); make room or give rights "
+            "there, or name another folder"
+        ) from None
+
+
+def check_kit(folder, *, progress=True):
+    """Check that a kit is complete: no file is missing, changed or added.
+
+    Parameters
+    ----------
+    folder : path
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Comparison
+        With the number of files and their size.
+
+    Raises
+    ------
+    KitError
+    """
+    found = _compare(Path(folder), progress)
+    if found.differences:
+        raise KitError(
+            f"{folder} is not the kit that was made ({found.differences}); copy the kit anew, or "
+            "make it anew with 'fmnist kit'"
+        )
+    return found
+
+
+def _compare(folder, progress, ignore=None):
+    try:
+        return compare(folder, ignore=ignore, progress=progress)
+    except (FileNotFoundError, NotADirectoryError):
+        reason = f"there is no {LIST}"
+    except ValueError as error:
+        reason = f"in {LIST}, {error}"
+    except OSError as error:
+        reason = f"{error.filename or 'a file'} cannot be read: {error.strerror}"
+    raise KitError(f"{folder} is no complete kit ({reason}); make it anew with 'fmnist kit'")
+
+
+def _check_project(project):
+    for name in (LOCK, "pyproject.toml", *LICENCES):
+        if not (project / name).is_file():
+            raise KitError(
+                f"no {name} in {project}, expected the project that the chapters belong to; name "
+                "its folder of chapters with --notebooks"
+            )
+    if not (project / SITE / "index.html").is_file():
+        raise KitError(f"the site is not built (no {project / SITE}); run 'make book' first")
+
+
+def _check_place(folder, overwrite, progress):
+    """Refuse a folder with files that are not ours to replace."""
+    if folder.exists() and not folder.is_dir():
+        raise KitError(f"{folder} is a file; name a folder for the kit")
+    entries = list_entries(folder) if folder.exists() else []
+    if not entries or _was_cut_off(entries):
+        return
+    try:
+        is_kit = read_list(folder).keys() >= ESSENTIAL
+    except (OSError, ValueError):
+        is_kit = False
+    if not is_kit:
+        raise KitError(f"{folder} is not empty, and holds no kit; name another folder")
+    if not overwrite and (found := _compare(folder, progress, PART).differences):
+        raise KitError(
+            f"{folder} holds a kit that was changed since ({found}); save what you need of it, "
+            "then add --overwrite to replace all of it, or name another folder"
+        )
+
+
+def _was_cut_off(entries):
+    known = {*CONTENTS, *LICENCES, README} - {LIST}
+    ours = [name in known or name.endswith(".whl") for name in entries if not name.startswith(PART)]
+    return len(ours) < len(entries) and all(ours)
+
+
+def _clear_leftovers(folder):
+    entries = list_entries(folder)
+    parts = [name for name in entries if name.startswith(PART)]
+    # Without its list, a kit was cut off; by its part it is known as ours, so that goes last.
+    rest = [name for name in entries if name not in parts and LIST not in entries]
+    for name in rest + parts:
+        _remove(folder / name)
+
+
+def _remove(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _list_copies(project, raw, part):
+    """List what is copied as it is: pairs of paths, from where and to where."""
+    copies = [(project / name, part / name) for name in (LOCK, *LICENCES)]
+    copies += [(raw / name, part / "data" / name) for name in FILE_NAMES]
+    copies.append((HERE / "sample" / "LICENSE", part / "data/LICENSE"))
+    for name, source in (("site", project / SITE), ("slides", project / SLIDES)):
+        if source.is_dir():
+            copies += [(source / file, part / name / file) for file in list_files(source)]
+    return copies
+
+
+def _copy(copies, progress):
+    total = sum(source.stat().st_size for source, _ in copies)
+    with progress_bar(total, "copying", unit="B", unit_scale=True, show=progress) as bar:
+        for source, target in copies:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)  # content only: a stick knows no permissions
+            bar.update(source.stat().st_size)
+
+
+def _write_chapters(part, chapters):
+    for folder, texts in chapters.items():
+        (part / folder).mkdir()
+        for name, text in texts.items():
+            (part / folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _write_readme(part, library, first):
+    """Write how to set up a laptop with what is in this kit."""
+    there = {*list_entries(part), LIST}
+    contents = [words for name, words in CONTENTS.items() if name in there]
+    python, packages = "3.11 or newer", ""
+    network = "The second command needs a network, the others do not: do this ahead of the class."
+    if "wheels" in there:
+        system = f"{sysconfig.get_python_version()} on {sysconfig.get_platform()}"
+        python, network = f"{system}, for which wheels/ was made", "No command needs a network."
+        packages = "--no-index --find-links wheels "
+    text = Template(HERE.joinpath("kit_readme.txt").read_text(encoding="utf-8")).substitute(
+        contents="\n".join(contents),
+        python=python,
+        network=network,
+        packages=f"{packages}--no-deps --require-hashes -r {LOCK}",
+        library=library,
+        first=first,
+    )
+    (part / README).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _check_names(names):
+    """Refuse names that a stick or Windows would not take."""
+    bad = [n for n in names if any(_NOT_ON_WINDOWS.fullmatch(step) for step in n.split("/"))]
+    seen = {}
+    bad += [name for name in names if seen.setdefault(name.lower(), name) != name]
+    if bad:
+        raise KitError(
+            f"the name {bad[0]} cannot be used on Windows, or only once, as it knows no capital "
+            "letters; give the page another name, and run 'make book' again"
+        )
+
+
+def _move_up(part, folder):
+    """Put a kit that is done in the place of what is there; its list comes last."""
+    (folder / LIST).unlink(missing_ok=True)
+    for name in list_entries(folder):
+        if name != part.name:
+            _remove(folder / name)
+    for name in sorted(set(os.listdir(part)) - {LIST}):
+        os.replace(part / name, folder / name)
+    os.replace(part / LIST, folder / LIST)
+    part.rmdir()
