@@ -1,9 +1,13 @@
 """Figures are looked at by people; here, that each shows the data it was given."""
 
+import ast
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 
 from fmnist_lib import plotting
 from fmnist_lib.data import CLASS_NAMES
@@ -110,6 +114,29 @@ def test_kernel_footprints(kernel_size, dilation, reach):
     assert set(np.diff(rows)) == {dilation}
 
 
+def test_a_kernel_on_an_image_marks_what_it_reads_and_what_it_makes():
+    image, output = np.zeros((28, 28)), np.full((28, 28), 0.25)
+    figure = plotting.kernel_on_image(image, output, place=(5, 20), dilation=2)
+    left, right = figure.axes
+    *read, span = left.patches
+    assert {(p.get_y() + 0.5, p.get_x() + 0.5) for p in read} == {
+        (row, column) for row in (3, 5, 7) for column in (18, 20, 22)
+    }
+    assert (*span.get_xy(), span.get_width(), span.get_height()) == (17.5, 2.5, 5, 5)
+    assert [p.get_xy() for p in right.patches] == [(19.5, 4.5)]
+    titles = ["dilation 2: 9 of 5×5 pixels", "output: 0.25 at the marked place"]
+    assert [ax.get_title() for ax in figure.axes] == titles
+
+
+def test_few_images_are_drawn_no_larger_than_many(sample):
+    sizes = []
+    for n in (1, 3, 12):
+        figure = plotting.image_grid(sample.train.images[:n], columns=6)
+        figure.draw_without_rendering()
+        sizes.append(figure.axes[0].get_window_extent().width)
+    assert sizes == pytest.approx([sizes[0]] * 3, rel=0.05)
+
+
 def test_heat_maps_share_one_scale():
     figure = plotting.heat_maps([np.eye(3), 4 * np.eye(3)], ["a", "b"], "gradient")
     assert [ax.images[0].get_clim() for ax in figure.axes[:2]] == [(0, 4), (0, 4)]
@@ -204,6 +231,35 @@ def test_compared_predictions_name_what_each_model_says(sample):
 def test_channels_are_drawn_between_the_limits_given():
     figure = plotting.image_channels([np.full((2, 4, 4), 0.5)], ["a"], limits=(0, 1))
     assert [ax.images[0].get_clim() for ax in figure.axes] == [(0, 1), (0, 1)]
+
+
+def texts_in_code(*names):
+    """Find the strings that the code of the figures gives to arguments of some names."""
+    for path in Path(plotting.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            given = [node.value] if isinstance(node, ast.keyword) and node.arg in names else []
+            if isinstance(node, ast.FunctionDef):
+                defaults = zip(node.args.args[::-1], node.args.defaults[::-1], strict=False)
+                given = [value for argument, value in defaults if argument.arg in names]
+            inside = [part for value in given for part in ast.walk(value)]
+            yield from (part.value for part in inside if isinstance(part, ast.Constant))
+
+
+def test_colours_named_in_the_code_are_greys():
+    shades = set(texts_in_code("color", "c", "ec", "edgecolor", "ecolor", "facecolor"))
+    assert shades
+    assert all(0 <= float(shade) <= 1 for shade in shades)
+    looks = {look.color for look in plotting.style.LOOKS} - shades
+    assert looks <= set(sns.color_palette("colorblind"))
+
+
+@pytest.mark.parametrize("name", sorted(set(texts_in_code("cmap"))))
+def test_colour_maps_can_be_read_by_their_lightness_alone(name):
+    red, green, blue, _ = plt.get_cmap(name)(np.linspace(0, 1, 101)).T
+    lightness = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+    turns = np.diff(np.sign(np.diff(lightness))).nonzero()[0] + 1
+    # One for differences is lightest in the middle; the others only rise or fall.
+    assert turns.tolist() == ([50] if name == "PuOr" else [])
 
 
 def test_importing_changes_no_setting():

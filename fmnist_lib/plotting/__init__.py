@@ -18,6 +18,7 @@ from fmnist_lib.plotting.images import (
     image_channels,
     image_grid,
     kernel_footprints,
+    kernel_on_image,
     pixel_histograms,
 )
 from fmnist_lib.plotting.results import (
@@ -43,6 +44,7 @@ __all__ = [
     "image_grid",
     "intervals",
     "kernel_footprints",
+    "kernel_on_image",
     "mistakes",
     "pixel_histograms",
     "reliability_diagram",

@@ -3,9 +3,10 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.patches import Rectangle
 
 from fmnist_lib.data import CLASS_NAMES
-from fmnist_lib.plotting.style import BLUE, WIDTH, new_axes
+from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH, new_axes
 
 
 def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
@@ -17,7 +18,7 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
     titles : sequence of str, optional
         One for each image.
     columns : int
-        Images a row.
+        Images in a full row of the page's width; fewer images are drawn no larger.
     cmap : str
         Name of a matplotlib colour map.
     symmetric : bool
@@ -28,13 +29,12 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
     Figure
     """
     images = np.asarray(images).squeeze(1) if np.ndim(images) == 4 else np.asarray(images)
-    columns = min(columns, len(images))
+    side, columns = WIDTH / columns, min(columns, len(images))
     rows = -(-len(images) // columns)
-    side = WIDTH / columns
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(WIDTH, rows * (side + (0.22 if titles is not None else 0))),
+        figsize=(columns * side, rows * (side + (0.22 if titles is not None else 0))),
         squeeze=False,
         layout="constrained",
     )
@@ -152,6 +152,43 @@ def kernel_footprints(kernel_size, dilations, size=9):
         ax.pcolormesh(patch, cmap="Blues", vmax=1.4, edgecolor="0.75", lw=0.5)
         ax.set(aspect="equal", xticks=[], yticks=[], title=f"dilation {dilation}")
         ax.set_xlabel(f"{kernel_size * kernel_size} weights on {reach + 1}×{reach + 1} pixels")
+    return figure
+
+
+def kernel_on_image(image, output, place, dilation, margin=4):
+    """Draw the nine pixels that a 3×3 kernel reads, and the number that it makes of them.
+
+    Parameters
+    ----------
+    image, output : Tensor or ndarray, (H, W), in [0, 1]
+        The output is as large as the image, since the kernel may reach over the rim.
+    place : pair of int
+        Row and column of the kernel's middle.
+    dilation : int
+        Pixels from one weight to the next.
+    margin : int
+        Width of the empty ground drawn around the image, in pixels.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.9), layout="constrained")
+    for ax, values in ((left, image), (right, output)):
+        ax.imshow(np.asarray(values), cmap="gray_r", vmin=0, vmax=1)
+        ax.set(xlabel="column (pixels)", ylabel="row (pixels)")
+    rim = margin + 0.5
+    left.set(xlim=(-rim, len(image[0]) - 1 + rim), ylim=(len(image) - 1 + rim, -rim))
+    left.set_facecolor("0.92")
+    row, column = place
+    for y in (row - dilation, row, row + dilation):
+        for x in (column - dilation, column, column + dilation):
+            left.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=ORANGE, lw=1.8))
+    corner, span = (column - dilation - 0.5, row - dilation - 0.5), 2 * dilation + 1
+    left.add_patch(Rectangle(corner, span, span, fill=False, ec=BLUE, ls="--", lw=1.5))
+    right.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=ORANGE, lw=1.8))
+    left.set_title(f"dilation {dilation}: 9 of {span}×{span} pixels")
+    right.set_title(f"output: {output[row, column]:.2f} at the marked place")
     return figure
 
 

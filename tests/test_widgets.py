@@ -1,0 +1,168 @@
+"""Figures with controls: what they show follows the controls; nothing dead is left in a file."""
+
+import re
+import sys
+from base64 import b64decode
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+
+from fmnist_lib import widgets
+from fmnist_lib.data import CLASS_NAMES
+from fmnist_lib.evaluation import confusion_matrix
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+LOOKS = """
+from fmnist_lib import widgets
+from fmnist_lib.data import load_fashion_mnist
+widgets.slide_dilation(load_fashion_mnist(sample=True).train.images[0])
+"""
+
+
+@pytest.fixture
+def answers(sample):
+    """Images, labels and probabilities, of which no trouser was called anything else."""
+    images, labels = sample.test.images, sample.test.labels.numpy()
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(10), len(labels))
+    probabilities[labels == 1] = np.eye(10)[1]
+    probabilities[labels == 6] = np.eye(10)[0]  # every shirt a T-shirt: the worst confusion
+    return images, labels, probabilities
+
+
+@pytest.fixture
+def browsing(answers):
+    return widgets.browse_mistakes(*answers)
+
+
+@pytest.fixture
+def sliding(sample):
+    return widgets.slide_dilation(sample.train.images[0])
+
+
+def test_a_kernel_gives_a_widget_to_a_person_and_a_sentence_to_a_program(tmp_path):
+    cells = [nbformat.v4.new_code_cell(LOOKS) for _ in range(2)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    client = NotebookClient(notebook, kernel_name="python3", timeout=120)
+    with client.setup_kernel(cwd=tmp_path):
+        client.execute_cell(notebook.cells[0], 0)
+        assert client.widget_state == {}  # none was made, so none can be stored
+        client.kc.allow_stdin = True  # as JupyterLab says with each cell
+        client.execute_cell(notebook.cells[1], 1)
+    (program,), (person,) = (cell.outputs for cell in notebook.cells)
+    assert program.data.keys() == {"text/plain"}
+    assert person.data.keys() == {"text/plain", VIEW}
+    assert person.data["text/plain"] == program.data["text/plain"]  # which nbval compares
+    assert program.data["text/plain"].startswith("In JupyterLab, three sliders here spread")
+    assert person.data[VIEW]["model_id"] in client.widget_state
+
+
+def test_outside_a_notebook_a_look_is_its_sentence(browsing):
+    assert repr(browsing).startswith("In JupyterLab, two menus here choose")
+    assert browsing._repr_mimebundle_() == {"text/plain": repr(browsing)}
+
+
+def test_each_pair_shows_its_images_and_how_many_there_are(answers, browsing, monkeypatch):
+    images, labels, probabilities = answers
+    drawn = []
+    monkeypatch.setattr(widgets, "mistakes", lambda *given: drawn.append(given) or plt.figure())
+    counts = confusion_matrix(labels, probabilities.argmax(axis=1))
+    for true, row in counts.iterrows():
+        for guess, n in row.items():
+            drawn.clear()
+            figure, words = browsing.draw(true, guess)
+            plt.close(figure)
+            if n == 0:
+                assert (figure, drawn) == (None, [])
+                assert words == f"No image of the class {true} was called {guess}."
+                continue
+            assert words.startswith(f"Images of the class {true} that were called {guess}: {n}.")
+            assert ("Here are the 12 with" in words) == (n > 12)
+            ((shown, its_labels, its_probabilities),) = drawn
+            assert len(shown) == len(its_labels) == min(n, 12)
+            assert {CLASS_NAMES[label] for label in its_labels} == {true}
+            k = CLASS_NAMES.index(guess)
+            assert (its_probabilities.argmax(axis=1) == k).all()
+            assert (np.diff(its_probabilities[:, k]) <= 0).all()
+            cell = (labels == CLASS_NAMES.index(true)) & (probabilities.argmax(axis=1) == k)
+            assert its_probabilities[0, k] == probabilities[cell, k].max()
+            at = np.flatnonzero((probabilities == its_probabilities[0]).all(axis=1) & cell)[0]
+            assert shown[0].equal(images[at])
+    assert (counts == 0).to_numpy().any()
+    assert (counts > 12).to_numpy().any()
+
+
+def test_the_menus_begin_with_the_worst_confusion_and_draw_nothing_that_is_not_there(browsing):
+    *menus, shown = browsing.panel().children
+    assert [menu.description for menu in menus] == ["True class", "Predicted"]
+    assert [menu.value for menu in menus] == ["Shirt", "T-shirt"]
+    menus[0].value = "Trouser"
+    words = "No image of the class Trouser was called T-shirt."
+    assert shown.value == f'<p role="status">{words}</p>'
+    menus[1].value = "Trouser"
+    assert 'alt="Images of the class Trouser that were called Trouser: ' in shown.value
+
+
+def test_a_pair_with_one_image_does_not_blow_it_up(answers):
+    images, labels, probabilities = answers
+    shirt = np.flatnonzero(labels == 6)[:1]
+    look = widgets.browse_mistakes(images[shirt], labels[shirt], probabilities[shirt])
+    *_, shown = look.panel().children
+    assert int(re.search('width="(\\d+)"', shown.value)[1]) < 110
+
+
+@pytest.mark.parametrize(
+    ("dilation", "row", "column"), [(1, 14, 14), (2, 0, 27), (4, 26, 3), (3, 13, 1)]
+)
+def test_the_sliders_show_the_mean_of_the_nine_pixels(sample, sliding, dilation, row, column):
+    image = sample.train.images[0, 0].numpy()
+    places = [(row + dilation * y, column + dilation * x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    inside = [image[at] for at in places if min(at) >= 0 and max(at) < 28]
+    figure, words = sliding.draw(dilation, row, column)
+    mean, span = sum(inside) / 9, 2 * dilation + 1
+    assert f"in a square of {span}×{span}. Their mean, {mean:.2f}, is" in words
+    told = re.search(r"Of the nine, (\d) lie outside", words)
+    assert (int(told[1]) if told else 0) == 9 - len(inside)
+    output = figure.axes[1].images[0].get_array()
+    assert output.shape == (28, 28)
+    assert output[row, column] == pytest.approx(mean, abs=1e-6)
+    plt.close(figure)
+
+
+def test_moving_a_slider_changes_picture_and_text_and_leaves_no_figure_open(sliding):
+    *sliders, shown = sliding.panel().children
+    assert [slider.description for slider in sliders] == ["Dilation", "Row", "Column"]
+    parts = re.compile(
+        '<p role="status">(.*)</p><img src="data:image/png;base64,(.*)" alt="(.*)" width="576">'
+    )
+    for slider, value in zip(sliders, (4, 3, 2), strict=True):
+        before = parts.fullmatch(shown.value)
+        slider.value = value
+        after = parts.fullmatch(shown.value)
+        assert after[1] == after[3] != before[1]
+        assert b64decode(after[2]).startswith(b"\x89PNG")
+        assert after[2] != before[2]
+    assert after[1].startswith("Row 3, column 2: nine pixels, 4 apart, in a square of 9×9.")
+    assert plt.get_fignums() == []
+
+
+def test_what_is_no_image_is_refused(sample, answers):
+    with pytest.raises(ValueError, match=r"the image is \(28, 28\), expected \(1, H, W\)"):
+        widgets.slide_dilation(sample.train.images[0, 0])
+    images, labels, probabilities = answers
+    with pytest.raises(ValueError, match=r"there are 3 images and \d+ labels, expected one label"):
+        widgets.browse_mistakes(images[:3], labels, probabilities)
+    with pytest.raises(ValueError, match="if these are logits, take their softmax"):
+        widgets.browse_mistakes(images, labels, 9 * probabilities)
+
+
+def test_a_missing_package_is_told(sample, answers, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    for make in (
+        lambda: widgets.slide_dilation(sample.train.images[0]),
+        lambda: widgets.browse_mistakes(*answers),
+    ):
+        with pytest.raises(ModuleNotFoundError, match="run 'pip install ipywidgets'"):
+            make()
