@@ -203,7 +203,7 @@ def _machine(device, machine):
     rows = [("device", device)]
     rows += [(name.replace("_", " "), machine[name]) for name in machine if name != "packages"]
     rows += machine["packages"].items()
-    return _table(("", ""), [row for row in rows if row[1] is not None])
+    return _table(("what", "value"), [row for row in rows if row[1] is not None])
 
 
 def _metrics(metrics, sample):

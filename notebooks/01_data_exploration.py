@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
-#     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable,-slideshow
+#     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable
 #     formats: ipynb,py:percent
 #     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
 #     text_representation:
@@ -14,7 +14,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # # 1 · Looking at the data
 #
 # A classifier learns whatever its data holds: the shapes of shoes, but also every quirk of how the
@@ -30,7 +30,7 @@
 #
 # **Time:** about a minute of computing on a laptop, an hour of reading and trying.
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 import pandas as pd
 import torch
 from sklearn.decomposition import PCA
@@ -42,25 +42,26 @@ from torchvision.transforms import ToTensor
 from fmnist_lib import plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist, nearest_neighbours
+from fmnist_lib.exercises import check
 from fmnist_lib.files import find_data
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]
 from fmnist_lib.runs import describe_machine
 
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # The next cell holds the chapter's parameters. Change them here, or from outside with papermill, a
 # program that runs a notebook with other parameters.
 
-# %% tags=["parameters"]
+# %% slideshow={"slide_type": "skip"} tags=["parameters"]
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 n_embedded: int = 2000  # training images in the two-dimensional map
 n_compared: int = 10000  # training images among which near-duplicates are sought
 seed: int = 0  # of the two-dimensional map, which hardly depends on it
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## What an image is
 #
 # Fashion-MNIST ([Xiao, Rasul and Vollgraf, 2017](https://arxiv.org/abs/1708.07747)) holds 70,000 pictures of articles of clothing from an
@@ -74,7 +75,7 @@ seed: int = 0  # of the two-dimensional map, which hardly depends on it
 # examples into batches. `ToTensor` makes bytes from 0 to 255 into floating-point numbers from 0
 # to 1 and puts the channel first, as PyTorch's convolutions want it.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 root = find_data(data_dir)
 official_train = datasets.FashionMNIST(root, train=True, transform=ToTensor())
 
@@ -84,7 +85,7 @@ print(f"  {tuple(image.shape)}, {image.dtype}")
 print(f"  from {image.min():.0f} to {image.max():.0f}")
 print(f"  label {label}, {CLASS_NAMES[label]}")
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 loader = DataLoader(official_train, batch_size=64)
 images, labels = next(iter(loader))
 
@@ -92,18 +93,40 @@ print(f"{len(loader)} batches; the first one:")
 print(f"  images {tuple(images.shape)}: batch, channel, row, column")
 print(f"  labels {tuple(labels.shape)}, {labels.dtype}")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Here is that batch. The shape `(64, 1, 28, 28)` says it all: 64 images, one channel (grey), 28
 # rows, 28 columns. Read a few rows before you go on. (The class that we call *T-shirt* is
 # *T-shirt/top* in full, which is why some have no sleeves.) Could *you* tell every shirt from every
 # coat?
 
-# %% mystnb={"image": {"alt": "The first 64 training images in eight rows of eight, each with the name of its class: articles of clothing, dark on white, some easy to name and some, such as shirts and coats, hard to tell apart."}}
+# %% mystnb={"image": {"alt": "The first 64 training images in eight rows of eight, each with the name of its class: articles of clothing, dark on white, some easy to name and some, such as shirts and coats, hard to tell apart."}} slideshow={"slide_type": "subslide"}
 figure = plotting.image_grid(images, [CLASS_NAMES[label] for label in labels])
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # (The pictures are drawn dark on white, because that prints better. In the tensors, the article
 # is bright: 0 is the empty ground, 1 the brightest cloth.)
+#
+# ::::{admonition} Question
+# :class: question
+#
+# What does `images[5, 0, 3, 20]` hold?
+#
+# :::{dropdown} A pixel of the sixth image, in row 20 and column 3.
+# No. The shape is named in this order: batch, channel, row, column.
+# :::
+# :::{dropdown} A pixel of the sixth image, in row 3 and column 20.
+# Right. Counted from 0, as all indices are: image 5 is the sixth of the batch, and channel 0 is the
+# only one there is.
+# :::
+# :::{dropdown} Row 3 of the image with label 5.
+# No. The first index counts images within the batch, whatever their labels, and four indices into a
+# tensor of four dimensions leave a single number.
+# :::
+# :::{dropdown} Nothing: a grey image has no channels.
+# No. Grey is one channel, not none. PyTorch's convolutions expect the dimension even where its length
+# is 1.
+# :::
+# ::::
 #
 # ## The same data as tensors
 #
@@ -114,7 +137,7 @@ figure = plotting.image_grid(images, [CLASS_NAMES[label] for label in labels])
 # begins with ✓ is a statement that its cell has just checked, and the cell fails if the statement
 # is false.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 data = load_fashion_mnist(data_dir)
 
 claim(
@@ -123,7 +146,7 @@ claim(
 )
 claim("so are its labels", torch.equal(data.train.labels[:64], labels))
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Three parts, and one of them sealed
 #
 # The data set comes in two parts, 60,000 images to learn from and 10,000 to test with. We cut the
@@ -140,39 +163,58 @@ claim("so are its labels", torch.equal(data.train.labels[:64], labels))
 # is the luckiest, and its accuracy is a little better than the truth, for no reason but luck.
 # The validation images take this damage, so that the test images stay honest. In this chapter the
 # test set is counted and not looked at.
+#
+# ::::{admonition} Question
+# :class: question
+#
+# A friend trains twenty networks, measures each on the 10,000 test images, and reports the best
+# accuracy. Each of those accuracies was measured without a mistake. What is wrong with the report?
+#
+# :::{dropdown} Nothing: ten thousand images are enough for an honest measurement.
+# No. Each accuracy is honest, but the largest of twenty is not: it owes its place to luck as well as to
+# merit, and the luck will not be repeated on other images.
+# :::
+# :::{dropdown} The networks have seen the test images in training.
+# No. They have not, and that is what makes this mistake easy to miss: it was the *friend* who used
+# them, to choose.
+# :::
+# :::{dropdown} The best of twenty was chosen on the images that it is reported on.
+# Right. Choose on the validation images, and measure the one that was chosen on the test images, once.
+# :::
+# ::::
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 splits = {"train": data.train, "validation": data.validation, "test": data.test}
 counts = pd.DataFrame({name: part.labels.bincount() for name, part in splits.items()})
 counts.index = pd.Index(CLASS_NAMES, name="class")
 counts.loc["all"] = counts.sum()
 counts
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Two things to see. The test set has exactly 1,000 images of each class. The training and
 # validation parts are only *nearly* even, because they were cut from the official 60,000 in file
 # order, without regard to the labels. That is fine here: no class is rare, so accuracy, the plain
 # share of right answers, is a fair measure, and whoever always guesses the same class is right one
 # time in ten. Keep that figure in mind: it is what knowing nothing scores.
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 shares = counts.drop("all") / counts.loc["all"]
 claim_between("the smallest share of a class in a part", shares.min().min(), 0.095, 0.1)
 claim_between("the largest share", shares.max().max(), 0.1, 0.105)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## What the classes look like
 #
 # The mean of all images of a class is what they share. Where it is sharp, the articles lie alike
 # (trousers; sneakers and ankle boots, all with their toes to the left). Where it is a blur, they
 # differ: sandals hardly have anything in common but the sole.
 
-# %% mystnb={"image": {"alt": "The mean image of each of the ten classes. Trousers, sneakers and ankle boots are sharp, the shoes with their toes to the left; sandals and bags are blurred; pullover, coat and shirt are nearly the same silhouette."}}
+# %% mystnb={"image": {"alt": "The mean image of each of the ten classes. Trousers, sneakers and ankle boots are sharp, the shoes with their toes to the left; sandals and bags are blurred; pullover, coat and shirt are nearly the same silhouette."}} slideshow={"slide_type": "subslide"}
 by_class = [data.train.images[data.train.labels == k] for k in range(10)]
 means = torch.stack([images_of_class.mean(dim=0) for images_of_class in by_class])
 figure = plotting.image_grid(means, CLASS_NAMES, columns=5)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Now compare *pullover*, *coat* and *shirt*: three nearly equal silhouettes, two sleeves and a
 # trunk. Any method that judges by the outline alone must confuse them. Remember this picture; the
 # confusion matrices of chapters 2 to 4 will bring it back.
@@ -181,7 +223,7 @@ figure = plotting.image_grid(means, CLASS_NAMES, columns=5)
 # all pixels, their standard deviation, and the share of the pixels that are not zero, which is
 # how much of the picture the article fills.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 rows = []
 for k, name in enumerate(CLASS_NAMES):
     pixels = data.train.images[data.train.labels == k]
@@ -191,21 +233,21 @@ statistics = pd.DataFrame(rows, columns=["class", "mean", "std", "filled"])
 statistics = statistics.set_index("class")
 statistics.round(2)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 claim("sandals have the lowest mean", statistics["mean"].idxmin() == "Sandal")
 claim("coats have the highest", statistics["mean"].idxmax() == "Coat")
 zeros = (data.train.images == 0).float().mean().item()
 claim_between("the share of pixels that are exactly zero", zeros, 0.45, 0.55)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # About half of all pixels are exactly zero: empty ground. The histograms show the rest, pixel
 # values above zero, class by class. They are not alike. A coat or a bag is mostly bright cloth; a
 # sandal has many pixels just above zero, faint traces around its straps that the eye does not see.
 
-# %% mystnb={"image": {"alt": "Ten histograms of the non-zero pixel values, one for each class. Most classes rise to a peak between 0.8 and 0.9; shirts and pullovers are flatter; sandals have a tall peak just above zero and are flat beyond it."}}
+# %% mystnb={"image": {"alt": "Ten histograms of the non-zero pixel values, one for each class. Most classes rise to a peak between 0.8 and 0.9; shirts and pullovers are flatter; sandals have a tall peak just above zero and are flat beyond it."}} slideshow={"slide_type": "subslide"}
 figure = plotting.pixel_histograms(data.train.images, data.train.labels)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## A map of the classes
 #
 # An image is a point in a space of 784 dimensions, one for each pixel. t-SNE ([van der Maaten and
@@ -215,17 +257,36 @@ figure = plotting.pixel_histograms(data.train.images, data.train.labels)
 # faster and keeps most of what tells the images apart.) Labels play no part in it: the colours are
 # put on afterwards.
 
-# %% mystnb={"image": {"alt": "A map of 2,000 training images. Trousers and bags form islands of their own; ankle boots, sneakers and sandals share a third; T-shirts, dresses, pullovers, coats and shirts run into one another, with shirts scattered among the others."}}
+# %% mystnb={"image": {"alt": "A map of 2,000 training images. Trousers and bags form islands of their own; ankle boots, sneakers and sandals share a third; T-shirts, dresses, pullovers, coats and shirts run into one another, with shirts scattered among the others."}} slideshow={"slide_type": "subslide"}
 embedded = data.train[:n_embedded]
 directions = PCA(50, random_state=seed).fit_transform(embedded.images.flatten(1))
 points = TSNE(random_state=seed, init="pca").fit_transform(directions)
 ax = plotting.embedding(points, embedded.labels)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # A map like this invites stories, so keep to what it can carry: *which points are neighbours*.
 # Distances between islands, their sizes and their places mean little: start t-SNE from random
 # points (`init="random"`) and they are turned and shuffled. The neighbourhoods stay: footwear on
 # its own, trousers and bags on their own, and one continent of tops on which shirts are everywhere.
+#
+# ::::{admonition} Question
+# :class: question
+#
+# Suppose that on your map the island of bags lies nearer to the tops than to the trousers. What
+# follows?
+#
+# :::{dropdown} Bags look more like tops than like trousers.
+# No. It may be true, but this map cannot show it: where the islands lie depends on where t-SNE
+# started.
+# :::
+# :::{dropdown} A network will confuse bags with tops more often than with trousers.
+# No. Networks do not see the map, and which islands are neighbours on it is not reliable.
+# :::
+# :::{dropdown} Nothing. But that bags form an island says something.
+# Right. The neighbours of a bag are bags: this is what t-SNE tries to keep, and it holds from
+# wherever it starts.
+# :::
+# ::::
 #
 # ## How far do you get by looking at neighbours?
 #
@@ -233,7 +294,7 @@ ax = plotting.embedding(points, embedded.labels)
 # give each image the label of the image nearest to it. It learns nothing and it needs no
 # network, which makes it the figure to beat.
 
-# %%
+# %% slideshow={"slide_type": "skip"}
 compared = data.train[:n_compared]
 distance, neighbour = nearest_neighbours(compared.images)
 same_class = (compared.labels == compared.labels[neighbour]).float()
@@ -241,11 +302,11 @@ same_class = (compared.labels == compared.labels[neighbour]).float()
 share = pd.Series(same_class.numpy()).groupby(compared.labels.numpy()).mean()
 share.index = CLASS_NAMES
 
-# %% mystnb={"image": {"alt": "Bars: the share of images whose nearest neighbour has the same class. More than nine in ten for trousers, sneakers, ankle boots and bags, about eight in ten for T-shirts, dresses and sandals, about seven in ten for pullovers and coats, less than six in ten for shirts."}}
+# %% mystnb={"image": {"alt": "Bars: the share of images whose nearest neighbour has the same class. More than nine in ten for trousers, sneakers, ankle boots and bags, about eight in ten for T-shirts, dresses and sandals, about seven in ten for pullovers and coats, less than six in ten for shirts."}} slideshow={"slide_type": "subslide"}
 xlabel = "share of images whose nearest neighbour has the same class"
 ax = plotting.bars(share, share.index, xlabel, fmt="{:.2f}")
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 right = same_class.mean().item()
 claim_between("the accuracy of the nearest neighbour", right, 0.80, 0.84)
 claim("shirts do worst", share.idxmin() == "Shirt")
@@ -253,7 +314,7 @@ claim("sandals are in the harder half", share.rank()["Sandal"] <= 5)
 claim("trousers are right more than nine times in ten", share["Trouser"] > 0.9)
 claim("shirts are right less than two times in three", share["Shirt"] < 2 / 3)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # About four in five, from nothing but distances between pixels. A network that does not beat this
 # has learned nothing worth its electricity. And the difficulty is uneven: it sits with the tops,
 # above all with the shirts.
@@ -266,7 +327,7 @@ claim("shirts are right less than two times in three", share["Shirt"] < 2 / 3)
 # one part of the data (though they flatter the nearest neighbour that we have just measured).
 # *Across* parts they are not: a test image whose double was in training is no test at all.
 
-# %% mystnb={"image": {"alt": "Eight pairs of training images that are nearest to each other: pullovers, dresses and trousers, the outlines of each pair nearly the same pixel for pixel; some pairs differ in print or shade."}}
+# %% mystnb={"image": {"alt": "Eight pairs of training images that are nearest to each other: pullovers, dresses and trousers, the outlines of each pair nearly the same pixel for pixel; some pairs differ in print or shade."}} slideshow={"slide_type": "subslide"}
 nearest_first = distance.argsort()
 mutual = nearest_first[neighbour[neighbour[nearest_first]] == nearest_first]
 left = mutual[mutual < neighbour[mutual]][:8]
@@ -274,23 +335,23 @@ pairs = torch.stack([left, neighbour[left]], dim=1).flatten()
 names = [CLASS_NAMES[label] for label in compared.labels[pairs]]
 figure = plotting.image_grid(compared.images[pairs], names)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Second, the nearest pairs whose *labels differ*. Is the left one really a shirt, and the right one
 # really a T-shirt? Sometimes a detail settles it, such as a row of buttons. Sometimes nothing in
 # 28×28 pixels does: the staff knew the product, and we see a thumbnail.
 
-# %% mystnb={"image": {"alt": "Eight pairs of nearly equal training images whose labels differ, most often shirt beside T-shirt or pullover beside coat."}}
+# %% mystnb={"image": {"alt": "Eight pairs of nearly equal training images whose labels differ, most often shirt beside T-shirt or pullover beside coat."}} slideshow={"slide_type": "subslide"}
 differ = mutual[(compared.labels != compared.labels[neighbour])[mutual]]
 left = differ[differ < neighbour[differ]][:8]
 pairs = torch.stack([left, neighbour[left]], dim=1).flatten()
 names = [CLASS_NAMES[label] for label in compared.labels[pairs]]
 figure = plotting.image_grid(compared.images[pairs], names)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 upper_body = {"T-shirt", "Pullover", "Dress", "Coat", "Shirt"}
 claim("all these pairs are of garments for the upper body", set(names) <= upper_body)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # So there is a ceiling. Where two images are the same to the eye and their labels differ, no
 # classifier can be right about both except by memory, and memory does not help with new images.
 # When the networks of the next chapters stop short of one hundred percent, part of the reason is
@@ -298,42 +359,129 @@ claim("all these pairs are of garments for the upper body", set(names) <= upper_
 #
 # ## Exercises
 #
-# **1. The last batch.** The loader made 938 batches of 64 images from 60,000 images. How many
-# images does the last batch hold? Work it out by hand, then check with `list(loader)[-1]`.
+# Write your answer in the empty cell of each exercise, run it, and run the cell below: `check` says
+# whether you are right, and if not, what is off. (`make lab` opens a copy of each chapter with empty
+# cells; the published chapters hold a solution there, folded.)
 #
-# <details><summary>Hint and answer</summary>
+# :::{admonition} Exercise 1.1: The last batch
+# :class: exercise
 #
-# 937 full batches are 59,968 images, so 32 are left. A mean over *batches* would give each of
-# these 32 images twice the weight of any other. This is why `fit`, in the next chapter, averages
-# over images.
+# The loader made 938 batches of 64 images from 60,000 images. How many images does the last batch
+# hold?
+# :::
 #
-# </details>
+# :::{dropdown} Hint
+# All batches before it are full.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+last_batch = 60_000 - 937 * 64
+
+# %% slideshow={"slide_type": "skip"}
+check("1.1", last_batch)
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# The 937 full batches hold 59,968 images, so 32 are left. `list(loader)[-1][0].shape` shows it, after
+# it has made all batches before it.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 1.2: A mean of means
+# :class: exercise
 #
-# **2. The mean-image classifier.** Give each validation image the label of the mean image
-# (`means`) that is nearest to it. Guess its accuracy first: will it beat the nearest neighbour?
+# A network goes through these batches. In each full batch the mean loss of an image is 0.5; in the last
+# one it is 2. What is the mean loss of an image, over all 60,000?
+# :::
 #
-# <details><summary>Hint and answer</summary>
+# :::{dropdown} Hint
+# How much loss is there altogether, and how many images is it shared among?
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+mean_loss = (937 * 64 * 0.5 + 32 * 2.0) / 60_000
+
+# %% slideshow={"slide_type": "skip"}
+check("1.2", mean_loss)
+
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# The mean of the 938 batch means is a little higher, because it gives each image of the last batch twice
+# the weight of any other. The difference is small here, and large where the last batch is: with two
+# batches, one of 64 images and one of 1, that single image would make up half of the mean.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 1.3: The mean-image classifier
+# :class: exercise
 #
-# `torch.cdist(data.validation.images.flatten(1), means.flatten(1)).argmin(dim=1)` gives the
-# predicted labels. You should find about two in three right, fewer than by the nearest neighbour:
-# one mean for each class is too coarse. Shirts fare worst by far: their mean lies between those of
-# the other tops, so that most of them are nearer to another class's mean than to their own.
+# Write `nearest_mean(images, means)`, which gives each image the number of the mean image that is
+# nearest to it. Then use it on the validation images with the `means` that we drew above, and give the
+# share of right answers. Guess it first: will it beat the nearest neighbour?
+# :::
 #
-# </details>
+# :::{dropdown} Hint
+# Make each image one row of 784 numbers with `flatten(1)`; `torch.cdist` gives the distance of every
+# row of one tensor from every row of another.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+def nearest_mean(images, means):
+    """Number of the nearest mean, (K, 1, 28, 28), of each image, (N, 1, 28, 28)."""
+    return torch.cdist(images.flatten(1), means.flatten(1)).argmin(dim=1)
+
+
+answers = nearest_mean(data.validation.images, means)
+share_right = (answers == data.validation.labels).float().mean()
+
+# %% slideshow={"slide_type": "skip"}
+check("1.3", nearest_mean, share_right, data)
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# About two in three, fewer than by the nearest neighbour: one mean for each class is too coarse. Shirts
+# fare worst by far. Their mean lies between those of the other tops, so that most of them are nearer to
+# another class's mean than to their own.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 1.4: Doubles across the cut
+# :class: exercise
 #
-# **3. Doubles across the cut.** Are there near-duplicates between the training part and the
-# validation part? Take the last 2,000 training images and the first 2,000 validation images, find
-# for each of the latter its nearest among the former, and draw the closest pairs. What would they
-# do to the validation accuracy if there were many?
+# Are there near-duplicates between the training part and the validation part? Take the last 2,000
+# training images and the first 2,000 validation images. For each of these validation images, find its
+# distance from the nearest of these training images (`distances`) and that image's place among the 2,000
+# (`nearest`). Then draw the eight closest pairs, as we did above.
+# :::
 #
-# <details><summary>Hint and answer</summary>
-#
-# `torch.cdist` between the two parts, then `min(dim=1)`. There are a few, mostly trousers, which
-# are nearly alike even when they are different articles. Many of them would make the validation
-# accuracy too good: the network could have learned those images by heart.
-#
-# </details>
-#
+# :::{dropdown} Hint
+# `torch.cdist` makes a table with a row for each validation image and a column for each training image.
+# `min(dim=1)` gives two things at once.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution", "image": {"alt": "Eight pairs of a validation image and the training image nearest to it, among the last 2,000: mostly trousers, and the two of a pair hard to tell apart."}} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+late, early = data.train.images[-2000:], data.validation.images[:2000]
+distances, nearest = torch.cdist(early.flatten(1), late.flatten(1)).min(dim=1)
+
+closest = distances.argsort()[:8]
+pairs = torch.stack([early[closest], late[nearest[closest]]], dim=1)
+figure = plotting.image_grid(pairs.flatten(0, 1))
+
+# %% slideshow={"slide_type": "skip"}
+check("1.4", nearest, distances, data)
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# There are a few, mostly trousers, which are nearly alike even when they are different articles. If there
+# were many, the validation accuracy would be too good: a network could have learned those images by heart.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Recap
 #
 # - An image is a tensor `(1, 28, 28)` of numbers from 0 to 1; a batch puts the number of images in

@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
-#     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable,-slideshow
+#     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable
 #     formats: ipynb,py:percent
 #     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
 #     text_representation:
@@ -14,7 +14,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # # 2 · A convolutional network
 #
 # The nearest neighbour of chapter 1 compared images pixel by pixel. Move a shoe two pixels to the
@@ -31,27 +31,28 @@
 # **Time:** two to six minutes of computing on a two-core laptop, nearly all of it in one cell; an
 # hour of reading.
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 import torch
 from torch import nn
 
 from fmnist_lib import evaluation, plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
+from fmnist_lib.exercises import check
 from fmnist_lib.models import build_model, count_parameters, layer_table
 from fmnist_lib.runs import describe_machine, save_run
 from fmnist_lib.training import TrainConfig, fit
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # The next cell holds the chapter's parameters. Its defaults are those of the script that this
 # course grew out of (we call them the *reference protocol*), and the published outputs were made
 # with them. Change them, and the claims about those outputs are skipped and marked ○.
 
-# %% tags=["parameters"]
+# %% slideshow={"slide_type": "skip"} tags=["parameters"]
 epochs: int = 25  # passes over the training images
 batch_size: int = 64  # images in a step
 lr: float = 3e-4  # learning rate of Adam
@@ -63,17 +64,22 @@ data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 runs_dir: str = "runs"  # folder in which the trained network is kept
 log_dir: str = ""  # folder for TensorBoard's event files; empty: none
 
-# %%
+# %% slideshow={"slide_type": "skip"}
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
 as_published = (epochs, batch_size, lr, sample) == (25, 64, 3e-4, False)
 data = load_fashion_mnist(data_dir, sample=sample)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## What a convolution is
 #
 # Take a 3×3 table of weights, the **kernel**. Lay it on a corner of the image, multiply each weight
 # with the pixel under it, add up the nine products and a bias: one number. Move the kernel one
-# pixel on and do it again, over the whole image. The numbers form a new image, a **feature map**,
+# pixel on and do it again, over the whole image. With weights $w$, bias $b$ and pixels $x$, the
+# number in row $i$ and column $j$ is
+#
+# $$m_{ij} = b + \sum_{u=0}^{2} \sum_{v=0}^{2} w_{uv} \, x_{i+u,\,j+v}.$$
+#
+# The numbers form a new image, a **feature map**,
 # which is bright where the image looks like the kernel. A kernel with a bright row above a dark row
 # finds lower edges; one learned from the data finds whatever helps to tell clothes apart.
 #
@@ -84,17 +90,36 @@ data = load_fashion_mnist(data_dir, sample=sample)
 # sharing*: a pattern is worth finding anywhere, so the same nine weights serve every place. See
 # what that saves, for 16 feature maps as large as the image:
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 convolution = nn.Conv2d(1, 16, kernel_size=3, padding=1)
 linear = nn.Linear(28 * 28, 16 * 28 * 28)
 
 print(f"convolution to 16 maps:  {count_parameters(convolution):>10,} parameters")
 print(f"linear layer to as many: {count_parameters(linear):>10,} parameters")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The convolution has 16 kernels of nine weights and a bias each: 16 × 10 parameters. The linear
 # layer joins each of 784 pixels with each of 12,544 outputs, and would have to learn to see a
 # collar again for every place where a collar can be.
+#
+# ::::{admonition} Question
+# :class: question
+#
+# The images become twice as wide and twice as high, 56×56, and the sixteen maps with them. What
+# happens to the two numbers of parameters?
+#
+# :::{dropdown} Both are four times as large: there are four times as many pixels.
+# No. The kernels stay 3×3. More pixels mean that they are laid down at more places, not that they have
+# more weights.
+# :::
+# :::{dropdown} That of the convolution stays, that of the linear layer is four times as large.
+# No. Each of four times as many pixels is joined with each of *four times as many* outputs.
+# :::
+# :::{dropdown} That of the convolution stays, that of the linear layer is about sixteen times as large.
+# Right. The linear layer has four times as many inputs and four times as many outputs. The convolution
+# computes four times as much, with the same 160 parameters.
+# :::
+# ::::
 #
 # ## The network
 #
@@ -105,7 +130,7 @@ print(f"linear layer to as many: {count_parameters(linear):>10,} parameters")
 # it has 16 × 9 weights and one bias; there are 32 such kernels, 32 × 145 = 4,640 parameters. The
 # comments give the shapes for a batch of N images.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 features = nn.Sequential(
     nn.Conv2d(1, 16, kernel_size=3, padding=1),  # (N, 1, 28, 28) -> (N, 16, 28, 28)
     nn.ReLU(),
@@ -115,12 +140,12 @@ features = nn.Sequential(
     nn.AvgPool2d(2),  #                             (N, 32, 6, 6)
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # The **classifier**: it flattens the 32 feature maps of 6×6 into one row of 1,152 numbers, and
 # three linear layers turn them into ten **logits**, one for each class. The largest logit is the
 # prediction.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 classifier = nn.Sequential(
     nn.Flatten(),  #           (N, 32 * 6 * 6) = (N, 1152)
     nn.Linear(1152, 256),
@@ -130,11 +155,11 @@ classifier = nn.Sequential(
     nn.Linear(128, 10),  #     (N, 10): the logits
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # The library holds the same network, so that every chapter can use it. *The same* is something
 # one can check: give the library's network our weights, and both must answer alike.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 model = build_model("cnn", seed=seed)
 model.features.load_state_dict(features.state_dict())
 model.classifier.load_state_dict(classifier.state_dict())
@@ -144,42 +169,89 @@ with torch.inference_mode():
     ours, library = classifier(features(batch)), model(batch)
 claim("both networks give the same logits", torch.equal(ours, library))
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Follow an image down the table. The maps get smaller and there are more of them: less *where*,
 # more *what*.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 layers = layer_table(model)
 print(f"{layers['parameters'].sum():,} parameters")
 layers
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Look where the parameters are: nine out of ten sit in one layer, the first linear one. The two
 # convolutions, which do the seeing, have about 5,000 between them. Remember this when chapter 3
 # makes the feature maps smaller.
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 largest = layers.loc[layers["parameters"].idxmax()]
 share = largest["parameters"] / layers["parameters"].sum()
 claim_between("the share of the first linear layer", share, 0.85, 0.92)
 claim("it is the first linear one", largest["layer"] == "Linear 1152→256")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ::::{admonition} Question
+# :class: question
+#
+# Leave out all four ReLUs, and keep everything else. What can the network then learn at best?
+#
+# :::{dropdown} What it can learn now: it has as many parameters.
+# No. However the 334,154 numbers are chosen, what they compute together is then a weighted sum of the
+# 784 pixels for each class, plus a bias. 7,850 numbers are enough for that.
+# :::
+# :::{dropdown} What a single linear layer from 784 pixels to ten logits can learn.
+# Right. Convolution, average pooling and linear layer are weighted sums, and a weighted sum of weighted
+# sums is one again.
+# :::
+# :::{dropdown} More than a linear layer, for the poolings are still there.
+# No. Average pooling is a weighted sum as well: four pixels with the weight ¼ each. Max pooling would be
+# another matter, since which of the pixels counts then depends on the image.
+# :::
+# ::::
+
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## From logits to a loss
 #
-# Softmax turns ten logits into ten probabilities, by taking exponentials and dividing by their
-# sum. **Cross-entropy** is minus the logarithm of the probability that the network gave to the
-# *right* class: 0 if it was sure and right, large if it was sure and wrong. A network that knows
-# nothing gives each class one tenth, and its loss is −ln(1/10) = ln 10, about 2.3. An untrained
-# network should start there. When yours does not, look for a bug before you train.
+# Softmax turns the ten logits $z_0, \dots, z_9$ of an image into ten probabilities, by taking
+# exponentials and dividing by their sum. **Cross-entropy** is minus the logarithm of the probability
+# that the network gave to the *right* class $y$:
+#
+# $$p_k = \frac{\exp z_k}{\sum_{j=0}^{9} \exp z_j}, \qquad \text{loss} = -\ln p_y.$$
+#
+# It is 0 if the network was sure and right, and large if it was sure and wrong. A network that knows
+# nothing gives each class one tenth, and its loss is $-\ln \frac{1}{10} = \ln 10$, about 2.3. An
+# untrained network should start there. When yours does not, look for a bug before you train.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 model = build_model("cnn", seed=seed)
 with torch.inference_mode():
     loss = nn.functional.cross_entropy(model(batch), data.train.labels[:64]).item()
 claim_between("the loss before training", loss, 2.2, 2.4)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ::::{admonition} Question
+# :class: question
+#
+# A friend's network, not trained yet, has a loss of about 4.6 on images of Fashion-MNIST. What do you
+# suspect?
+#
+# :::{dropdown} Its seed is an unlucky one.
+# No. Try a few: with these networks, another seed moves the first loss by some hundredths.
+# :::
+# :::{dropdown} Its loss is added up over the batch, where it should be averaged.
+# No. The sum over a batch of 64 images would be 64 times ln 10, nearly 150.
+# :::
+# :::{dropdown} Its learning rate is too large.
+# No. Nothing has been learned so far, at whatever rate.
+# :::
+# :::{dropdown} Its last layer has a hundred outputs.
+# Right. A hundred classes that are equally probable give a loss of ln 100, twice ln 10. Nothing else
+# complains, because the labels 0 to 9 are among the hundred. The first loss tells how many classes a
+# network reckons with.
+# :::
+# ::::
+
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Training
 #
 # Training repeats four steps. Compute the logits of a batch; compute the loss; compute its
@@ -200,23 +272,23 @@ claim_between("the loss before training", loss, 2.2, 2.4)
 # After each epoch, that is, each pass over the 48,000 training images, `fit` measures loss and
 # accuracy on the 12,000 validation images, and it keeps the weights of the epoch with the best
 # validation accuracy. One habit of the reference protocol is unusual: it takes the images in file
-# order. Shuffling them anew in each epoch is what most people do, and for good reason; exercise 1
-# asks you for it.
+# order. Shuffling them anew in each epoch is what most people do, and for good reason: exercise
+# 2.5 shows what can happen otherwise.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 trained = fit(model, data.train, data.validation, config, log_dir=log_dir or None)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Each row is an epoch. The losses are means over images, in *nats* (the unit that goes with the
 # natural logarithm).
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 trained.history.set_index("epoch").iloc[::4].round(3)
 
-# %% mystnb={"image": {"alt": "Two panels over 25 epochs. Left, the cross-entropy: training falls steadily, validation falls with it and then flattens out above it. Right, the accuracy: both rise steeply at first, and validation levels off below training."}}
+# %% mystnb={"image": {"alt": "Two panels over 25 epochs. Left, the cross-entropy: training falls steadily, validation falls with it and then flattens out above it. Right, the accuracy: both rise steeply at first, and validation levels off below training."}} slideshow={"slide_type": "subslide"}
 figure = plotting.training_curves(trained.history, trained.best_epoch)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Reading the curves
 #
 # **At first the validation curve may be the better one.** That is no mistake: the training
@@ -229,11 +301,11 @@ figure = plotting.training_curves(trained.history, trained.best_epoch)
 # sign to stop, and the reason to keep the weights of the best epoch and not of the last.
 #
 # **At the end the validation accuracy still creeps up, while the validation loss has nearly stopped
-# falling.** The two need not turn at the same epoch (exercise 3 shows why). Twenty-five epochs are
+# falling.** The two need not turn at the same epoch (exercise 2.3 shows why). Twenty-five epochs are
 # what the reference protocol takes, not what the network could use. Whether more would help is a
 # question for the validation images.
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 first, last = trained.history.iloc[0], trained.history.iloc[-1]
 gap = last["train_acc"] - last["val_acc"]
 ahead = first["val_acc"] > first["train_acc"]
@@ -244,24 +316,45 @@ claim("the best epoch is a late one", trained.best_epoch > 18, applies=as_publis
 best = trained.history["val_acc"].max()
 claim_between("the best validation accuracy", best, 0.89, 0.93, applies=as_published)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ::::{admonition} Question
+# :class: question
+#
+# After the first epoch, you measure the accuracy on all 48,000 *training* images once more, with the
+# weights as they are now. What do you expect?
+#
+# :::{dropdown} The training accuracy of the table: these are the same images.
+# No. Those figures were gathered on the way, most of them with weights that had seen only a part of the
+# images.
+# :::
+# :::{dropdown} About the validation accuracy of the table.
+# Right. Now both are measured with the same weights, and after a single epoch there is little that the
+# network could know by heart.
+# :::
+# :::{dropdown} Nearly all right, for it has just seen them.
+# No. It has seen each of them once, and moved its weights a little each time. Learning by heart takes
+# many epochs.
+# :::
+# ::::
+
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## What the network looks for
 #
 # The 16 kernels of the first convolution are small enough to draw. Teal weights count for
 # brightness, brown ones against it. A kernel with a teal and a brown side answers to edges of that
 # direction, as many kernels in the first layers of trained image networks do.
 
-# %% mystnb={"image": {"alt": "The sixteen learned kernels of the first convolution, three by three weights each, teal for positive and brown for negative. Several have positive weights on one side and negative ones on the other: detectors of edges in various directions."}}
+# %% mystnb={"image": {"alt": "The sixteen learned kernels of the first convolution, three by three weights each, teal for positive and brown for negative. Several have positive weights on one side and negative ones on the other: detectors of edges in various directions."}} slideshow={"slide_type": "subslide"}
 kernels = trained.model.features[0].weight.detach().cpu()
 figure = plotting.image_grid(kernels, columns=8, cmap="BrBG", symmetric=True)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Now send three images through. The first column shows the image, the others the first eight
 # feature maps after the first ReLU. Most kernels light up the same kind of place (one sort of edge,
 # the cloth, the empty ground) on a boot, on a coat and on a bag alike: that is weight sharing, made
 # visible.
 
-# %% mystnb={"image": {"alt": "An ankle boot, a coat and a bag, each followed by eight feature maps. In most columns the same kind of place is bright in all three articles: edges of one direction, the filled area, or the empty ground."}}
+# %% mystnb={"image": {"alt": "An ankle boot, a coat and a bag, each followed by eight feature maps. In most columns the same kind of place is bright in all three articles: edges of one direction, the filled area, or the empty ground."}} slideshow={"slide_type": "subslide"}
 examples = [(data.train.labels == k).nonzero()[0].item() for k in (9, 4, 8)]
 shown = data.train[torch.tensor(examples)]
 network = trained.model.cpu()
@@ -273,30 +366,30 @@ rows = [
 ]
 figure = plotting.image_channels(rows, [CLASS_NAMES[label] for label in shown.labels])
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## The test, once
 #
 # Every choice is made: network, learning rate, number of epochs, best epoch. Only now the test
 # images come out.
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 probabilities = evaluation.predict(trained.model, data.test.images)
 predicted = probabilities.argmax(axis=1)
 test_accuracy = evaluation.accuracy(data.test.labels, predicted)
 print(f"test accuracy: {test_accuracy:.4f}")
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 claim_between("the test accuracy", test_accuracy, 0.89, 0.92, applies=as_published)
 lower = test_accuracy < best
 claim("it is lower than the best validation accuracy", lower, applies=as_published)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # About nine in ten. The nearest neighbour of chapter 1 had eight, among 10,000 images; among all
-# 48,000 it has eight and a half (exercise 4). And the test accuracy is somewhat lower than the
+# 48,000 it has eight and a half (the project at the end). And the test accuracy is somewhat lower than the
 # validation accuracy. We *chose* the best of 25 epochs by that accuracy, so it flatters, but
 # neighbouring epochs differ little, so this explains a small part. The rest is
-# in the images: the test images are a little harder. Exercise 4 suggests the same, without any
-# network.
+# in the images: the test images are a little harder. The project at the end suggests the same,
+# without any network.
 #
 # ## Where it goes wrong
 #
@@ -304,11 +397,11 @@ claim("it is lower than the best validation accuracy", lower, applies=as_publish
 # class and each column a prediction; what is right stands on the diagonal. The colours are scaled
 # to the mistakes, since the diagonal is so much larger.
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images, as an annotated heat map. The diagonal is by far the darkest in every row, least so in that of shirts. The largest mistakes are between shirt and T-shirt, and between shirt, pullover and coat; there are some between sneaker, sandal and ankle boot."}}
+# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images, as an annotated heat map. The diagonal is by far the darkest in every row, least so in that of shirts. The largest mistakes are between shirt and T-shirt, and between shirt, pullover and coat; there are some between sneaker, sandal and ankle boot."}} slideshow={"slide_type": "subslide"}
 confusion = evaluation.confusion_matrix(data.test.labels, predicted)
 ax = plotting.confusion_heatmap(confusion)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 worst = evaluation.worst_confusions(confusion, n=4)
 tops = {"T-shirt", "Pullover", "Dress", "Coat", "Shirt"}
 right = dict(zip(CLASS_NAMES, confusion.to_numpy().diagonal(), strict=True))
@@ -321,7 +414,7 @@ claim(
 hardest = min(right, key=right.get)
 claim("shirts are right least often", hardest == "Shirt", applies=as_published)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Chapter 1 predicted most of it. Pullover, coat and shirt share one silhouette; shirt and T-shirt
 # were the labels to doubt. Shirts, which are in both groups, do worst. Trousers and bags stand
 # apart and are nearly always right. Shoes are confused with shoes, and hardly ever with anything
@@ -333,13 +426,13 @@ claim("shirts are right least often", hardest == "Shirt", applies=as_published)
 # settings, metrics, versions, processor, threads and data. Chapters 3 and 4 load it from there, and
 # `fmnist card` makes a page of it that tells others what the network is good for, and what not.
 
-# %%
+# %% slideshow={"slide_type": "skip"}
 metrics = {"val_accuracy": float(best)}
 metrics |= evaluation.test_metrics(data.test.labels, probabilities)
 folder = save_run(f"{runs_dir}/02_cnn", "cnn", trained, metrics, sample=sample)
 sorted(file.name for file in folder.iterdir())
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Watching a training from outside: TensorBoard
 #
 # The bar shows the newest epoch only. For long trainings, or to compare several, people write
@@ -355,57 +448,231 @@ sorted(file.name for file in folder.iterdir())
 # under *Text* what the network makes of sixteen validation images, epoch by epoch. Give each
 # training a folder of its own below `runs/events`, and TensorBoard lays their curves over one
 # another.
-#
+
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Exercises
 #
-# **1. Shuffle.** Train again with `shuffle = True` in the parameters cell. Does the validation
-# accuracy at the end get better, worse, or neither? Repeat it with another `seed` before you
-# decide.
+# :::{admonition} Exercise 2.1: One setting changed
+# :class: exercise
 #
-# <details><summary>Hint and answer</summary>
+# How many parameters does the whole network have if the second convolution gets padding 1, as the first
+# one has? Work it out before you build it.
+# :::
 #
-# You should find a difference no larger than the one between two seeds: the images were mixed
-# before the files were made, so the file order is nearly as good as any. If the files were sorted
-# by class, training without shuffling would fail badly. Try that as well: sort by
-# `data.train.labels.argsort()` and train one epoch.
+# :::{dropdown} Hint
+# Padding has no parameters. Follow an image down the table of layers: what changes its shape, and which
+# layer has a number of parameters that depends on that shape?
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+side = 28 // 2 // 2  # both convolutions now keep the size, both poolings halve it
+inputs = 32 * side * side
+convolutions = 16 * (9 + 1) + 32 * (16 * 9 + 1)
+parameters = convolutions + (inputs + 1) * 256 + (256 + 1) * 128 + (128 + 1) * 10
+
+# %% slideshow={"slide_type": "skip"}
+check("2.1", parameters)
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# The second convolution now gives maps of 14×14, pooled to 7×7, so the classifier begins with
+# 32 × 49 = 1,568 inputs instead of 1,152. Each of the 416 new inputs is joined with 256 outputs: over a
+# hundred thousand parameters more, from a border of zeros one pixel wide.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 2.2: A kernel by hand
+# :class: exercise
 #
-# </details>
+# Write the nine weights of a 3×3 kernel that finds lower edges. Where bright pixels lie above dark ones,
+# it gives a positive number; where dark ones lie above bright ones, a negative one. On even ground, be it
+# bright or dark, and along edges that run straight up and down, it gives 0.
+# :::
 #
-# **2. One setting changed.** How many parameters does the network have if the second convolution
-# has padding 1? Work it out before you build it.
+# :::{dropdown} Hint
+# On even ground, the kernel computes the brightness times the sum of all nine weights. Along an edge that
+# runs up and down, the three pixels of a column are alike.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+kernel = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]])
+
+# %% slideshow={"slide_type": "skip"}
+check("2.2", kernel)
+
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# The three weights of each column must add up to 0. Then even ground gives 0, and so does whatever does
+# not change from one row to the next. With 1, 0 and −1 in each column, the kernel compares a row with the
+# row two below it. Look among the learned kernels above for relatives: teal at the top, brown at the
+# bottom. Nobody told the network that edges are worth finding.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 2.3: Cross-entropy from scratch
+# :class: exercise
 #
-# <details><summary>Hint and answer</summary>
+# Write `cross_entropy(logits, labels)`, the mean cross-entropy of N images with logits $z$, (N, K), and
+# labels $y$, (N,), with nothing but exponentials, logarithms and sums:
 #
-# The second convolution then gives 14×14, pooled 7×7, so the classifier begins with
-# 32 × 49 = 1,568 inputs instead of 1,152: 416 × 256 = 106,496 parameters more. Check with
-# `count_parameters`.
+# $$\text{loss} = -\frac{1}{N} \sum_{n=1}^{N} \ln \frac{\exp z_{n y_n}}{\sum_k \exp z_{nk}}.$$
 #
-# </details>
+# It should also work for logits as large as 1,000.
 #
-# **3. Sure and wrong.** What is the cross-entropy of an image if the network gives its right class
-# the probability 0.9? 0.5? 0.01? How many images whose right class gets 0.01 add as much to the
-# loss as a hundred whose right class gets 0.9?
+# Then, as `mistakes`: how many images whose right class gets the probability 0.01 add as much to the loss
+# as a hundred images whose right class gets 0.9? Give it as it comes out, with its decimals.
+# :::
 #
-# <details><summary>Hint and answer</summary>
+# :::{dropdown} Hint
+# `logits[torch.arange(N), labels]` takes one number from each row. For the large logits: what happens to
+# the fraction if you subtract the same number from all logits of an image?
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+def cross_entropy(logits, labels):
+    """Mean cross-entropy of logits (N, K) with labels (N,), in nats."""
+    shifted = (
+        logits - logits.max(dim=1, keepdim=True).values
+    )  # so that exp is at most 1
+    of_label = shifted[torch.arange(len(labels)), labels]
+    return (shifted.exp().sum(dim=1).log() - of_label).mean()
+
+
+good, mistake = -torch.tensor([0.9, 0.01]).log()
+mistakes = 100 * good / mistake
+
+# %% slideshow={"slide_type": "skip"}
+check("2.3", cross_entropy, mistakes)
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# The logarithm of the fraction is $z_y - \ln \sum_k \exp z_k$, so nothing needs to be divided. Subtracting
+# the largest logit from all of them multiplies the fraction's two halves by the same factor, which changes
+# nothing, and leaves no exponential above 1. PyTorch does the same, which is why its loss wants logits and
+# not probabilities: from a probability that was rounded to 0 there is no way back.
 #
-# −ln 0.9 ≈ 0.105, −ln 0.5 ≈ 0.693, −ln 0.01 ≈ 4.605. A hundred images at 0.105 add up to 10.5, so
-# between two and three confident mistakes weigh as much as all of them. This is why the loss may
-# rise while the accuracy is still rising.
+# Two or three confident mistakes weigh as much as a hundred good answers. So a few images on which a
+# network grows sure and wrong can raise the loss, while others cross over to the right side and raise the
+# accuracy as well.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 2.4: A smaller network
+# :class: exercise
 #
-# </details>
+# Build a network of your own, `small_network`, with fewer than 100,000 parameters: images (N, 1, 28, 28)
+# in, logits (N, 10) out, for any N. It shall have convolutions, and behind each of them **batch
+# normalisation** ([Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167)), `nn.BatchNorm2d(channels)`:
+# in training, it shifts and scales each map so that over the batch it has mean 0 and standard deviation 1,
+# and then applies a scale and a shift that are learned. Everything else is yours to choose. Max pooling
+# (`nn.MaxPool2d`) may be worth a try.
+# :::
 #
-# **4. Are the test images harder?** Take 5,000 validation and 5,000 test images, give each the label
-# of its nearest *training* image, and compare the two accuracies. This method was fitted to neither
-# part and chose nothing, so what differs is the images.
+# :::{dropdown} Hint
+# Start from the network above. Where do its parameters sit, and what could that layer read less of, or
+# write fewer of? `layer_table` shows the shapes as soon as the layers fit together.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+small_network = nn.Sequential(
+    nn.Conv2d(1, 16, kernel_size=3, padding=1),
+    nn.BatchNorm2d(16),
+    nn.ReLU(),
+    nn.MaxPool2d(2),  # (N, 16, 14, 14)
+    nn.Conv2d(16, 32, kernel_size=3),
+    nn.BatchNorm2d(32),
+    nn.ReLU(),
+    nn.MaxPool2d(2),  # (N, 32, 6, 6)
+    nn.Flatten(),
+    nn.Linear(32 * 6 * 6, 10),
+)
+
+# %% slideshow={"slide_type": "skip"}
+check("2.4", small_network, data)
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# This one keeps the features and shortens the classifier to a single layer, which writes ten numbers where
+# 256 were written before. It has about a twentieth of the parameters.
 #
-# <details><summary>Hint and answer</summary>
+# Batch normalisation keeps the numbers of each layer in a range in which the next one can learn, so that
+# larger learning rates work. Beware of what it costs: in training, an image's logits depend on its company.
+# In evaluation it uses averages kept from the training instead, which is why `fit` switches between
+# `model.train()` and `model.eval()`. Train it with `fit` if you like, and compare the curves.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 2.5: In order
+# :class: exercise
 #
-# `torch.cdist(part.flatten(1), data.train.images.flatten(1)).argmin(dim=1)`, a thousand images at a
-# time, to spare the memory. You should find the accuracy on the test images one to two percentage
-# points lower.
+# The files of Fashion-MNIST are mixed already, so the reference protocol gets away with not shuffling.
+# What if they were sorted by class? Take the first 5,000 training images. Train a new network for one
+# epoch on them, sorted by label, and another one on them as they are, with `batch_size=16`, `lr=1e-3` and
+# no shuffling. Give the accuracies of both on the first 1,000 validation images, `sorted_accuracy` and
+# `mixed_accuracy`. Guess them first.
+# :::
 #
-# </details>
+# :::{dropdown} Hint
+# `part.labels.argsort()` is an order, and `part[order]` is a split in that order. The settings are those of
+# `TrainConfig`, and the history that `fit` returns has a column `val_acc`.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+part = data.train[:5000]
+quick = TrainConfig(epochs=1, batch_size=16, lr=1e-3, shuffle=False)
+accuracies = []
+for images in (part[part.labels.argsort()], part):
+    fresh = build_model("cnn", seed=0)
+    run = fit(fresh, images, data.validation[:1000], quick, progress=False)
+    accuracies.append(run.history["val_acc"].iloc[-1])
+sorted_accuracy, mixed_accuracy = accuracies
+
+# %% slideshow={"slide_type": "skip"}
+check("2.5", sorted_accuracy, mixed_accuracy)
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# As long as all images are T-shirts, the quickest way to a lower loss is to answer "T-shirt" to everything,
+# whatever the image shows. Then come the trousers, and the quickest way is to answer "trouser". What all
+# these steps have in common is that no pixel needs to be looked at. A mixed batch punishes an answer that
+# is the same for all, and leaves the network nothing but the images.
 #
+# That is why most people shuffle, and why `TrainConfig` does so unless it is told not to. On files that
+# are mixed already it matters far less. How much, you can find out: run the chapter with `shuffle = True`
+# in the parameters cell, and compare the change with what another `seed` does.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Project: Are the test images harder?
+# :class: exercise
+#
+# The test accuracy is lower than the validation accuracy, and part of it lies in the images, or so this
+# chapter says. Test it with a method that has chosen nothing on either part: give validation and test
+# images the label of the nearest *training* image, and compare the two accuracies. Take as many images as
+# you have patience for. How many does it take until you would bet on the answer?
+# :::
+#
+# :::{dropdown} Hint
+# `torch.cdist(part.images.flatten(1), data.train.images.flatten(1)).argmin(dim=1)`, for a thousand images
+# of a part at a time, to spare the memory. An accuracy $p$ among $n$ images has a standard deviation of
+# $\sqrt{p(1-p)/n}$, and the difference of two of them about 1.4 times that.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} What to expect
+# With all images you should find the accuracy on the test images about one percentage point lower, and a
+# standard deviation of half a point. That is a hint, and no proof; the mean images of exercise 1.3 point the
+# same way. A thousand images of each part are far too few: the standard deviation is then more than one and
+# a half points. Chapter 4 says how to put an interval around such a difference.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Recap
 #
 # - A convolution looks for one small pattern everywhere with the same few weights.

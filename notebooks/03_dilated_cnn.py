@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
-#     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable,-slideshow
+#     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable
 #     formats: ipynb,py:percent
 #     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
 #     text_representation:
@@ -14,7 +14,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # # 3 · A dilated network
 #
 # A 3×3 kernel sees nine neighbouring pixels. To see a whole sleeve, a network needs larger kernels,
@@ -34,27 +34,28 @@
 # **Time:** two to five minutes of computing on a two-core laptop, and as much again if chapter 2
 # has not been run yet; an hour of reading.
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 import pandas as pd
 import torch
 from scipy.stats import ttest_1samp
 from torch import nn
 
-from fmnist_lib import evaluation, models, plotting
+from fmnist_lib import evaluation, models, plotting, widgets
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.data import load_fashion_mnist
+from fmnist_lib.exercises import check
 from fmnist_lib.results import load_seeds
 from fmnist_lib.runs import describe_machine, load_or_train, save_run
 from fmnist_lib.training import TrainConfig, fit
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # The next cell holds the chapter's parameters, with the same meaning as in chapter 2.
 
-# %% tags=["parameters"]
+# %% slideshow={"slide_type": "skip"} tags=["parameters"]
 epochs: int = 25  # passes over the training images
 batch_size: int = 64  # images in a step
 lr: float = 3e-4  # learning rate of Adam
@@ -65,27 +66,40 @@ sample: bool = False  # True: 1,500 images that need no download, for a quick lo
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 runs_dir: str = "runs"  # folder in which the trained networks are kept
 
-# %%
+# %% slideshow={"slide_type": "skip"}
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
 as_published = (epochs, batch_size, lr, sample) == (25, 64, 3e-4, False)
 data = load_fashion_mnist(data_dir, sample=sample)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## What dilation does to a kernel
 #
-# With dilation *d*, neighbouring weights are laid on pixels that are *d* apart
-# ([Yu and Koltun, 2015](https://arxiv.org/abs/1511.07122)). A kernel of *k* weights a side then
-# spans *d*(*k* − 1) + 1 pixels: 3, 5, 9 for dilation 1, 2, 4.
+# With dilation $d$, neighbouring weights are laid on pixels that are $d$ apart
+# ([Yu and Koltun, 2015](https://arxiv.org/abs/1511.07122)). A kernel of $k$ weights a side then
+# spans $d(k-1) + 1$ pixels: 3, 5, 9 for dilation 1, 2, 4.
 
-# %% mystnb={"image": {"alt": "The pixels that a three by three kernel reads, for dilation 1, 2 and 4: always nine pixels, spread over 3 by 3, 5 by 5 and 9 by 9 pixels, with gaps between them."}}
+# %% mystnb={"image": {"alt": "The pixels that a three by three kernel reads, for dilation 1, 2 and 4: always nine pixels, spread over 3 by 3, 5 by 5 and 9 by 9 pixels, with gaps between them."}} slideshow={"slide_type": "subslide"}
 figure = plotting.kernel_footprints(kernel_size=3, dilations=(1, 2, 4))
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
+# On an image, it looks like this. The nine weights here are 1/9 each, so each number of the output is
+# the mean of nine pixels: those in the orange frames give the one that is marked on the right.
+
+# %% mystnb={"image": {"alt": "Left, an ankle boot with nine orange frames around single pixels, two apart, in a dashed square of 5 by 5. Right, the output: a softer boot, in which one place is marked."}} slideshow={"slide_type": "subslide"}
+boot = data.train.images[0]  # (1, 28, 28)
+mean_of_nine = torch.full((1, 1, 3, 3), 1 / 9)
+output = nn.functional.conv2d(boot, mean_of_nine, padding=2, dilation=2)  # (1, 28, 28)
+figure = plotting.kernel_on_image(boot[0], output[0], place=(14, 14), dilation=2)
+
+# %% slideshow={"slide_type": "skip"}
+widgets.slide_dilation(boot)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
 # So a dilated 3×3 kernel is a 5×5 kernel most of whose weights are zero and stay zero. We need not
 # believe that, we can try it. Copy nine weights into every second place of an empty 5×5 kernel:
 # both must give the same feature map.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 dilated = nn.Conv2d(1, 1, kernel_size=3, dilation=2, bias=False)
 spread = nn.Conv2d(1, 1, kernel_size=5, bias=False)
 
@@ -96,66 +110,116 @@ with torch.no_grad():
     same = torch.allclose(dilated(image), spread(image), atol=1e-6)
 claim("the dilated kernel is a 5×5 kernel with zeros in the gaps", same)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ::::{admonition} Question
+# :class: question
+#
+# A single pixel of a black image is lit. A 3×3 convolution with dilation 2, with enough padding, without
+# bias and with no weight that is zero, goes over it. How many pixels of its feature map are lit?
+#
+# :::{dropdown} 25, a square of 5×5: that is what the kernel spans.
+# No. The kernel has no weights in its gaps. Where a gap lies over the lit pixel, it sees nothing but
+# black.
+# :::
+# :::{dropdown} One or none: the pixel may fall into a gap.
+# No. The kernel goes over the whole image. The pixel falls into gaps at some of its places, and under a
+# weight at others.
+# :::
+# :::{dropdown} Nine, two pixels apart.
+# Right. Each of the nine weights meets the lit pixel once, at a place of its own. A convolution always
+# lights as many pixels as it reads.
+# :::
+# ::::
+
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## How large is the output?
 #
-# Lay a kernel that spans *s* = *d*(*k* − 1) + 1 pixels on a row of *n* pixels, with *p* pixels of
+# Lay a kernel that spans $s = d(k-1) + 1$ pixels on a row of $n$ pixels, with $p$ pixels of
 # padding on either side. In the padded row, its first place starts at pixel 0 and its last one ends
-# at pixel *n* + 2*p* − 1, so there are *n* + 2*p* − *s* + 1 places. With a **stride** of *t* the
-# kernel moves *t* pixels at a time, and only every *t*-th place is used. That is all the arithmetic
-# there is:
+# at pixel $n + 2p - 1$, so there are $n + 2p - s + 1$ places. With a **stride** of $t$ the
+# kernel moves $t$ pixels at a time, and only every $t$-th place is used:
+#
+# $$\text{size} = \left\lfloor \frac{n + 2p - s}{t} \right\rfloor + 1, \qquad s = d(k-1) + 1.$$
+#
+# The half brackets mean: round down. That is all the arithmetic there is:
 
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 def output_size(n, kernel_size, padding=0, dilation=1, stride=1):
     """Side of a feature map, in pixels."""
     span = dilation * (kernel_size - 1) + 1
     return (n + 2 * padding - span) // stride + 1
 
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Before you run the next cell, work out the four sizes by hand: convolution (padding 1, dilation
 # 2), pooling by 2, convolution (no padding, dilation 2), pooling by 2, from 28 pixels on.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 after_conv_1 = output_size(28, kernel_size=3, padding=1, dilation=2)
 after_pool_1 = output_size(after_conv_1, kernel_size=2, stride=2)
 after_conv_2 = output_size(after_pool_1, kernel_size=3, dilation=2)
 after_pool_2 = output_size(after_conv_2, kernel_size=2, stride=2)
 print(28, after_conv_1, after_pool_1, after_conv_2, after_pool_2, sep=" → ")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Did you lose a pixel at the last step? Nine is odd: pooling by 2 finds four pairs and drops the
 # last row and column. Now the network itself; its table must show the sizes that you found.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 model = models.build_model("dilated_cnn", seed=seed)
 layers = models.layer_table(model)
 print(f"{layers['parameters'].sum():,} parameters")
 layers
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 expected = [after_conv_1, after_pool_1, after_conv_2, after_pool_2]
 sizes = [int(layers["output"][row].split("×")[1]) for row in (0, 2, 3, 5)]
 claim("the network's feature maps have the sizes worked out by hand", sizes == expected)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Compare it with the table of chapter 2. The convolutions have exactly as many weights as there,
 # but the last feature maps are 4×4 instead of 6×6. So the classifier starts from 512 numbers
 # instead of 1,152, and the whole network has about half the parameters. More than one thing has
 # changed, then: the convolutions see further, *and* the classifier is smaller. We shall come back
 # to this.
 #
+# ::::{admonition} Question
+# :class: question
+#
+# A convolution has kernels of 5×5 and dilation 3. Which padding keeps the maps of 28×28 at their size?
+#
+# :::{dropdown} 2, half of what a 5×5 kernel has beside its middle.
+# No. That is right without dilation. Here the kernel spans more than five pixels.
+# :::
+# :::{dropdown} 6, half of what its span has beside its middle.
+# Right. It spans 3 × 4 + 1 = 13 pixels, and so takes 12 off a row without padding. Six on either side
+# make up for it.
+# :::
+# :::{dropdown} 12, what it takes off without padding.
+# No. Padding is put on both sides, so that the row would grow by twelve pixels.
+# :::
+# :::{dropdown} None can, for the dilation is odd.
+# No. It is *kernels* with an even span that cannot: they would need half a pixel on either side. With an
+# odd number of weights a side, the span is odd for every dilation.
+# :::
+# ::::
+#
 # ## How far does it see?
 #
 # Call one number of a feature map a **unit**. Its **receptive field** is the part of the image that
 # can change it. One computes it layer by layer ([Araujo, Norris and Sim,
-# 2019](https://doi.org/10.23915/distill.00021)): a layer whose kernel spans *s* units adds *s* − 1
+# 2019](https://doi.org/10.23915/distill.00021)): a layer whose kernel spans $s$ units adds $s - 1$
 # steps to the field, where a step is the distance, in pixels of the image, between two neighbouring
-# units of the layer before. Strides multiply the step. In the table, `size` is the field of a unit of
+# units of the layer before. Strides multiply the step. From a field of $r_0 = 1$ pixel and a step of
+# $j_0 = 1$ on, a layer $l$ with stride $t_l$ makes of them
+#
+# $$r_l = r_{l-1} + (s_l - 1) \, j_{l-1}, \qquad j_l = j_{l-1} \, t_l.$$
+#
+# In the table, `size` is the field of a unit of
 # that layer and `step` the distance between two neighbouring ones, both in pixels.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 plain = models.build_model("cnn", seed=seed)
 fields = {
     "plain": models.receptive_field(plain.features),
@@ -165,7 +229,26 @@ for field in fields.values():
     field["layer"] = ["convolution", "pooling", "convolution", "pooling"]
 pd.concat({name: field.set_index("layer") for name, field in fields.items()}, axis=1)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ::::{admonition} Question
+# :class: question
+#
+# Give the second convolution of the plain network a stride of 2, and leave out the pooling behind it.
+# What happens to the receptive field of the second convolution's units?
+#
+# :::{dropdown} It becomes twice as wide, 16 instead of 8 pixels a side.
+# No. Each unit still reads nine units of the layer before. It is its neighbour that has moved away.
+# :::
+# :::{dropdown} Nothing. Only layers behind it would see further.
+# Right. A stride widens the step from one unit to the next, and a step counts where a later kernel spans
+# several of them.
+# :::
+# :::{dropdown} It becomes half as wide, because half of the places are left out.
+# No. Which places are left out decides how many units there are, and not what each of them reads.
+# :::
+# ::::
+
+# %% [markdown] slideshow={"slide_type": "notes"}
 # A unit at the end of the plain network sees 10×10 pixels, one of the dilated network 16×16: more
 # than half of the image's width. That is a computation, and computations can be wrong. To *measure*
 # it, ask calculus. Outside the field, the unit's gradient with respect to a pixel is always zero.
@@ -173,7 +256,7 @@ pd.concat({name: field.set_index("layer") for name, field in fields.items()}, ax
 # random weights, take the gradient of the units at one place near the middle (the sum over all 32
 # maps), and average its size over several images and over twenty networks of each kind.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 noise = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 maps = {}
 for name, unit in (("cnn", (2, 2)), ("dilated_cnn", (1, 1))):
@@ -186,11 +269,11 @@ for field, gradient in zip(fields.values(), maps.values(), strict=True):
     rows, columns = (gradient.sum(dim=axis).count_nonzero().item() for axis in (1, 0))
     print(f"computed {field['size'].iloc[-1]} pixels a side, measured {rows}×{columns}")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # The measurement agrees. For the picture we add a third kind: the two dilated convolutions alone,
 # *without* the pooling between them.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 torch.manual_seed(0)
 stacks = [
     nn.Sequential(nn.Conv2d(1, 16, 3, dilation=2), nn.Conv2d(16, 32, 3, dilation=2))
@@ -200,21 +283,21 @@ maps["grid"] = torch.stack(
     [models.input_gradient(f, noise, (10, 10)) for f in stacks]
 ).mean(0)
 
-# %% mystnb={"image": {"alt": "Three heat maps of gradients on the 28 by 28 image. The plain network's is a square of 10 by 10 pixels, strongest in the middle. The dilated network's is a square of 16 by 16 pixels, filled without gaps and flatter. Two dilated convolutions without pooling give 9 by 9 pixels of which only every second one in each direction is lit, like a grid of dots."}}
+# %% mystnb={"image": {"alt": "Three heat maps of gradients on the 28 by 28 image. The plain network's is a square of 10 by 10 pixels, strongest in the middle. The dilated network's is a square of 16 by 16 pixels, filled without gaps and flatter. Two dilated convolutions without pooling give 9 by 9 pixels of which only every second one in each direction is lit, like a grid of dots."}} slideshow={"slide_type": "subslide"}
 figure = plotting.heat_maps(
     [m / m.max() for m in maps.values()],
     ["plain", "dilated", "dilated, no pooling"],
     "mean absolute gradient (largest = 1)",
 )
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 plain_map, dilated_map, grid = maps.values()
 middle = plain_map[10:14, 10:14].mean()
 claim("the plain field is strongest in the middle", middle > 2 * plain_map[7].max())
 claim("the dilated field has no gaps", dilated_map.count_nonzero() == 16 * 16)
 claim("without pooling, it reads 25 of 9×9 pixels", grid.count_nonzero() == 25)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # Three things to see. The field is not used evenly: in the plain network the middle counts most,
 # because more paths lead through it. The dilated field is wider and flatter. And it has no gaps,
 # although each of its kernels has: the pooling between the convolutions averages neighbours, so
@@ -225,7 +308,7 @@ claim("without pooling, it reads 25 of 9×9 pixels", grid.count_nonzero() == 25)
 # 2016](https://arxiv.org/abs/1701.04128)) leaves out the rim that hardly matters. Here: the
 # smallest square in the middle that holds four fifths of the gradient.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 effective = {
     "plain": models.effective_field(plain_map),
     "dilated": models.effective_field(dilated_map),
@@ -238,7 +321,7 @@ pd.DataFrame(
     index=pd.Index(effective, name="field (pixels a side)"),
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Both lose a pixel on either side. So the dilated network sees further in earnest, and not only on
 # paper.
 #
@@ -248,7 +331,7 @@ pd.DataFrame(
 # nine fixed weights (1-2-1 in both directions): without dilation, with dilation 2 both times, and
 # with dilation 1 and then 2.
 
-# %%
+# %% slideshow={"slide_type": "skip"}
 weights = torch.tensor([1.0, 2.0, 1.0])
 weights = (weights[:, None] * weights / 16)[None, None]  # (1, 1, 3, 3), adding up to 1
 boot = data.train.images[:1]
@@ -260,11 +343,11 @@ for dilations in ((1, 1), (2, 2), (1, 2)):
         picture = nn.functional.conv2d(picture, weights, padding=d, dilation=d)
     smoothed["dilation {}, then {}".format(*dilations)] = picture
 
-# %% mystnb={"image": {"alt": "Four pictures of the same ankle boot. The noisy one. Smoothed without dilation: soft. Smoothed with dilation 2 twice: a mesh of light and dark squares lies over the whole picture. Smoothed with dilation 1 and then 2: softer still, and without a mesh."}}
+# %% mystnb={"image": {"alt": "Four pictures of the same ankle boot. The noisy one. Smoothed without dilation: soft. Smoothed with dilation 2 twice: a mesh of light and dark squares lies over the whole picture. Smoothed with dilation 1 and then 2: softer still, and without a mesh."}} slideshow={"slide_type": "subslide"}
 pictures = torch.cat(list(smoothed.values()))
 figure = plotting.image_grid(pictures, list(smoothed), columns=4)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # The mesh in the third picture is called **gridding** ([Yu, Koltun and Funkhouser,
 # 2017](https://arxiv.org/abs/1705.09914)). With dilation 2 and nothing else, the picture falls
 # into four: pixels in even rows and even columns are averaged among themselves, those in even rows
@@ -272,7 +355,7 @@ figure = plotting.image_grid(pictures, list(smoothed), columns=4)
 # layer without dilation is enough to bring them together, and so is pooling. To show it, remove one
 # of the four from the noisy picture, and look who notices.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 holed = smoothed["noisy"].clone()
 holed[..., 1::2, :] = 0
 holed[..., :, 1::2] = 0  # only even rows and columns are left
@@ -283,34 +366,34 @@ same = torch.allclose(holed[..., ::2, ::2], whole[..., ::2, ::2])
 claim("the fourth that was left comes out as if nothing had happened", same)
 claim("the other three come out empty", holed[..., 1::2, :].count_nonzero() == 0)
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 zigzag = {name: p.diff(n=2, dim=-1).abs().mean() for name, p in smoothed.items()}
 rougher = zigzag["dilation 2, then 2"] > 5 * zigzag["dilation 1, then 2"]
 claim("rows zigzag five times as much in the mesh as in the mixture", rougher)
 
-# %% [markdown]
-# This is the reason why people who stack dilated layers vary the dilation (exercise 2). Our network
+# %% [markdown] slideshow={"slide_type": "slide"}
+# This is the reason why people who stack dilated layers vary the dilation (exercise 3.3). Our network
 # is spared by its pooling.
 #
 # ## Training
 #
 # Same data, same protocol, same settings. Only the network differs.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 trained = fit(model, data.train, data.validation, config)
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 trained.history.set_index("epoch").iloc[::4].round(3)
 
-# %% mystnb={"image": {"alt": "Two panels over 25 epochs: cross-entropy falling and accuracy rising, for training and validation. The two curves of each panel stay closer together than those of chapter 2."}}
+# %% mystnb={"image": {"alt": "Two panels over 25 epochs: cross-entropy falling and accuracy rising, for training and validation. The two curves of each panel stay closer together than those of chapter 2."}} slideshow={"slide_type": "subslide"}
 figure = plotting.training_curves(trained.history, trained.best_epoch)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # The curves have the shape of chapter 2's, with less of a gap at the end. Beware of reading that as
 # a virtue: this network has also not got as far. When chapter 2's network had the training accuracy
 # that this one ends with, its own gap was much smaller than at its end.
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 cnn = load_or_train(f"{runs_dir}/02_cnn", "cnn", data, config, sample=sample)
 histories = {"cnn": cnn.history, "dilated": trained.history}
 # One epoch is noisy: each gap is a mean over five.
@@ -324,18 +407,18 @@ then = (cnn.history["train_acc"] - reached).abs().idxmin()
 small = gaps["cnn"][then] < 2 / 3 * gaps["cnn"].iloc[-1]
 claim("back then, that gap was not two thirds as large", small, applies=as_published)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 best = trained.history["val_acc"].max()
 claim_between("the best validation accuracy", best, 0.88, 0.91, applies=as_published)
 worse = best < cnn.history["val_acc"].max()
 claim("it is lower than chapter 2's", worse, applies=as_published)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Does training change how far a unit sees? The receptive field cannot change, but the effective one
 # could, if training made the weights at the rim larger or smaller. Measure both networks again, as
 # they are now, with validation images instead of noise.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 looked_at = data.validation.images[:200]
 places = {"plain": (cnn.model, (2, 2)), "dilated": (trained.model, (1, 1))}
 learned = {
@@ -350,34 +433,34 @@ claim(
     near,
 )
 
-# %% mystnb={"image": {"alt": "Two heat maps of gradients of the trained networks: the plain one's within a square of 10 by 10 pixels, the dilated one's within 16 by 16 pixels. Both fill their square, more unevenly than before the training."}}
+# %% mystnb={"image": {"alt": "Two heat maps of gradients of the trained networks: the plain one's within a square of 10 by 10 pixels, the dilated one's within 16 by 16 pixels. Both fill their square, more unevenly than before the training."}} slideshow={"slide_type": "subslide"}
 figure = plotting.heat_maps(
     [m / m.max() for m in learned.values()],
     list(learned),
     "mean absolute gradient (largest = 1)",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # As far as this measure can tell, which goes in steps of two pixels, training has made the fields
 # uneven, but hardly smaller or larger. (The images are others, too: clothes instead of noise.) In a
 # network as shallow as this one, how far a unit sees is settled by the arrangement of the layers.
 #
 # ## The test, once
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 probabilities = evaluation.predict(trained.model, data.test.images)
 predicted = probabilities.argmax(axis=1)
 test_accuracy = evaluation.accuracy(data.test.labels, predicted)
 print(f"test accuracy: {test_accuracy:.4f}")
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 claim_between("the test accuracy", test_accuracy, 0.87, 0.905, applies=as_published)
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images, as an annotated heat map. The pattern is that of chapter 2 with more mistakes: shirt with T-shirt, pullover and coat, pullover with coat, and sneaker with sandal and ankle boot."}}
+# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images, as an annotated heat map. The pattern is that of chapter 2 with more mistakes: shirt with T-shirt, pullover and coat, pullover with coat, and sneaker with sandal and ankle boot."}} slideshow={"slide_type": "subslide"}
 confusion = evaluation.confusion_matrix(data.test.labels, predicted)
 ax = plotting.confusion_heatmap(confusion)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 mistaken = confusion.sum(axis=0) + confusion.sum(axis=1)
 mistaken -= 2 * confusion.to_numpy().diagonal()
 most = mistaken.idxmax() == "Shirt"
@@ -388,12 +471,12 @@ folder = save_run(
     f"{runs_dir}/03_dilated_cnn", "dilated_cnn", trained, metrics, sample=sample
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## A first comparison, and what it does not show
 #
 # The two networks side by side, on the validation images:
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 pd.DataFrame(
     {
         "parameters": [models.count_parameters(m) for m in (plain, model)],
@@ -407,13 +490,13 @@ pd.DataFrame(
     index=pd.Index(["convolutional (chapter 2)", "dilated"], name="network"),
 )
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 lead = cnn.history["val_acc"].max() - best
 claim_between(
     "the lead of chapter 2's network", lead, 0.005, 0.035, applies=as_published
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # It is tempting to write "dilation makes the network worse". This table does not support that
 # sentence. Several things differ at once:
 #
@@ -431,7 +514,7 @@ claim_between(
 # differ but the dilation and the padding that it needs: with the same seed, the two even start from the
 # same weights.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 padded = models.build_model("padded_dilated_cnn", seed=seed)
 plain = models.build_model("cnn", seed=seed)
 outputs = [models.layer_table(m)["output"].tolist() for m in (plain, padded)]
@@ -443,13 +526,32 @@ claim("it has as many parameters", counts[0] == counts[1])
 pairs = zip(plain.parameters(), padded.parameters(), strict=True)
 claim("it starts from the same weights", all(a.equal(b) for a, b in pairs))
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ::::{admonition} Question
+# :class: question
+#
+# Suppose the padded network turns out exactly as good as the plain one, with any seed. What has then cost
+# the dilated network its accuracy?
+#
+# :::{dropdown} The dilation.
+# No. The padded network has it as well, and would have lost nothing by it.
+# :::
+# :::{dropdown} The smaller classifier.
+# No. It may have, and nobody knows: from the padded to the dilated network two things change, and this
+# comparison does not tell them apart.
+# :::
+# :::{dropdown} The smaller maps, the smaller classifier, or both.
+# Right. A further network would have to part these two, one with small maps and many parameters, say.
+# :::
+# ::::
+
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Plain to padded changes points 1 and 2; padded to dilated changes points 3 and 4. And against
 # chance, we train each of the three with ten seeds. That takes an hour on two cores, so the results
 # come with the package: made by `python benchmarks/seeds.py`, with the settings of this chapter,
 # and kept with a record of versions and machine.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 seeds = load_seeds()
 table = seeds.table.pivot(index="seed", columns="network", values="val_accuracy")
 labels = {
@@ -460,15 +562,15 @@ labels = {
 table = table[list(labels)].rename(columns=labels)
 table.describe().loc[["mean", "std", "min", "max"]].round(4)
 
-# %% mystnb={"image": {"alt": "Best validation accuracy of ten trainings of each network, as points in three rows. The plain network's lie furthest to the right, the padded dilated network's in the middle, the dilated network's to the left; the first two rows overlap in part, the third stands apart."}}
+# %% mystnb={"image": {"alt": "Best validation accuracy of ten trainings of each network, as points in three rows. The plain network's lie furthest to the right, the padded dilated network's in the middle, the dilated network's to the left; the first two rows overlap in part, the third stands apart."}} slideshow={"slide_type": "subslide"}
 ax = plotting.strips(table, "best validation accuracy, ten seeds each (line: mean)")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Now the two steps, each as the mean of ten differences between trainings of the same seed, with
 # its 95 % interval (Student's *t*, for the luck of the seed; the validation images are the same
 # throughout).
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 steps = {
     "dilation": table["dilated, padded"] - table["plain"],
     "smaller maps": table["dilated"] - table["dilated, padded"],
@@ -480,17 +582,17 @@ for name, change in steps.items():
 changes = pd.DataFrame(rows).T
 changes.round(4)
 
-# %% mystnb={"image": {"alt": "The changes in validation accuracy with their intervals: dilation at equal map size, and smaller maps at equal dilation. Both lie below zero, and neither interval reaches it."}}
+# %% mystnb={"image": {"alt": "The changes in validation accuracy with their intervals: dilation at equal map size, and smaller maps at equal dilation. Both lie below zero, and neither interval reaches it."}} slideshow={"slide_type": "subslide"}
 ax = plotting.intervals(changes, "change in validation accuracy, with 95 % interval")
 line = ax.axvline(0, color="0.4", ls=":")
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 claim("dilation alone costs accuracy", changes["high"]["dilation"] < 0)
 claim("the smaller maps cost accuracy as well", changes["high"]["smaller maps"] < 0)
 share = changes["value"]["dilation"] / changes["value"].sum()
 claim_between("the share of dilation in the whole loss", share, 0.25, 0.5)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # So the data supports this much: on these images, with these settings, dilation 2 in both
 # convolutions costs a little accuracy by itself, and more than that is lost with the smaller maps and
 # the smaller classifier that came along with it. Whoever had put the whole loss down to dilation would
@@ -503,50 +605,193 @@ claim_between("the share of dilation in the whole loss", share, 0.25, 0.5)
 # pooling throws away detail that must be won back, and dilation is a way to see far without it. For
 # naming a centred shoe in 28×28 pixels, seeing far was never the difficulty. Chapter 4 finds
 # something that the dilated networks are better at.
-#
+
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Exercises
 #
-# **1. Sizes.** A row of 100 pixels passes a convolution with 5 weights a side, dilation 3, padding
-# 2 and stride 2. How long is the result? Check with `output_size`, then with
-# `nn.Conv1d(1, 1, 5, dilation=3, padding=2, stride=2)(torch.zeros(1, 1, 100)).shape`.
+# :::{admonition} Exercise 3.1: Sizes
+# :class: exercise
 #
-# <details><summary>Hint and answer</summary>
+# A row of 76 pixels passes a convolution with 7 weights a side, dilation 4, padding 8 and stride 2. How
+# long is the result? Work it out by hand first.
+# :::
 #
-# The kernel spans 3 × 4 + 1 = 13 pixels. (100 + 4 − 13) // 2 + 1 = 46.
+# :::{dropdown} Hint
+# How many pixels does the kernel span, and how long is the padded row?
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+length = output_size(76, kernel_size=7, padding=8, dilation=4, stride=2)
+
+# %% slideshow={"slide_type": "skip"}
+check("3.1", length)
+
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# The kernel spans 4 × 6 + 1 = 25 pixels, and the padded row has 76 + 16 = 92. So there are 68 places, from
+# the first to the last, of which every second one is used. PyTorch agrees:
+# `nn.Conv1d(1, 1, 7, dilation=4, padding=8, stride=2)(torch.zeros(1, 1, 76)).shape`.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 3.2: The kernel with zeros
+# :class: exercise
 #
-# </details>
+# Write `spread_out(weights, d)`: from the weights (C_out, C_in, k, k) of a convolution with dilation $d$,
+# it makes those of a convolution without dilation that computes the same, for every $d$ from 1 on.
+# :::
 #
-# **2. Seeing everything.** With three convolutions of 3×3 and no pooling, which dilations let a
-# unit see at least 27 pixels, and every pixel among them at least once?
+# :::{dropdown} Hint
+# Begin with a tensor of zeros of the right size. A slice with a step, `[..., ::d]`, reaches every d-th
+# place of it.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+def spread_out(weights, d):
+    """Lay weights (C_out, C_in, k, k) d places apart, with zeros in between."""
+    side = d * (weights.shape[-1] - 1) + 1
+    kernel = weights.new_zeros(*weights.shape[:2], side, side)
+    kernel[..., ::d, ::d] = weights
+    return kernel
+
+
+# %% slideshow={"slide_type": "skip"}
+check("3.2", spread_out)
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# Whatever a dilated convolution computes, a larger dense one could compute as well. The converse is not
+# true: the dilated one gives up the weights in between, and with them the work of multiplying. For 3×3
+# weights and dilation 4 it makes nine multiplications where the dense kernel makes 81.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 3.3: Seeing everything
+# :class: exercise
 #
-# <details><summary>Hint and answer</summary>
+# Stack three convolutions of 3×3 without pooling. Which three `dilations` let a unit see at least 27 pixels
+# along a row, with every pixel of its field read?
+# :::
 #
-# Each convolution adds 2*d* pixels, so the dilations must add up to at least 13: 1 + 2·13 = 27.
-# Along a row, three kernels of three weights read at most 3·3·3 = 27 places, so none may be read
-# twice. Dilations 1, 3, 9, in any order, do it: each kernel fills the gaps of the next. With 4, 4,
-# 5 a row has gaps, and two pixels in three of the square are never read. `input_gradient` shows the
+# :::{dropdown} Hint
+# By how many pixels does each convolution widen the field? And how many paths lead from a unit through
+# three kernels of three weights down to the row: can any two of them be spared?
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+dilations = (1, 3, 9)
+
+# %% slideshow={"slide_type": "skip"}
+check("3.3", dilations)
+
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# Each convolution widens the field by $2d$ pixels, so the dilations must add up to at least 13. And there
+# are only 3 · 3 · 3 = 27 paths along a row, so that no two may end at the same pixel. The first kernel
+# reads three neighbours, the second one joins three such threes, the third one three nines: nothing is
+# read twice. The order does not matter. With 4, 4 and 5 the field is as wide, but many of the 27 paths
+# meet, and nearly half of the pixels of a row are never read. `models.input_gradient` shows the
 # difference.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 3.4: A function for the field
+# :class: exercise
 #
-# </details>
+# Write `receptive_field(layers)`: how many pixels along a row a unit sees at the end of a list of layers,
+# each given as `(kernel, stride, dilation)`. For `[(3, 1, 1), (2, 2, 1), (3, 1, 1), (2, 2, 1)]`, the
+# features of the plain network, it gives 10, and for no layers at all 1.
+# :::
 #
-# **3. Half a dilation.** Dilate only one of the two convolutions, the first or the second, with a
-# padding that keeps the maps at their size. Which one costs more? Train each with two seeds before
-# you answer, and say how sure you are.
+# :::{dropdown} Hint
+# Carry two numbers from layer to layer: the field and the step. Which of them does a layer need as it
+# was before?
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+def receptive_field(layers):
+    """Pixels a side that a unit sees behind layers (kernel, stride, dilation)."""
+    size, step = 1, 1
+    for kernel, stride, dilation in layers:
+        size += dilation * (kernel - 1) * step
+        step *= stride
+    return size
+
+
+# %% slideshow={"slide_type": "skip"}
+check("3.4", receptive_field)
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# The order of the two lines is the point: a layer's kernel spans units of the layer *before*, so its own
+# stride comes too late for its own field. The check measures instead of computing. It puts your layers
+# together with positive weights, takes the gradient of one unit, and counts how far it reaches.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 3.5: Half a dilation
+# :class: exercise
 #
-# <details><summary>Hint and answer</summary>
+# One thing at a time: make `first_dilated`, a network like `plain` in which only the *first* convolution has
+# dilation 2. Its maps shall keep the sizes of the plain network's, and it shall start from the weights of
+# `plain`, which itself stays as it is.
+# :::
 #
-# The first needs `padding=2, dilation=2`, the second `padding=1, dilation=2`. Change a plain
-# network in place, `model.features[0] = nn.Conv2d(1, 16, 3, padding=2, dilation=2)`, right after it
-# was built with `models.build_model("cnn", seed=seed)`. Two seeds of one network differ by some
-# tenths of a percentage point, and so may the two halves: then the honest answer is that two seeds
-# do not tell.
+# :::{dropdown} Hint
+# Layers of an `nn.Sequential` can be replaced: `network.features[0] = ...`. And
+# `network.load_state_dict(other.state_dict())` copies the weights of another network, if they have the
+# same shapes.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+first_dilated = models.build_model("cnn")
+first_dilated.features[0] = nn.Conv2d(1, 16, kernel_size=3, padding=2, dilation=2)
+loaded = first_dilated.load_state_dict(plain.state_dict())
+
+# %% slideshow={"slide_type": "skip"}
+check("3.5", first_dilated, plain)
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# Dilation changes where the weights are laid, and not how many there are: the weights of the plain network
+# fit. A padding of 2 makes up for the two pixels by which the kernel now reaches out on either side. Its
+# units at the end see 12×12 pixels, two more than the plain network's; with the second convolution dilated
+# instead it would be 14×14, since behind the pooling a step is two pixels.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Project: Which half costs more?
+# :class: exercise
 #
-# </details>
+# Train `first_dilated`, and a network in which only the second convolution is dilated (which padding does
+# it need?), with the settings of this chapter. Which of the two loses more against the plain network? Decide
+# beforehand how many seeds you train, and say in the end how sure you are.
+# :::
 #
+# :::{dropdown} Hint
+# `fit(network, data.train, data.validation, config)` trains one, in a few minutes. `seeds.table` above holds
+# the plain network's results for ten seeds, to compare with seed by seed.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} What to expect
+# The second convolution needs `padding=1, dilation=2`. Two seeds of one network differ by some tenths of a
+# percentage point, and so may the two halves: then the honest answer is that two seeds do not tell. Ten
+# pairs of the same seed told dilation from none above.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Recap
 #
 # - Dilation spreads a kernel's weights: further reach, same number of weights, gaps between.
-# - The size of the output is (*n* + 2*p* − *s*) // stride + 1, with the span *s* = *d*(*k* − 1) + 1.
+# - The size of the output is $\lfloor (n + 2p - s) / t \rfloor + 1$, with the span $s = d(k-1) + 1$.
 # - Receptive fields can be computed, and measured by gradients; do both.
 # - Dilation after dilation leaves a mesh, unless something in between fills the gaps.
 # - A comparison that changes several things explains none of them. Change one at a time, and repeat

@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
-#     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable,-slideshow
+#     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable
 #     formats: ipynb,py:percent
 #     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
 #     text_representation:
@@ -14,7 +14,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # # 4 · Evaluation
 #
 # Two networks, one number each: is that enough to say which is better? This chapter examines both
@@ -34,29 +34,30 @@
 # otherwise both are trained first, which takes four to ten minutes on a two-core laptop. Two hours
 # of reading.
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 from itertools import combinations
 
 import pandas as pd
 from scipy.stats import ttest_rel
 
-from fmnist_lib import evaluation, models, plotting
+from fmnist_lib import evaluation, models, plotting, widgets
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
+from fmnist_lib.exercises import check
 from fmnist_lib.results import load_label_noise, load_seeds
 from fmnist_lib.runs import describe_machine, load_or_train
 from fmnist_lib.timing import compare_times
 from fmnist_lib.training import TrainConfig
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # The next cell holds the chapter's parameters. Networks that were trained with exactly these
 # settings are loaded; if there are none, they are trained.
 
-# %% tags=["parameters"]
+# %% slideshow={"slide_type": "skip"} tags=["parameters"]
 epochs: int = 25  # passes over the training images
 batch_size: int = 64  # images in a step
 lr: float = 3e-4  # learning rate of Adam
@@ -67,12 +68,12 @@ sample: bool = False  # True: 1,500 images that need no download, for a quick lo
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 runs_dir: str = "runs"  # folder in which the trained networks are kept
 
-# %%
+# %% slideshow={"slide_type": "skip"}
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
 as_published = (epochs, batch_size, lr, sample) == (25, 64, 3e-4, False)
 data = load_fashion_mnist(data_dir, sample=sample)
 
-# %%
+# %% slideshow={"slide_type": "skip"}
 folders = {"cnn": "02_cnn", "dilated_cnn": "03_dilated_cnn"}
 networks = {
     name: load_or_train(
@@ -81,27 +82,30 @@ networks = {
     for name, folder in folders.items()
 }
 
-# %%
+# %% slideshow={"slide_type": "skip"}
 images, labels = data.test.images, data.test.labels.numpy()
 probabilities = {
     name: evaluation.predict(network, images) for name, network in networks.items()
 }
 predicted = {name: p.argmax(axis=1) for name, p in probabilities.items()}
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## How sure is an accuracy?
 #
 # The test images are a sample. Another 10,000 images from the same shop would have given a slightly
-# different accuracy. If a network is right on each new image with probability *p*, the share of
-# right answers among *N* images scatters around *p* with standard deviation √(*p*(1 − *p*)/*N*):
-# for *p* = 0.9 and *N* = 10,000 that is 0.003. So the third decimal of an accuracy on this test set
+# different accuracy. If a network is right on each new image with probability $p$, the share of
+# right answers among $N$ images scatters around $p$ with the standard deviation
+#
+# $$\sqrt{\frac{p (1 - p)}{N}}$$
+#
+# For $p$ = 0.9 and $N$ = 10,000 that is 0.003. So the third decimal of an accuracy on this test set
 # is mostly noise, and the fourth nothing else.
 #
 # A **95 % interval** turns this around: a recipe that, over many test sets, gives intervals of which
-# 95 in 100 hold the true *p*. We use Wilson's recipe
+# 95 in 100 hold the true $p$. We use Wilson's recipe
 # ([Brown, Cai and DasGupta, 2001](https://doi.org/10.1214/ss/1009213286)).
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 rows = {}
 for name, guess in predicted.items():
     low, high = evaluation.accuracy_interval(labels, guess)
@@ -109,12 +113,12 @@ for name, guess in predicted.items():
 accuracies = pd.DataFrame(rows).T
 accuracies.round(4)
 
-# %% mystnb={"image": {"alt": "The test accuracies of both networks with their 95 % intervals. The interval of the convolutional network lies to the right of that of the dilated one, and the two do not overlap."}}
+# %% mystnb={"image": {"alt": "The test accuracies of both networks with their 95 % intervals. The interval of the convolutional network lies to the right of that of the dilated one, and the two do not overlap."}} slideshow={"slide_type": "subslide"}
 ax = plotting.intervals(
     accuracies, "test accuracy, with 95 % interval (share of images)"
 )
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 values, widths = accuracies["value"], accuracies["high"] - accuracies["low"]
 claim_between(
     "the accuracy of the cnn", values["cnn"], 0.89, 0.92, applies=as_published
@@ -130,7 +134,7 @@ claim_between(
     "the width of either interval", widths.max(), 0.010, 0.014, applies=as_published
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # Each interval is a little more than one percentage point wide. Mind what it covers: the luck of
 # the *test images*, and nothing else. It knows nothing of the luck of the seed, of other shops, of
 # photographs taken by customers. The true uncertainty about "how good is this network for me" is
@@ -141,7 +145,7 @@ claim_between(
 # accuracy; and that two thousand times over. The middle 95 % of those accuracies is the **bootstrap**
 # interval ([Efron, 1979](https://doi.org/10.1214/aos/1176344552)).
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 drawn = {
     name: evaluation.bootstrap_interval(labels, guess)
     for name, guess in predicted.items()
@@ -149,18 +153,41 @@ drawn = {
 drawn = pd.DataFrame(drawn, index=["low", "high"]).T
 drawn.round(4)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 apart = (drawn - accuracies[["low", "high"]]).abs().max().max()
 claim(
     "formula and drawing differ by less than 0.001", apart < 0.001, applies=as_published
 )
 
-# %% [markdown]
-# They agree, and must. Drawing with replacement from a list in which the share *p* is right is
-# tossing a coin that shows heads with probability *p*: the number of heads has the very standard
+# %% [markdown] slideshow={"slide_type": "slide"}
+# They agree, and must. Drawing with replacement from a list in which the share $p$ is right is
+# tossing a coin that shows heads with probability $p$: the number of heads has the very standard
 # deviation that Wilson's formula starts from. With few images, or an accuracy near 1, the two part,
 # and Wilson's is the one to trust: if all of twenty answers are right, every drawn set is all right
 # too, and the bootstrap interval has no width.
+#
+# ::::{admonition} Question
+# :class: question
+#
+# From 2,500 test images you have an interval that is twice as wide as you would like it. How many
+# test images do you need?
+#
+# :::{dropdown} 5,000.
+# No. The width goes with one over the square root of $N$, so twice the images take less than a
+# third of it away.
+# :::
+# :::{dropdown} 10,000.
+# Right. $N$ stands below a root: half the width takes four times the images, and half of that
+# sixteen times. This is why test sets are large, and why a little more of one hardly helps.
+# :::
+# :::{dropdown} The same 2,500, with an interval of 99 % in place of 95 %.
+# No. An interval that is to hold the true value more often must be wider.
+# :::
+# :::{dropdown} The same 2,500, and a network that is trained for longer.
+# No. The interval describes the luck of the test images, and not the quality of the training. It
+# shrinks only where $p$ comes close to 1.
+# :::
+# ::::
 #
 # ## Which one is better?
 #
@@ -168,7 +195,7 @@ claim(
 # of them both are right, and on many of the rest both are wrong: those images say nothing about
 # which is better. The evidence lies in the images on which exactly one is right.
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 difference = evaluation.accuracy_difference(
     labels, predicted["cnn"], predicted["dilated_cnn"]
 )
@@ -176,13 +203,13 @@ difference.rename(
     {"only_a_right": "only cnn right", "only_b_right": "only dilated right"}
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # If the two were equally good, each of these images would be the toss of a fair coin: which network
 # is the one that is right? **McNemar's test** asks how probable it is that fair tosses come out as
 # unevenly as they did, or more so ([Dietterich,
 # 1998](https://doi.org/10.1162/089976698300017197)).
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 p_value = evaluation.mcnemar_test(labels, predicted["cnn"], predicted["dilated_cnn"])
 claim(
     "fair coins fall so in less than 1 of 1,000", p_value < 0.001, applies=as_published
@@ -197,7 +224,7 @@ claim_between(
     "the share that only one gets right", share, 0.04, 0.10, applies=as_published
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # So on images like these, *this* trained convolutional network is better than *this* trained
 # dilated one, beyond the luck of the test images. Is the *recipe* better, too?
 #
@@ -209,17 +236,17 @@ claim_between(
 # took an hour, so the results come with the package. (`python benchmarks/seeds.py` makes them anew,
 # with a *sweep*; how to make your own is told in [chapters as experiments](../book/batch.md).)
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 seeds = load_seeds()
 recipes = ["cnn", "padded_dilated_cnn", "dilated_cnn"]
 table = seeds.table.pivot(index="seed", columns="network", values="test_accuracy")
 table = table[recipes]
 table.describe().loc[["mean", "std", "min", "max"]].round(4)
 
-# %% mystnb={"image": {"alt": "Test accuracies of ten trainings of each of three networks, as points in three rows: the plain network to the right, the padded dilated one close behind and overlapping with it, the dilated one clearly to the left."}}
+# %% mystnb={"image": {"alt": "Test accuracies of ten trainings of each of three networks, as points in three rows: the plain network to the right, the padded dilated one close behind and overlapping with it, the dilated one clearly to the left."}} slideshow={"slide_type": "subslide"}
 ax = plotting.strips(table, "test accuracy, ten seeds each (line: mean)")
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 clear = table["cnn"].min() > table["dilated_cnn"].max()
 claim("the worst plain network beats the best dilated one", clear)
 mixed = table["cnn"].min() < table["padded_dilated_cnn"].max()
@@ -227,7 +254,7 @@ claim("the plain and the padded dilated ones overlap", mixed)
 spread = (table.max() - table.min()).max()
 claim_between("the widest range of ten seeds", spread, 0.005, 0.02)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The seed alone moves an accuracy by as much as a test interval is wide. Between the plain and the
 # dilated network that does not matter: whichever two seeds had been drawn, the plain one would have
 # been ahead. Between the plain and the padded network it does.
@@ -237,7 +264,7 @@ claim_between("the widest range of ten seeds", spread, 0.005, 0.02)
 # Ten researchers each train the plain and the padded network once, with one seed, and test the pair
 # by McNemar's test. Each row is what one of them would have reported.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 pairs = zip(seeds.predicted["cnn"], seeds.predicted["padded_dilated_cnn"], strict=True)
 single = pd.DataFrame(
     {
@@ -249,7 +276,7 @@ single = pd.DataFrame(
 )
 single.round(4)
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 found = (single["p (McNemar)"] < 0.05).sum()
 claim("some would have reported a difference", found >= 2)
 claim("others would have reported none", 10 - found >= 2)
@@ -259,10 +286,10 @@ low, high = ttest_rel(table["cnn"], table["padded_dilated_cnn"]).confidence_inte
 print(f"mean lead, with 95 % interval over seeds: {low:.4f} to {high:.4f}")
 claim("over ten seeds, the plain network is ahead", low > 0)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Nobody made a mistake. Each tested two *networks*, and two networks may well differ more, or less,
 # than their recipes do. The question about the recipes has another answer: take the ten differences,
-# and ask whether their mean can be the luck of ten seeds (Student's *t*). Together, the ten know what
+# and ask whether their mean can be the luck of ten seeds (Student's $t$). Together, the ten know what
 # none of them knew. Mind again what the interval covers: the luck of the seed, which here means the
 # first weights only, since the images came in file order. All ten were tested on the same images,
 # and the luck of those is not in it.
@@ -270,14 +297,14 @@ claim("over ten seeds, the plain network is ahead", low > 0)
 # That McNemar's test does not speak of recipes shows best where the recipe is *the same*: test every
 # two of the ten plain networks against each other.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 twins = list(combinations(seeds.predicted["cnn"], 2))
 p_values = [evaluation.mcnemar_test(seeds.labels, a, b) for a, b in twins]
 differ = sum(p < 0.05 for p in p_values)
 print(f"{differ} of {len(twins)} pairs of plain networks differ with p < 0.05")
 claim("more than one pair in five differs", differ > len(twins) / 5)
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 unlike = sum((a != b).mean() for a, b in twins) / len(twins)
 others = zip(seeds.predicted["cnn"], seeds.predicted["dilated_cnn"], strict=True)
 unlike_others = sum((a != b).mean() for a, b in others) / 10
@@ -286,36 +313,62 @@ print(f"answered differently by a plain and a dilated one:  {unlike_others:.3f}"
 claim_between("the first of these shares", unlike, 0.04, 0.06)
 claim("it is more than two thirds of the second", unlike > 2 / 3 * unlike_others)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # If all ten were equally good, about one pair in twenty would fall so by luck. Far more do: so most of
 # these differences are real, and they are no property of the recipe. Two trainings of the same network
 # answer about one image in twenty differently, and a plain and a dilated one not many more: most of
 # what two networks disagree on is the draw and not the design.
+#
+# ::::{admonition} Question
+# :class: question
+#
+# One of the ten researchers finds the plain network ahead of the padded one, with $p$ = 0.01 by
+# McNemar's test. What does that show?
+#
+# :::{dropdown} The plain recipe is better, with a probability of 99 %.
+# No. There are two mistakes in it. The test knows these two networks, and no recipes. And $p$ is
+# not the probability that they are equally good: it is how often networks that are would differ so
+# much by luck.
+# :::
+# :::{dropdown} With another seed, a difference would be found again in 99 of 100 cases.
+# No. The column of $p$ above shows how much it depends on the seed.
+# :::
+# :::{dropdown} Nothing. With a single seed, a test is worthless.
+# No. It answers one question, and answers it well: which of these two networks to use. Only the
+# question about the recipes needs more seeds.
+# :::
+# :::{dropdown} On images like these, this plain network is better than this padded one.
+# Right. And that is all: equally good networks would rarely differ so much on 10,000 images.
+# Another pair of seeds makes another pair of networks.
+# :::
+# ::::
 #
 # ## Class by class
 #
 # **Precision** of a class: of the images called *shirt*, how many are shirts? **Recall**: of the
 # shirts, how many were called so? A shop that shows its customers a page of shirts cares about
 # precision; one that must find every shirt of a faulty batch cares about recall. **F1** is their
-# harmonic mean, which is high only if both are.
+# harmonic mean, which is high only if both are:
+#
+# $$F_1 = \frac{2 \cdot \text{precision} \cdot \text{recall}}{\text{precision} + \text{recall}}$$
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 reports = {
     name: evaluation.class_report(labels, guess) for name, guess in predicted.items()
 }
 pd.concat(reports, axis=1).drop(columns=[(name, "images") for name in reports]).round(3)
 
-# %% mystnb={"image": {"alt": "F1 of each class for both networks as points on ten lines. Trousers, bags and footwear lie above 0.9, dresses near it, T-shirts, pullovers and coats close together below them, and shirts far behind. The convolutional network is ahead in nearly every class."}}
+# %% mystnb={"image": {"alt": "F1 of each class for both networks as points on ten lines. Trousers, bags and footwear lie above 0.9, dresses near it, T-shirts, pullovers and coats close together below them, and shirts far behind. The convolutional network is ahead in nearly every class."}} slideshow={"slide_type": "subslide"}
 ax = plotting.class_lines(reports, "f1", "F1 (0 to 1)")
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 f1 = pd.DataFrame({name: report["f1"] for name, report in reports.items()})
 lowest = set(f1.idxmin())
 claim("shirts have the lowest F1 with both", lowest == {"Shirt"}, applies=as_published)
 ahead = int((f1["cnn"] > f1["dilated_cnn"]).sum())
 claim("the cnn is ahead in at least seven classes", ahead >= 7, applies=as_published)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 coats = f1.rank().loc["Coat"].max() <= 4
 claim("coats are among the four lowest with both", coats, applies=as_published)
 sandals = f1.rank().loc["Sandal"].min() > 5
@@ -326,45 +379,69 @@ claim("shirts stay below 0.8", f1.loc["Shirt"].max() < 0.8, applies=as_published
 alike = f1.corr("spearman").loc["cnn", "dilated_cnn"] > 0.9
 claim("the order of the classes is nearly the same", alike, applies=as_published)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The order of the classes is nearly the same for both networks, and its end is that of chapter 1,
 # where no network had been trained yet: coats near the bottom, shirts last. But sandals, which were
 # in the harder half for the nearest neighbour, are easy for both networks. Difficulty belongs to
 # the data first, but not to the data alone.
+#
+# ::::{admonition} Question
+# :class: question
+#
+# A shop wants a page of shirts with hardly anything else on it. So the network shall say *shirt*
+# only where it gives that a probability of more than 0.9, and name the runner-up otherwise. What
+# happens to the precision and the recall of shirts?
+#
+# :::{dropdown} Both rise: the network has become more careful.
+# No. Some shirts were called so with less than 0.9. They are no longer found.
+# :::
+# :::{dropdown} The recall falls, and the precision most likely rises.
+# Right. Fewer images are called shirts, so no more shirts can be found than before. Those that
+# remain are the clearest, so a larger share of them should be shirts. That is the bargain of every
+# bar.
+# :::
+# :::{dropdown} The precision falls, and the recall most likely rises.
+# No. That is what a *lower* bar does: more shirts are found, with more of everything else among
+# them.
+# :::
+# :::{dropdown} Neither changes, since the network is the same.
+# No. Both are counted from what the network is taken to say, and that has changed.
+# :::
+# ::::
 #
 # ## Who is taken for whom
 #
 # Both confusion matrices, then their difference. In the last one, a positive number off the
 # diagonal is a confusion that the convolutional network makes more often.
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images."}}
+# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images."}} slideshow={"slide_type": "subslide"}
 confusions = {
     name: evaluation.confusion_matrix(labels, guess)
     for name, guess in predicted.items()
 }
 ax = plotting.confusion_heatmap(confusions["cnn"], title="convolutional network")
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images. The same pattern, with larger numbers off the diagonal among the tops."}}
+# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images. The same pattern, with larger numbers off the diagonal among the tops."}} slideshow={"slide_type": "subslide"}
 ax = plotting.confusion_heatmap(confusions["dilated_cnn"], title="dilated network")
 
-# %% mystnb={"image": {"alt": "Difference of the two confusion matrices. The diagonal is mostly positive: the convolutional network is right more often. The largest negative numbers off the diagonal are pullovers and T-shirts called shirts, which the dilated network does more often."}}
+# %% mystnb={"image": {"alt": "Difference of the two confusion matrices. The diagonal is mostly positive: the convolutional network is right more often. The largest negative numbers off the diagonal are pullovers and T-shirts called shirts, which the dilated network does more often."}} slideshow={"slide_type": "subslide"}
 ax = plotting.confusion_heatmap(
     confusions["cnn"] - confusions["dilated_cnn"],
     title="convolutional less dilated",
     difference=True,
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # The worst confusions as a list:
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 worst = {
     name: evaluation.worst_confusions(confusion)
     for name, confusion in confusions.items()
 }
 pd.concat(worst, axis=1)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 tops = {"T-shirt", "Pullover", "Dress", "Coat", "Shirt"}
 named = {
     garment
@@ -379,13 +456,13 @@ claim(
 shirts = all("Shirt" in set(table.iloc[0, :2]) for table in worst.values())
 claim("shirts take part in the worst one of both", shirts, applies=as_published)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Looking at the failures
 #
 # Tables say how often. Pictures may say why. Here are test images of the convolutional network's worst
 # confusion, six of each direction.
 
-# %% mystnb={"image": {"alt": "Twelve test images of the most frequent confusion, each with its true class, the predicted class and the probability. Most would puzzle a person too: T-shirts with wide or V-shaped necklines, and shirts with short sleeves and no visible buttons."}}
+# %% mystnb={"image": {"alt": "Twelve test images of the most frequent confusion, each with its true class, the predicted class and the probability. Most would puzzle a person too: T-shirts with wide or V-shaped necklines, and shirts with short sleeves and no visible buttons."}} slideshow={"slide_type": "subslide"}
 first, second = worst["cnn"].iloc[0, :2].map(CLASS_NAMES.index)
 guess = predicted["cnn"]
 there = ((labels == first) & (guess == second)).nonzero()[0][:6]
@@ -393,19 +470,22 @@ back = ((labels == second) & (guess == first)).nonzero()[0][:6]
 shown = [*there, *back]
 figure = plotting.mistakes(images[shown], labels[shown], probabilities["cnn"][shown])
 
-# %% [markdown]
+# %% slideshow={"slide_type": "skip"}
+widgets.browse_mistakes(images, labels, probabilities["cnn"])
+
+# %% [markdown] slideshow={"slide_type": "notes"}
 # And the mistakes that it was surest of.
 
-# %% mystnb={"image": {"alt": "The twelve most confident mistakes of the convolutional network, most with a probability that rounds to 1.00. Several look mislabelled: the prediction seems more convincing than the label."}}
+# %% mystnb={"image": {"alt": "The twelve most confident mistakes of the convolutional network, most with a probability that rounds to 1.00. Several look mislabelled: the prediction seems more convincing than the label."}} slideshow={"slide_type": "subslide"}
 surest = evaluation.confident_mistakes(labels, probabilities["cnn"], n=12)
 figure = plotting.mistakes(images[surest], labels[surest], probabilities["cnn"][surest])
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 confidence = probabilities["cnn"][surest].max(axis=1)
 sure = confidence.min() > 0.95
 claim("all twelve were predicted with more than 0.95", sure, applies=as_published)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Three kinds show up. Labels that look wrong: there the network may be right. Odd views and rare
 # articles, of which training held few. And plain errors. Do not judge the network's confidence by
 # these twelve, though: we picked the surest of all its mistakes. The next section judges it fairly.
@@ -413,7 +493,7 @@ claim("all twelve were predicted with more than 0.95", sure, applies=as_publishe
 # Before that, the images on which the two networks part: six that only the convolutional network gets
 # right, and below them six that only the dilated one does.
 
-# %% mystnb={"image": {"alt": "Twelve test images, most of them tops, each with its true class and what the two networks say. In the first row the convolutional network names the class on the label and the dilated one a neighbouring class, such as pullover for coat; in the second row it is the other way round."}}
+# %% mystnb={"image": {"alt": "Twelve test images, most of them tops, each with its true class and what the two networks say. In the first row the convolutional network names the class on the label and the dilated one a neighbouring class, such as pullover for coat; in the second row it is the other way round."}} slideshow={"slide_type": "subslide"}
 right = {name: guess == labels for name, guess in predicted.items()}
 only_cnn = (right["cnn"] & ~right["dilated_cnn"]).nonzero()[0][:6]
 only_dilated = (~right["cnn"] & right["dilated_cnn"]).nonzero()[0][:6]
@@ -424,14 +504,14 @@ figure = plotting.compared_predictions(
     {"cnn": probabilities["cnn"][shown], "dil.": probabilities["dilated_cnn"][shown]},
 )
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 both_wrong = ~right["cnn"] & ~right["dilated_cnn"]
 same = (predicted["cnn"] == predicted["dilated_cnn"])[both_wrong].mean()
 claim(
     "where both are wrong, they mostly say the same", same > 0.75, applies=as_published
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Hardly anything in these pictures explains why one network is right and the other is not. They are
 # images near a border between two classes, where a little pushes an answer over; the seed is enough,
 # as the ten seeds have shown. Where both are wrong, they mostly agree on what they see, and then it
@@ -445,12 +525,16 @@ claim(
 # error** is the mean gap between the two, each bin counting for the images in it ([Guo et al.,
 # 2017](https://arxiv.org/abs/1706.04599)).
 #
-# A network that is too sure of itself can be mended with one number. Divide its logits by a
-# **temperature** *T*: above 1, it evens the probabilities out. It changes no prediction. *T* is
-# fitted where the network was neither trained nor tested, on the validation images, so that the
-# cross-entropy there becomes as small as it can.
+# A network that is too sure of itself can be mended with one number. Divide its logits $z$ by a
+# **temperature** $T$ before the softmax:
+#
+# $$p_k = \frac{\exp(z_k / T)}{\sum_j \exp(z_j / T)}$$
+#
+# Above 1, it evens the probabilities out. It changes no prediction. $T$ is fitted where the network was
+# neither trained nor tested, on the validation images, so that the cross-entropy there becomes as small
+# as it can.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 validation = data.validation
 cnn_validation = evaluation.predict(networks["cnn"], validation.images)
 temperature = evaluation.fit_temperature(validation.labels, cnn_validation)
@@ -458,7 +542,7 @@ tempered = evaluation.apply_temperature(probabilities["cnn"], temperature)
 unchanged = (tempered.argmax(axis=1) == predicted["cnn"]).all()
 claim("no prediction has changed", unchanged)
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 versions = {"as trained": probabilities["cnn"], "with temperature": tempered}
 rows = {
     name: {
@@ -472,12 +556,12 @@ rows = {
 print(f"temperature: {temperature:.2f}")
 pd.DataFrame(rows).T.round(4)
 
-# %% mystnb={"image": {"alt": "Left, a reliability diagram: accuracy against confidence in fifteen bins, with the diagonal. As trained, most points lie below the diagonal; with the temperature, they lie close to it. Right, on a logarithmic scale, the number of images in each bin: by far the most are in the last one, near confidence 1."}}
+# %% mystnb={"image": {"alt": "Left, a reliability diagram: accuracy against confidence in fifteen bins, with the diagonal. As trained, most points lie below the diagonal; with the temperature, they lie close to it. Right, on a logarithmic scale, the number of images in each bin: by far the most are in the last one, near confidence 1."}} slideshow={"slide_type": "subslide"}
 figure = plotting.reliability_diagram(
     {name: evaluation.reliability(labels, p) for name, p in versions.items()}
 )
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 trained, mended = (pd.Series(row) for row in rows.values())
 excess = trained["mean confidence"] - trained["accuracy"]
 claim_between(
@@ -491,11 +575,33 @@ claim("it lowers the calibration error", better, applies=as_published)
 better = mended["cross-entropy"] < trained["cross-entropy"]
 claim("and the cross-entropy on the test images", better, applies=as_published)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The confidence is higher than the accuracy, though not by much: the network is somewhat
 # *overconfident* on new images, as many are, and one number takes most of that away. Look at the
 # right panel before you read the left one too closely: most images sit in the last bin, and the
 # bins on the left hold so few that their points are mostly luck.
+#
+# ::::{admonition} Question
+# :class: question
+#
+# A network gives every image the probability 0.1 for each of the ten classes. In the test set all
+# classes are equally frequent. What is its expected calibration error?
+#
+# :::{dropdown} Zero.
+# Right. Whatever class it is taken to predict, it is right in one case of ten, and it says so: it
+# is perfectly calibrated, and of no use. A calibration error says little without an accuracy beside
+# it.
+# :::
+# :::{dropdown} 0.9, since it is wrong nine times out of ten.
+# No. That is its share of mistakes. It never claimed to be right more often.
+# :::
+# :::{dropdown} About 2.3, the logarithm of ten.
+# No. That is its cross-entropy, which punishes a network that knows nothing, too.
+# :::
+# :::{dropdown} There is none, since it does not prefer any class.
+# No. Where classes are tied, `argmax` takes the first of them, and its confidence is 0.1.
+# :::
+# ::::
 #
 # ## What a prediction costs
 #
@@ -503,7 +609,7 @@ claim("and the cross-entropy on the test images", better, applies=as_published)
 # and convolutions consist of nothing else. The second table adds the milliseconds that an image takes
 # if the network is asked about it alone, and if it is asked about a hundred at once.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 costs = pd.DataFrame(
     {
         "parameters": {n: models.count_parameters(m) for n, m in networks.items()},
@@ -514,7 +620,7 @@ costs = pd.DataFrame(
 )
 costs
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 ways = {
     f"{name}, {n} at a time": lambda m=m, n=n: evaluation.predict(m, images[:n], n)
     for name, m in networks.items()
@@ -526,7 +632,7 @@ costs.assign(
     **{"ms, alone": one.values * 1000, "ms, of 100": many.values * 1000}
 ).round(3)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 multiplied = costs["multiply-adds an image"]
 share = multiplied["dilated_cnn"] / multiplied["cnn"]
 claim_between("the dilated network's share of multiply-adds", share, 0.57, 0.58)
@@ -536,7 +642,7 @@ claim(
 half = [n.values[1] > n.values[0] / 2 for n in (one, many)]
 claim("the dilated network is not twice as fast", all(half))
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Count and time are two things. The dilated network makes little more than half of the
 # multiplications, and is not twice as fast; and an image that is asked about alone costs more than
 # one among a hundred, on most machines several times as much. Chapter 5 shows why: much of the time goes
@@ -549,7 +655,7 @@ claim("the dilated network is not twice as fast", all(half))
 # and Dietterich, 2019](https://arxiv.org/abs/1903.12261)), and ask again. Both networks see the same
 # damage on the same 4,000 images.
 
-# %% mystnb={"image": {"alt": "An ankle boot in five rows and six columns. Each row shows one kind of damage, from none on the left to the strongest on the right: shifted, rotated, noisy, blurred, and grey for want of contrast. A person would recognise the boot in nearly all of them."}}
+# %% mystnb={"image": {"alt": "An ankle boot in five rows and six columns. Each row shows one kind of damage, from none on the left to the strongest on the right: shifted, rotated, noisy, blurred, and grey for want of contrast. A person would recognise the boot in nearly all of them."}} slideshow={"slide_type": "subslide"}
 rows = [
     [evaluation.corrupt(images[:1], kind, strength)[0, 0] for strength in range(6)]
     for kind in evaluation.CORRUPTIONS
@@ -558,14 +664,14 @@ figure = plotting.image_channels(
     rows, list(evaluation.CORRUPTIONS), cmap="gray_r", limits=(0, 1)
 )
 
-# %%
+# %% slideshow={"slide_type": "skip"}
 damaged = evaluation.accuracy_under_corruption(networks, data.test[:4000])
 units = {kind: damage.unit for kind, damage in evaluation.CORRUPTIONS.items()}
 
-# %% mystnb={"image": {"alt": "Accuracy of both networks against the strength of each kind of damage, in five panels. All curves start near 0.9 and fall. Under shift, rotation and slight blur the two networks stay together; under noise, and where contrast is lost, the dilated network falls much more slowly than the convolutional one."}}
+# %% mystnb={"image": {"alt": "Accuracy of both networks against the strength of each kind of damage, in five panels. All curves start near 0.9 and fall. Under shift, rotation and slight blur the two networks stay together; under noise, and where contrast is lost, the dilated network falls much more slowly than the convolutional one."}} slideshow={"slide_type": "subslide"}
 figure = plotting.robustness_curves(damaged, units)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 ends = damaged[damaged["strength"] == 5].set_index("corruption")[["cnn", "dilated_cnn"]]
 turned = ends.loc[["shift", "rotation"]].max().max()
 claim(
@@ -577,7 +683,7 @@ noise = damaged[(damaged["corruption"] == "noise") & (damaged["strength"] >= 3)]
 ahead = (noise["dilated_cnn"] > noise["cnn"]).all()
 claim("in strong noise the dilated network is ahead", ahead, applies=as_published)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Five pixels to the side, and most answers are wrong. A part of the article has left the picture, but
 # a person would still name it: the networks have learned what clothes look like *in the middle of the
 # picture*. Convolutions would not mind the shift, but the classifier behind them has a weight for
@@ -587,11 +693,11 @@ claim("in strong noise the dilated network is ahead", ahead, applies=as_publishe
 # accuracy than the convolutional one, though it starts below. Is it luck, one pair of seeds? The ten
 # seeds know: each training was tested on damaged images of strength 3 as well.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 noisy = seeds.table.pivot(index="seed", columns="network", values="noise")[recipes]
 noisy.describe().loc[["mean", "std", "min", "max"]].round(4)
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 padded, plain = noisy["padded_dilated_cnn"], noisy["cnn"]
 low, high = ttest_rel(padded, plain).confidence_interval(0.95)
 print(f"padded less plain, 95 % interval over seeds: {low:.3f} to {high:.3f}")
@@ -602,12 +708,12 @@ claim(
     padded.mean() >= noisy["dilated_cnn"].mean(),
 )
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 grey = seeds.table.pivot(index="seed", columns="network", values="contrast")
 ahead = grey.drop(columns="cnn").min(axis=1) > grey["cnn"]
 claim("with little contrast, both are ahead with each seed, too", ahead.all())
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # It is no luck of the seed, and it is the dilation: the padded network, which differs from the plain
 # one in nothing but the dilation and its padding, gains no less. Why? One guess: a kernel that
 # compares neighbouring pixels reacts to noise, which differs from pixel to pixel, and one that
@@ -623,7 +729,7 @@ claim("with little contrast, both are ahead with each seed, too", ahead.all())
 # 2019](https://arxiv.org/abs/1912.05283)). These six are pictured there; under each label stands what
 # a network says that has not seen the image.
 
-# %% mystnb={"image": {"alt": "Six training images whose labels users reported: long dresses labelled shirt, coat and pullover, a long-sleeved pullover labelled dress, and short-sleeved tops labelled coat and pullover. Under each stands what a network says."}}
+# %% mystnb={"image": {"alt": "Six training images whose labels users reported: long dresses labelled shirt, coat and pullover, a long-sleeved pullover labelled dress, and short-sleeved tops labelled coat and pullover. Under each stands what a network says."}} slideshow={"slide_type": "subslide"}
 doubts = load_label_noise()
 titles = [
     f"{CLASS_NAMES[row.label]}\n→ {CLASS_NAMES[row.predicted]} ({row.probability:.2f})"
@@ -631,24 +737,24 @@ titles = [
 ]
 figure = plotting.image_grid(doubts.pictures["reported"], titles, columns=6)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 contradicted = doubts.reported["label"] != doubts.reported["predicted"]
 claim("a network contradicts each of the six labels", contradicted.all())
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # Networks can look for more. The training images were split into three parts, and three networks
 # trained, each on two of the parts; each training image was then judged by the one network that had
 # not seen it, and each test image by the first of the three (`python benchmarks/label_noise.py`).
 # Where that network gives another class a probability of 0.9 or more, we call the label doubtful.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 counts = doubts.doubtful["part"].value_counts()
 of_all = pd.Series({"train": 48_000, "test": 10_000})
 pd.DataFrame(
     {"doubtful labels": counts, "images": of_all, "share": (counts / of_all).round(4)}
 )
 
-# %% mystnb={"image": {"alt": "Twelve test images with doubtful labels, each with its label and what the network says: among them a long black garment labelled trouser and called dress, a shoe cut out at the ankle, labelled ankle boot and called sandal, hooded tops labelled shirt and pullover and called coat, and three plain T-shirts labelled shirt."}}
+# %% mystnb={"image": {"alt": "Twelve test images with doubtful labels, each with its label and what the network says: among them a long black garment labelled trouser and called dress, a shoe cut out at the ankle, labelled ankle boot and called sandal, hooded tops labelled shirt and pullover and called coat, and three plain T-shirts labelled shirt."}} slideshow={"slide_type": "subslide"}
 rows = doubts.doubtful[doubts.doubtful["part"] == "test"][:12]
 titles = [
     f"{CLASS_NAMES[row.label]}\n→ {CLASS_NAMES[row.predicted]} ({row.probability:.2f})"
@@ -656,7 +762,7 @@ titles = [
 ]
 figure = plotting.image_grid(doubts.pictures["test"][:12], titles, columns=6)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Look at them one by one before you go on, and say for each who is right. Some labels are plainly
 # wrong. Some are as good as the other answer: is a hooded top with a zip a pullover or a coat? And
 # with some, the network may be the one that errs: this search finds what a network cannot explain, and
@@ -668,7 +774,7 @@ figure = plotting.image_grid(doubts.pictures["test"][:12], titles, columns=6)
 # bound for these images, since some of their labels are right; wrong labels that the network did not
 # doubt are not in it.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 in_test = doubts.doubtful["part"] == "test"
 mistakes = seeds.predicted["cnn"] != seeds.labels
 share = mistakes[:, doubts.doubtful.loc[in_test, "index"]].sum() / mistakes.sum()
@@ -677,21 +783,21 @@ claim_between("that share", share, 0.04, 0.08)
 of_doubtful = counts["test"] / 10_000
 claim("it is about ten times their share in the images", 8 < share / of_doubtful < 12)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # In training, the question can be answered by an experiment. Train with the labels as published, with
 # the doubtful ones left out, with as many others left out instead, and with the doubtful ones replaced
 # by what the networks said; and, to see how much it takes to do harm, with a share of all labels made
 # wrong on purpose. Five seeds each, with the settings of `TrainConfig.fast()` (chapter 5).
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 costs = doubts.costs.pivot(index="seed", columns="labels", values="test_accuracy")
 costs = costs[doubts.costs["labels"].unique()]  # in the order of the experiment
 costs.describe().loc[["mean", "std"]].T.round(4)
 
-# %% mystnb={"image": {"alt": "Test accuracies of five trainings for each of eight sets of labels, in eight rows. With the published labels, and with the doubtful ones left out or replaced, the points lie together on the right; with 5, 10, 20 and 40 percent of the labels made wrong they move to the left step by step."}}
+# %% mystnb={"image": {"alt": "Test accuracies of five trainings for each of eight sets of labels, in eight rows. With the published labels, and with the doubtful ones left out or replaced, the points lie together on the right; with 5, 10, 20 and 40 percent of the labels made wrong they move to the left step by step."}} slideshow={"slide_type": "subslide"}
 ax = plotting.strips(costs, "test accuracy, five seeds each (line: mean)")
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 change = costs.mean() - costs.mean()["as published"]
 kinds = ["doubtful ones left out", "as many others left out", "doubtful ones replaced"]
 little = change[kinds].abs().max() < 0.003
@@ -701,7 +807,7 @@ claim("the more labels are made wrong, the worse", wrong.is_monotonic_decreasing
 claim_between("the change with one label in ten wrong", wrong.iloc[1], -0.01, -0.004)
 claim_between("the change with two labels in five wrong", wrong.iloc[3], -0.04, -0.02)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The doubtful labels cost next to nothing: leaving them out, or believing the networks, changes no
 # more than leaving out as many others, which is the luck of the draw. A training is forgiving. Each
 # wrong label pulls the weights its own way, while the right ones all pull together; even with two
@@ -713,55 +819,191 @@ claim_between("the change with two labels in five wrong", wrong.iloc[3], -0.04, 
 #
 # ## Exercises
 #
-# **1. Half the test set.** Compute the interval of the accuracy from the first 2,500 test images.
-# How much wider is it than that from 10,000, and could you have said so beforehand?
+# Write your answer in the empty cell of each exercise, run it, and run the cell below: `check` says
+# whether you are right, and if not, what is off.
 #
-# <details><summary>Hint and answer</summary>
+# :::{admonition} Exercise 4.1: A small test
+# :class: exercise
 #
-# `evaluation.accuracy_interval(labels[:2500], predicted["cnn"][:2500])`. The width goes with 1/√*N*,
-# so a quarter of the images gives twice the width.
+# A shop has labelled 400 photographs of its own, and your network is right on 320 of them. With
+# what standard deviation does such a share scatter, from one draw of 400 photographs to the next?
+# Take the share that was found for $p$.
+# :::
 #
-# </details>
+# :::{dropdown} Hint
+# The formula is at the beginning of the chapter. What is the share here?
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+share = 320 / 400
+deviation = (share * (1 - share) / 400) ** 0.5
+
+# %% slideshow={"slide_type": "skip"}
+check("4.1", deviation)
+
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# 0.02, or two percentage points. A 95 % interval reaches about twice that to either side, from 76 %
+# to 84 %. It is wide; but 400 photographs of the very articles that the network is meant for may
+# tell more than 10,000 of another shop.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 4.2: Precision and recall by hand
+# :class: exercise
 #
-# **2. Ten heads.** Let the ten trainings of the convolutional network vote: predict the class that
-# most of them name. Guess first: better than the best single one, or about their mean? Then let all
-# thirty networks vote.
+# Write `precision_recall(labels, predicted, k)`, which gives the two shares for class `k`, the
+# precision first. It is given arrays of classes, such as `labels` and `predicted["cnn"]`, and is to
+# count for itself, without `evaluation`. Of a class that is never predicted the precision would be
+# 0/0: let it be 0 then.
+# :::
 #
-# <details><summary>Hint and answer</summary>
+# :::{dropdown} Hint
+# `predicted == k` marks the images that are called `k`, and `labels == k` those that are. For both
+# shares, you need the images that are marked twice.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+def precision_recall(labels, predicted, k):
+    """Share of the right ones among the images called k, and of those found of k."""
+    called, true = predicted == k, labels == k
+    both = (called & true).sum()
+    return both / max(called.sum(), 1), both / true.sum()
+
+
+# %% slideshow={"slide_type": "skip"}
+check("4.2", precision_recall)
+
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# The two shares have the same numerator, the diagonal of the confusion matrix. Precision divides it
+# by the sum of a column, recall by the sum of a row. That a class which is never predicted has a
+# precision of 0 is a convention: other tools give NaN, or leave the class out of the mean, and the
+# same network then gets another macro F1. Ask which one it was before you compare.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 4.3: Ten heads
+# :class: exercise
 #
-# `scipy.stats.mode(seeds.predicted["cnn"], axis=0).mode` is the vote, `seeds.labels` holds the right
-# answers. You should find the vote clearly ahead of the mean of its voters, and near the best of them:
-# where the seed decides, the seeds err in different ways. The thirty can be put together with
-# `np.concatenate(list(seeds.predicted.values()))`.
+# Write `vote(predictions)`, which is given what several networks predict for the same images, as an
+# array (networks, images), and gives each image the class that most of them name. Where votes are
+# tied, take any of the tied classes. Then let the ten plain networks of `seeds.predicted["cnn"]`
+# vote, and give the share of right answers. Guess first: better than the best of them, or about
+# their mean?
+# :::
 #
-# </details>
+# :::{dropdown} Hint
+# For each class, count how many networks name it: `(predictions == k).sum(axis=0)`. Which class has
+# the largest count?
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+def vote(predictions):
+    """Most frequent class of each column."""
+    counts = [(predictions == k).sum(axis=0) for k in range(10)]
+    return pd.DataFrame(counts).idxmax().to_numpy()
+
+
+share = (vote(seeds.predicted["cnn"]) == seeds.labels).mean()
+
+# %% slideshow={"slide_type": "skip"}
+check("4.3", vote, share, seeds)
+
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# The vote is clearly ahead of the mean of its voters, and near the best of them, without anybody
+# having to know which one that is. Where the seed decides, the seeds err in different ways, and the
+# others outvote the one that errs. Let all thirty networks vote
+# (`np.concatenate(list(seeds.predicted.values()))`): they do no better than the ten, since most of
+# the newcomers are weaker. `scipy.stats.mode` is the vote of a library.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 4.4: Answering only when sure
+# :class: exercise
 #
-# **3. Answering only when sure.** Keep only the test images on which the convolutional network
-# gives its prediction more than 0.9. What share of the images is left, and how accurate is it on
-# those? Does the temperature change the answer?
+# A network may keep silent. Write `when_sure(probabilities, labels, bar)`: where the confidence is
+# above the bar, the network answers with its prediction. Return the share of images that it
+# answers, and the share of right answers among those. Then try it on `probabilities["cnn"]` with a
+# bar of 0.9, and on `tempered`. What does the temperature change?
+# :::
 #
-# <details><summary>Hint and answer</summary>
+# :::{dropdown} Hint
+# The confidence is the largest of the ten probabilities. Both shares are means of an array of true
+# and false: the first over all images, the second over some.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+def when_sure(probabilities, labels, bar):
+    """Share of the images with a confidence above the bar, and the accuracy on them."""
+    sure = probabilities.max(axis=1) > bar
+    right = probabilities.argmax(axis=1) == labels
+    return sure.mean(), right[sure].mean()
+
+
+# %% slideshow={"slide_type": "skip"}
+check("4.4", when_sure)
+
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# With a bar of 0.9, about three images in four are answered, and more than nineteen in twenty of
+# those rightly. With the temperature fewer pass the same bar, and they are right more often. Yet it
+# does not make the network know more: a lower bar lets nearly the same images through, since the
+# temperature hardly changes their order. A classifier that may say "I do not know" is a different,
+# and often a more useful, thing.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 4.5: Your own damage
+# :class: exercise
 #
-# `sure = probabilities["cnn"].max(axis=1) > 0.9`. You should find about three in four images left,
-# and more than nineteen in twenty of them right. With `tempered`, fewer pass the same bar, and they
-# are right more often; a lower bar lets the same images through, since the temperature hardly
-# changes their order. A classifier that may say "I do not know" is a different, and often a more
-# useful, thing.
+# Write `hide(images)`, a sixth kind of damage: it is given images (N, 1, 28, 28) with pixels from 0
+# to 1, and returns new ones, which a person could still name. A square that hides a part of the
+# article, a scratch, a shadow: choose what your own pictures may suffer from. Then give the
+# accuracy of both networks on the first 1,000 test images, damaged so, as a dict `left` with their
+# names.
+# :::
 #
-# </details>
-#
-# **4. Your own damage.** Write a sixth kind of damage, say a grey square that hides a part of the
-# article, and measure both networks with it at three strengths. Which of the ten classes suffers
-# most?
-#
-# <details><summary>Hint and answer</summary>
-#
-# `hidden = images.clone(); hidden[..., 10:18, 10:18] = 0.5`, then `evaluation.predict` and
-# `evaluation.class_report`. Where the square hides what tells two classes apart (a collar, the row
-# of buttons of a coat), their images go over to the neighbour.
-#
-# </details>
-#
+# :::{dropdown} Hint
+# `images.clone()` makes a copy to write into, and `copy[..., 10:18, 10:18]` is a square of it, in
+# all images at once. `evaluation.predict` and `evaluation.accuracy` do the rest.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+def hide(images):
+    """Damaged copies of images (N, 1, 28, 28) with pixels from 0 to 1."""
+    hidden = images.clone()
+    hidden[..., 10:18, 10:18] = 0.5
+    return hidden
+
+
+some, left = data.test[:1000], {}
+for name, network in networks.items():
+    answers = evaluation.predict(network, hide(some.images)).argmax(axis=1)
+    left[name] = evaluation.accuracy(some.labels, answers)
+
+# %% slideshow={"slide_type": "skip"}
+check("4.5", hide, left, networks, data)
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# Try squares of several sizes and greys, as the chapter tries five strengths. Do the networks
+# change places? `evaluation.class_report` shows which classes suffer. With a grey square in the
+# middle these are coats and shirts first: it hides the buttons, and what is left looks like a
+# pullover or a T-shirt, whose middle may well be plain.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Recap
 #
 # - An accuracy on 10,000 images is known to about half a percentage point either way, as far as the

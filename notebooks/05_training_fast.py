@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
-#     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable,-slideshow
+#     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable
 #     formats: ipynb,py:percent
 #     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
 #     text_representation:
@@ -14,7 +14,7 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # # 5 · Training fast
 #
 # In chapter 2 a small network took minutes to train. How much of that was arithmetic, and how much
@@ -32,7 +32,7 @@
 #
 # **Time:** two to five minutes to run on a two-core laptop, an hour to read.
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 from dataclasses import replace
 
 import pandas as pd
@@ -47,22 +47,23 @@ from fmnist_lib import plotting, timing
 from fmnist_lib.acceleration import autocast_for, compiled
 from fmnist_lib.augmentation import augment
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.data import load_fashion_mnist
+from fmnist_lib.exercises import check
 from fmnist_lib.models import build_model
 from fmnist_lib.runs import describe_machine
 from fmnist_lib.training import TrainConfig, fit, pick_device
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # The next cell holds the chapter's parameters. A rung of the ladder is timed on a part of the
 # training images, which is enough to see the differences.
 
-# %% tags=["parameters"]
+# %% slideshow={"slide_type": "skip"} tags=["parameters"]
 epochs: int = 4  # passes over the training images, in the second half
 batch_size: int = 64  # images in a step
 lr: float = 3e-4  # learning rate of Adam
@@ -74,14 +75,14 @@ target: float = 0.9  # validation accuracy to be reached
 sample: bool = False  # True: 1,500 images that need no download, for a quick look
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 
-# %%
+# %% slideshow={"slide_type": "skip"}
 config = TrainConfig(epochs, batch_size, lr, seed=seed, device=device)
 as_published = (epochs, batch_size, lr, n_images) == (4, 64, 3e-4, 6400) and not sample
 place, criterion = pick_device(device), nn.CrossEntropyLoss()
 data = load_fashion_mnist(data_dir, sample=sample)
 part = data.train[:n_images].to(place)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## How to compare
 #
 # A computer does other things besides. A measurement taken once may have met an update of the
@@ -90,6 +91,29 @@ part = data.train[:n_images].to(place)
 # **median**, which a single disturbance does not move, with the lowest and the highest time beside
 # it. When two spreads overlap, the difference means little.
 #
+# ::::{admonition} Question
+# :class: question
+#
+# Two ways are timed by turns, three times each. One takes 2.0, 2.1 and 2.9 seconds, the other 1.9,
+# 2.2 and 2.3 seconds. Which of them is faster?
+#
+# :::{dropdown} The first: its median is lower.
+# No. It is, but by less than each of them varies. The next three calls may turn it round.
+# :::
+# :::{dropdown} The second: its mean is lower.
+# No. That comes from a single call of 2.9 seconds. Something else may have happened on the machine
+# then, which is why a median forgets it.
+# :::
+# :::{dropdown} These times do not tell.
+# Right. The spreads overlap, and the lowest times and the medians even disagree. Time more calls,
+# or longer ones, or say that the two are about equally fast.
+# :::
+# :::{dropdown} The second: its lowest time is the lowest of all.
+# No. The lowest time is a good measure, since what else a machine does can only add to it. But of
+# three calls it varies, too, and here it differs by less than two calls of the same way do.
+# :::
+# ::::
+#
 # ## The loop of the tutorials
 #
 # Tutorials keep images as files or bytes, and turn them into tensors one by one, when they are
@@ -97,7 +121,7 @@ part = data.train[:n_images].to(place)
 # does for each image what torchvision's `FashionMNIST` with `ToTensor` does: make a picture of it,
 # copy it into a tensor, divide by 255.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 pixels = (part.images.cpu() * 255).round().byte().squeeze(1).numpy()  # (N, 28, 28)
 classes = part.labels.tolist()
 
@@ -109,13 +133,13 @@ class Pictures(Dataset):
     def __getitem__(self, index):
         return to_tensor(Image.fromarray(pixels[index])), classes[index]
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "notes"}
 # And here is the loop: the four lines that every training has, and a sum of the losses. The sum
 # stays a tensor until the end. On a GPU, asking for its value at every step would make the
 # processor wait for the GPU, and the GPU then wait for work.
 
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 def train(batches, forward, optimizer):
     total = torch.zeros((), device=place)
     for images, labels in batches:
@@ -126,7 +150,7 @@ def train(batches, forward, optimizer):
         total += loss.detach()
     return total.item()
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## The ladder
 #
 # Each rung keeps what the rungs before it brought, and changes one thing. Compiling is shown twice:
@@ -146,7 +170,7 @@ def train(batches, forward, optimizer):
 #    ReLU and pooling are one pass instead of two. Making the program takes seconds, once.
 
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 def rung(batches, channels_last=False, fused=False, precision="fp32", compile=False):
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = build_model("cnn", seed).to(place, memory_format=layout)
@@ -161,7 +185,7 @@ def rung(batches, channels_last=False, fused=False, precision="fp32", compile=Fa
     return lambda: train(batches, step, optimizer)
 
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output"]
 loader = DataLoader(Pictures(), batch_size=batch_size)
 memory = list(
     zip(part.images.split(batch_size), part.labels.split(batch_size), strict=True)
@@ -177,11 +201,11 @@ ladder = {
     "compiled, bfloat16": rung(memory, precision="bf16", compile=True, **fast),
 }
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 times = timing.compare_times(ladder, repeats)
 times.round(2)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The column `first` is the call before the timed ones. For the compiled rungs it holds the making
 # of the program: on a small budget, a compiler is a bad bargain.
 #
@@ -191,26 +215,30 @@ times.round(2)
 # certain number of multiplications and additions, however the program is written. PyTorch counts
 # them for one batch, forward and backward. And a product of two large square matrices shows how many
 # of them this machine can do in a second, when nothing else holds it up. Arithmetic divided by rate
-# is the **floor**: a program that does these sums one by one in 32-bit numbers does not go below it.
-# (There are tricks that need fewer multiplications, and layers of other kinds are not counted.)
+# is the **floor**:
+#
+# $$\text{floor in seconds} = \frac{\text{images} \cdot \text{operations an image}}{\text{operations a second}}$$
+#
+# A program that does these sums one by one in 32-bit numbers does not go below it. (There are tricks
+# that need fewer multiplications, and layers of other kinds are not counted.)
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 model = build_model("cnn", seed)
 with FlopCounterMode(display=False) as counter:
     criterion(model(torch.zeros(64, 1, 28, 28)), torch.zeros(64).long()).backward()
 per_image = counter.get_total_flops() / 64
 print(f"{per_image:,.0f} floating-point operations an image, forward and backward")
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 rate = timing.product_rate(device=place)
 floor = len(part) * per_image / rate
 print(f"products of large matrices: {rate / 1e9:,.0f} GFLOP a second")
 print(f"floor for {len(part):,} images: {floor:.2f} s")
 
-# %% mystnb={"image": {"alt": "Horizontal bars of the seconds for each rung of the ladder. The loop of the tutorials takes longest; tensors in memory, channels last, the fused optimizer, bfloat16 and compiling each shorten the time, and the compiled rungs are the shortest. A dashed line marks the floor, well below all of them."}}
+# %% mystnb={"image": {"alt": "Horizontal bars of the seconds for each rung of the ladder. The loop of the tutorials takes longest; tensors in memory, channels last, the fused optimizer, bfloat16 and compiling each shorten the time, and the compiled rungs are the shortest. A dashed line marks the floor, well below all of them."}} slideshow={"slide_type": "subslide"}
 ax = plotting.speeds(times, floor)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 seconds = times["lowest"]  # what else a machine does can only add to a time
 claim(
     "the last rung is faster than the loop of the tutorials",
@@ -223,11 +251,33 @@ claim(
     applies=as_published and place.type == "cpu",
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # What lies between the best rung and the floor? The convolutions of this network are small: the
 # first one has a single input channel and nine weights a kernel, and spends its time on moving
 # numbers, not on multiplying them. And each step starts dozens of operations, and starting one costs
 # the same for a batch of 64 as for one of 1,000. We come back to that.
+#
+# ::::{admonition} Question
+# :class: question
+#
+# A program takes five times as long as the floor. What follows?
+#
+# :::{dropdown} It can be made five times as fast, if it is written well enough.
+# No. The floor is a bound and no promise. Numbers must be moved as well, and operations started,
+# and no program does without either.
+# :::
+# :::{dropdown} With the same sums in 32-bit numbers, it cannot become more than five times as fast.
+# Right. That is all that a bound says, and it is useful: it tells whether there is anything left to
+# look for.
+# :::
+# :::{dropdown} The processor does nothing for four fifths of the time.
+# No. It does not multiply then. It may be busy moving numbers all the while, or looking up what to
+# do next.
+# :::
+# :::{dropdown} On a machine that multiplies twice as fast, it takes half the time.
+# No. The floor is half as high there. What is above it need not shrink.
+# :::
+# ::::
 #
 # ## What it costs
 #
@@ -236,7 +286,7 @@ claim(
 # every factor to eight binary digits. `fit` knows all of it (`compile` and `precision` are settings
 # of `TrainConfig`), and so we can compare one epoch of each on the same images in the same order.
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output"]
 base = replace(config, epochs=1, shuffle=False)
 variants = {
     "plain": base,
@@ -250,10 +300,10 @@ losses = {
     for name, c in variants.items()
 }
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 pd.Series(losses, name="training loss").to_frame().round(5)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 claim(
     "compiled, the loss differs from the plain one by less than a thousandth",
     abs(losses["compiled"] - losses["plain"]) < 1e-3,
@@ -265,9 +315,33 @@ claim(
     applies=as_published,
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Training is chaotic, so small differences grow with the epochs, as those between two seeds do.
 # Chapter 4 shows how large those become.
+#
+# ::::{admonition} Question
+# :class: question
+#
+# In bfloat16, the products have 16 bits, and the weights still 32. What would happen if the weights
+# had 16 bits as well, with eight binary digits each?
+#
+# :::{dropdown} Many steps would change nothing, since the new weight would be rounded to the old one.
+# Right. The next larger number lies at least 1/256 of a weight away. A step of less than half of
+# that is lost, however often it is taken; and the steps of a training are often smaller.
+# :::
+# :::{dropdown} Large weights would become infinite.
+# No. bfloat16 has the range of 32-bit numbers. This is the trouble of the other 16-bit format,
+# float16.
+# :::
+# :::{dropdown} Nothing, but for half the memory.
+# No. A product may be a little off, since the next one is off another way. An error in a weight
+# stays.
+# :::
+# :::{dropdown} The gradients would be zero.
+# No. A gradient is computed from products, which have 16 bits already. The trouble comes when it is
+# added to the weight.
+# :::
+# ::::
 #
 # ## Images a second are the wrong measure
 #
@@ -276,7 +350,7 @@ claim(
 # many bits help.) So here is the same network with batches of 64, then in a hurry, with batches of
 # 256 in bfloat16, and, third, with a *recipe*: settings that were chosen together.
 
-# %%
+# %% slideshow={"slide_type": "skip"}
 large = min(256, len(data.train))
 recipe = TrainConfig.fast(epochs=epochs, seed=seed, device=device)
 recipe = replace(recipe, batch_size=min(recipe.batch_size, len(data.train)))
@@ -286,7 +360,7 @@ settings = {
     "recipe": recipe,
 }
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 histories = {}
 for name, chosen in settings.items():
     watch = timing.Stopwatch()
@@ -299,7 +373,7 @@ for name, chosen in settings.items():
     )
     histories[name] = trained.history.assign(seconds=watch.seconds)
 
-# %% tags=["nbval-ignore-output"]
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 summary = {
     name: {
         "seconds": history["seconds"].iloc[-1],
@@ -311,10 +385,10 @@ summary = {
 }
 pd.DataFrame(summary).T.round(3)
 
-# %% mystnb={"image": {"alt": "Validation accuracy over the seconds of training, one line for each of three settings. The hurried training finishes its epochs sooner than the one with batches of 64 but stays below it; the recipe ends highest, above nine in ten."}}
+# %% mystnb={"image": {"alt": "Validation accuracy over the seconds of training, one line for each of three settings. The hurried training finishes its epochs sooner than the one with batches of 64 but stays below it; the recipe ends highest, above nine in ten."}} slideshow={"slide_type": "subslide"}
 ax = plotting.accuracy_over_time(histories)
 
-# %%
+# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 plain, hasty, best = (h["val_acc"].iloc[-1] for h in histories.values())
 claim(
     "in a hurry, the accuracy is more than one point lower",
@@ -330,7 +404,7 @@ claim_between(
     "the recipe's validation accuracy", best, 0.90, 0.93, applies=as_published
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The hurry pays in images a second, and not in what counts. With batches of 256 there are a quarter
 # as many steps, and each step moves the weights no further than before. What one wants to know is how
 # long it takes until the network is good enough: the **time to accuracy**. It cannot be improved by
@@ -351,9 +425,10 @@ claim_between(
 # - **Weight decay, decoupled from the gradient** (AdamW,
 #   [Loshchilov and Hutter, 2017](https://arxiv.org/abs/1711.05101)), which pulls every weight a
 #   little towards zero at each step, so that none grows without need.
-# - **Label smoothing** ([Szegedy et al., 2015](https://arxiv.org/abs/1512.00567)): the target is
-#   0.955 for the class on the label and 0.005 for each other one, so the network is not driven to be
-#   certain of labels that are sometimes wrong.
+# - **Label smoothing** ([Szegedy et al., 2015](https://arxiv.org/abs/1512.00567)): a share $s$ of the
+#   target is spread over all ten classes, so that it is $1 - s + s/10$ for the class on the label and
+#   $s/10$ for each other one. With $s$ = 0.05 these are 0.955 and 0.005. The network is not driven to
+#   be certain of labels that are sometimes wrong.
 # - **Batches of 128 in a new order each epoch, in bfloat16**: the middle way between many steps and
 #   fast ones.
 #
@@ -362,68 +437,264 @@ claim_between(
 # and the network has to find what they have in common. In four epochs this would only slow it down.
 # All of this was chosen on the validation images.
 
-# %% mystnb={"image": {"alt": "Three garments, eight times each, as augmentation makes them: moved by a pixel in different directions, and about every second one mirrored."}}
+# %% mystnb={"image": {"alt": "Three garments, eight times each, as augmentation makes them: moved by a pixel in different directions, and about every second one mirrored."}} slideshow={"slide_type": "subslide"}
 three = data.train.images[:3].repeat_interleave(8, dim=0)  # (24, 1, 28, 28)
 varied = augment(
     three, shift=1, flip=True, generator=torch.Generator().manual_seed(seed)
 )
 figure = plotting.image_grid(varied, columns=8)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # How long both recipes take beside the loop of the tutorials, on one machine and with five seeds
 # each, and how this library compares with others, stands on the page
 # [Speed](../book/speed.md).
 #
+# ::::{admonition} Question
+# :class: question
+#
+# Two trainings reach the same validation accuracy, one with label smoothing and one without. The
+# one with smoothing reports a higher training loss. Is its network the worse one?
+#
+# :::{dropdown} Yes: the loss is what a training makes small.
+# No. They make two different losses small, which cannot be compared.
+# :::
+# :::{dropdown} Yes: with smoothed labels it has learned from wrong ones.
+# No. The class on the label still has by far the largest target, so the same prediction is the
+# best.
+# :::
+# :::{dropdown} No: a training loss says nothing about a training.
+# No. Within one training it says whether the weights still improve. It only must not be compared
+# with that of another loss.
+# :::
+# :::{dropdown} Not for that reason: its loss cannot come near zero.
+# Right. The best that a network can say are the targets themselves, and even then the smoothed loss
+# is above zero. Compare accuracies, or the `val_loss` of both, which `fit` computes without
+# smoothing.
+# :::
+# ::::
+#
 # ## Exercises
 #
-# **1. Helpers.** Give the `DataLoader` of the first rung `num_workers=2`. Is it faster on your
-# machine? Why might it be slower? (On Windows, on macOS and from Python 3.14 on, a helper starts
-# afresh and does not know a class that a notebook defines: there, use `torchvision`'s `FashionMNIST`
-# with `transform=ToTensor()` instead of `Pictures()`.)
+# Write your answer in the empty cell of each exercise, run it, and run the cell below: `check` says
+# whether you are right, and if not, what is off.
 #
-# <details><summary>Hint and answer</summary>
+# :::{admonition} Exercise 5.1: The arithmetic of a layer
+# :class: exercise
 #
-# The workers are processes. They convert images while the network trains, but every batch must
+# The second convolution takes maps (16, 14, 14) and makes maps (32, 12, 12) of them, with kernels
+# of 3 × 3. How many floating-point operations is that for one image, forward only? Count a
+# multiplication and an addition each time a weight is used, and leave the bias out.
+# :::
+#
+# :::{dropdown} Hint
+# Begin with a single one of the numbers that come out: over how many numbers that go in does its
+# sum run?
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+numbers_out, products_each = 32 * 12 * 12, 16 * 3 * 3
+operations = 2 * numbers_out * products_each
+
+# %% slideshow={"slide_type": "skip"}
+check("5.1", operations)
+
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# With $C$ channels, maps of $H \times W$ that come out, and kernels of $K \times K$, it is
+#
+# $$2 \cdot C_{\text{out}} H W \cdot C_{\text{in}} K^2$$
+#
+# `FlopCounterMode` counts the same. Backward there are twice as many again: a product of this size
+# for the gradient of the weights, and another for that of the maps. Put `"dilated_cnn"` into the
+# cell that counts: that network needs a little more than half of the operations, mainly because its
+# second convolution has 9 × 9 places in place of 12 × 12. Its time shrinks less than that, since
+# moving numbers and starting operations shrink less.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 5.2: Reached, and kept
+# :class: exercise
+#
+# `timing.seconds_to_accuracy` stops at the first epoch that reaches the target, and the next one
+# may fall back. Write `seconds_kept(history, target)`: the seconds at the end of the first epoch
+# from which on every epoch validates at least as well as the target, or `float("inf")` if the last
+# one does not. `history` is one of the tables in `histories`, with a row for each epoch and the
+# columns `seconds` and `val_acc`.
+# :::
+#
+# :::{dropdown} Hint
+# Go from the end to the beginning. `history["val_acc"][::-1].cummin()` is the worst accuracy from
+# each epoch on.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+def seconds_kept(history, target):
+    """Seconds until the validation accuracy reaches the target for good."""
+    worst = history["val_acc"][::-1].cummin()[::-1]  # from each epoch on
+    kept = history["seconds"][worst >= target]
+    return min(kept, default=float("inf"))
+
+
+# %% slideshow={"slide_type": "skip"}
+check("5.2", seconds_kept)
+
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# Try it on `histories` with several targets. Where a curve only rises, both times are the same.
+# With a constant learning rate accuracies go up and down, and a target just below the best of them
+# may be met once and lost again. The recipe ends with small steps, which hardly lose what has been
+# reached. Which of the two times is the right one depends on use: whoever keeps the weights of the
+# best epoch, as `fit` does, may take the first.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 5.3: One cycle
+# :class: exercise
+#
+# Write `one_cycle(step, steps, peak)`, the learning rate at a step of a training, from 0 to
+# `steps - 1`. It begins with no more than a tenth of the peak, reaches the peak after three tenths
+# of the steps, falls with every step from there on, and ends with no more than a fiftieth of the
+# peak. It never leaps. Whether it follows straight lines or curves is up to you.
+# :::
+#
+# :::{dropdown} Hint
+# Two straight lines will do: one that rises from 0 to the peak, and one that falls from the peak to
+# 0. At each step, the lower one holds.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+def one_cycle(step, steps, peak):
+    """Learning rate that rises over three tenths of the steps, and then falls."""
+    rising = (step + 1) / (0.3 * steps)
+    falling = (steps - step) / (0.7 * steps)
+    return peak * min(rising, falling)
+
+
+# %% slideshow={"slide_type": "skip"}
+check("5.3", one_cycle)
+
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# Draw it: `pd.Series([one_cycle(k, 1500, 1.2e-2) for k in range(1500)]).plot()`. PyTorch's
+# `OneCycleLR`, which `fit` uses, goes along half waves of a cosine. Mind what any such function
+# asks for: the number of steps. It must know the end before it begins. A training that is stopped
+# halfway has not had its small steps, and one that is prolonged has none left. So the time of the
+# recipe is that of the whole recipe.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 5.4: Smoothed labels
+# :class: exercise
+#
+# Write `smoothed_loss(logits, labels, smoothing)`: the mean cross-entropy of logits (N, K), where
+# the share `smoothing` of each target is spread evenly over all K classes, and the rest belongs to
+# the class on the label. PyTorch has an argument for it. Do without.
+# :::
+#
+# :::{dropdown} Hint
+# The cross-entropy of an image is minus the sum of target times logarithm over all classes.
+# `logits.log_softmax(dim=1)` gives the logarithms, and `gather` picks one from each row.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+def smoothed_loss(logits, labels, smoothing):
+    """Mean cross-entropy of logits (N, K) with smoothed labels (N,)."""
+    log_p = logits.log_softmax(dim=1)  # (N, K)
+    at_label = log_p.gather(1, labels[:, None]).squeeze(1)  # (N,)
+    everywhere = log_p.mean(dim=1)  # (N,)
+    return -((1 - smoothing) * at_label + smoothing * everywhere).mean()
+
+
+# %% slideshow={"slide_type": "skip"}
+check("5.4", smoothed_loss)
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# With the smoothing $s$ and the label $y$, the cross-entropy falls into two parts:
+#
+# $$-(1 - s) \log p_y - \frac{s}{K} \sum_k \log p_k$$
+#
+# The first is the plain one. The second becomes large as soon as any class gets a probability near
+# zero: it is what keeps the network from being certain.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# :::{admonition} Exercise 5.5: One part less
+# :class: exercise
+#
+# Which part of the recipe matters most? Take out the schedule, the weight decay and the label
+# smoothing, one at a time. Train with the whole recipe and with each of the three, every time a new
+# `build_model("cnn", seed)`, on the first 1,000 training images, and validate on the first 1,000
+# validation images. Let the whole recipe be `replace(recipe, precision="fp32")` here, so that it is
+# the same on every machine. Keep what `fit` returns in a dict `trained`, under `"recipe"` and three
+# names of your own, and in a dict `cost`, under those three, how much lower the validation accuracy
+# is without that part, after the last epoch. Guess first.
+# :::
+#
+# :::{dropdown} Hint
+# `replace(whole, weight_decay=0.0)` is the recipe without weight decay. What a setting is without
+# the recipe you see in `TrainConfig()`.
+# :::
+
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# A solution
+few, judged = data.train[:1000], data.validation[:1000]
+whole = replace(recipe, precision="fp32")
+parts = {"schedule": "constant", "weight_decay": 0.0, "label_smoothing": 0.0}
+configs = {"recipe": whole} | {
+    name: replace(whole, **{name: value}) for name, value in parts.items()
+}
+trained = {
+    name: fit(build_model("cnn", seed), few, judged, config, progress=False)
+    for name, config in configs.items()
+}
+reached = {name: t.history["val_acc"].iloc[-1] for name, t in trained.items()}
+cost = {name: reached["recipe"] - reached[name] for name in parts}
+
+# %% slideshow={"slide_type": "skip"}
+check("5.5", trained, cost)
+
+# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# :::{dropdown} Why
+# Do not trust the order yet. Of 1,000 images, ten make a percentage point; with another seed the
+# order may be another one; and a part can cost something on few images that it is worth on many.
+# Take all images and two more seeds, which takes some minutes, and expect the schedule to matter
+# most: at this learning rate the training may not even come near without it. Parts chosen together
+# should be judged together, too: without the schedule, a smaller learning rate might have been the
+# better one.
+# :::
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# :::{admonition} Project: Larger batches, and helpers
+# :class: exercise
+#
+# Two things to try that take minutes, and have no check.
+#
+# - Train with batches of 1,024, and with a learning rate 4 or 16 times as large, such as
+#   `replace(config, batch_size=1024, lr=16 * lr)`. How much of the lost accuracy do you get back?
+# - Give the `DataLoader` of the first rung `num_workers=2`. Is it faster on your machine? (On
+#   Windows, on macOS and from Python 3.14 on, a helper starts afresh and does not know a class that
+#   a notebook defines: there, use `torchvision`'s `FashionMNIST` with `transform=ToTensor()` in
+#   place of `Pictures()`.)
+# :::
+#
+# :::{dropdown} What you may find
+# You should get back most of the accuracy: the gradient of a larger batch is steadier, and allows
+# larger steps. [Goyal et al., 2017](https://arxiv.org/abs/1706.02677) made a rule of it for plain
+# gradient descent; for Adam, a growth with the square root of the batch size is the usual start.
+#
+# The helpers are processes. They convert images while the network trains, but every batch must
 # travel from one process to another, they have to be started in every epoch, and on two cores they
-# take time from the arithmetic. For images of 784 pixels that is often a loss; for photographs, whose
-# decoding takes milliseconds, it is a gain.
-#
-# </details>
-#
-# **2. The floor of the other network.** Count the operations of an image for `"dilated_cnn"`. By
-# what factor should it train faster? Does it?
-#
-# <details><summary>Hint and answer</summary>
-#
-# Replace the name in the cell with `FlopCounterMode`. The dilated network needs a little more than
-# half of the operations, mainly because its second convolution has 9×9 places instead of 12×12.
-# The time shrinks less than that: the steps that move numbers, and the starting costs, shrink less.
-#
-# </details>
-#
-# **3. Only the learning rate.** Train with batches of 1,024 and a learning rate 4 or 16 times as
-# large. How much of the lost accuracy do you get back?
-#
-# <details><summary>Hint and answer</summary>
-#
-# `replace(config, batch_size=1024, lr=16 * lr)`. You should get back most of it: the larger batch
-# gives a steadier gradient, and allows larger steps.
-# [Goyal et al., 2017](https://arxiv.org/abs/1706.02677) made a rule of it for plain gradient
-# descent; for Adam, a growth with the square root of the batch size is the usual start.
-#
-# </details>
-#
-# **4. One part less.** Take the parts out of the recipe one at a time, for instance with
-# `replace(recipe, label_smoothing=0.0)`, and rank them by what their absence costs. Use two more
-# seeds before you believe it.
-#
-# <details><summary>Hint and answer</summary>
-#
-# In a loop over `{"schedule": "constant"}`, `{"weight_decay": 0.0}` and so on,
-# `fit(..., replace(recipe, **change))`. Expect the schedule to matter most: at this learning rate
-# the training may not even come near without it.
-#
-# </details>
+# take time from the arithmetic. For images of 784 pixels that is often a loss; for photographs,
+# whose decoding takes milliseconds, it is a gain.
+# :::
 #
 # ## Recap
 #

@@ -1,0 +1,376 @@
+"""The checks of chapter 5: right answers in every form, wrong turns, and kind words for them."""
+
+from dataclasses import replace
+from math import cos, exp, inf, pi
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, one_hot
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.flop_counter import FlopCounterMode
+
+from fmnist_lib.exercises import check
+from fmnist_lib.models import ConvNet
+from fmnist_lib.timing import seconds_to_accuracy
+from fmnist_lib.training import TrainConfig, fit
+
+HUGE = np.broadcast_to(0.0, (10**6, 10**6))
+
+
+def broken(*arguments):
+    raise RuntimeError("out of order")
+
+
+def refuses(feedback, nudge):
+    assert not feedback
+    assert nudge in feedback.words
+    assert "cannot be read" not in feedback.words
+    return True
+
+
+def flops(module, *shape, backward=False):
+    images = torch.zeros(shape, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        result = module(images)
+        if backward:
+            result.sum().backward()
+    return counter.get_total_flops()
+
+
+CONVOLUTION = ConvNet().features[3]
+OPERATIONS = flops(CONVOLUTION, 1, 16, 14, 14)
+
+
+@pytest.mark.parametrize("form", [int, float, torch.tensor, np.int64, lambda n: [n]])
+def test_the_operations_of_a_layer(form):
+    assert check("5.1", form(OPERATIONS))
+
+
+def test_the_layer_has_more_operations_than_all_others_together():
+    """The words for a right answer say so."""
+    assert "more than in all other layers together" in check("5.1", OPERATIONS).words
+    assert flops(ConvNet(), 1, 1, 28, 28) < 2 * OPERATIONS
+
+
+@pytest.mark.parametrize(
+    ("answer", "nudge"),
+    [
+        (OPERATIONS / 2, "Each comes with an addition"),
+        (OPERATIONS - 32 * 12 * 12, "as many additions"),
+        (OPERATIONS + 32 * 12 * 12, "Leave the bias out"),
+        (flops(nn.Conv2d(16, 32, 3, padding=1), 1, 16, 14, 14), "How large is the map"),
+        (flops(nn.Conv2d(16, 1, 3), 1, 16, 14, 14), "one of the channels that come out"),
+        (flops(nn.Conv2d(1, 32, 3), 1, 1, 14, 14), "all the channels that go in"),
+        (OPERATIONS / 3, "a kernel of 3 × 3"),
+        (flops(nn.Conv2d(16, 32, 3), 1, 16, 3, 3), "at one place"),
+        (CONVOLUTION.weight.numel(), "number of weights"),
+        (sum(p.numel() for p in CONVOLUTION.parameters()), "number of parameters"),
+        (flops(ConvNet().features[0], 1, 1, 28, 28), "the first convolution"),
+        (flops(CONVOLUTION, 1, 16, 14, 14, backward=True), "Forward alone"),
+        (flops(CONVOLUTION, 64, 16, 14, 14), "a batch of 64"),
+        (OPERATIONS + 2, "how many weights are multiplied"),
+        (-OPERATIONS, "some operations"),
+        (1.5, "whole number"),
+        (None, "None"),
+        (float("nan"), "NaN"),
+        (HUGE, "far more"),
+        ((32, 12, 12), "One number"),
+    ],
+)
+def test_the_operations_are_not(answer, nudge):
+    feedback = check("5.1", answer)
+    assert refuses(feedback, nudge)
+    assert not {str(OPERATIONS), f"{OPERATIONS:,}"} & set(feedback.words.split())
+
+
+def by_cummin(history, target):
+    worst = history["val_acc"][::-1].cummin()[::-1]
+    return min(history["seconds"][worst >= target], default=inf)
+
+
+def by_loop(history, target):
+    found = np.array(inf)
+    for row in history[::-1].itertuples():
+        if row.val_acc < target:
+            break
+        found = torch.tensor(row.seconds)
+    return found
+
+
+def by_the_last_miss(history, target):
+    (missed,) = np.nonzero(history["val_acc"].to_numpy() < target)
+    at = missed[-1] + 1 if len(missed) else 0
+    return np.float64(inf) if at == len(history) else history["seconds"].iloc[at]
+
+
+@pytest.mark.parametrize("function", [by_cummin, by_loop, by_the_last_miss])
+def test_a_target_that_is_kept_however_written(function):
+    assert check("5.2", function)
+
+
+def epoch_kept(history, target):
+    worst = history["val_acc"][::-1].cummin()[::-1]
+    return min(history["epoch"][worst >= target], default=inf)
+
+
+def missed_when_equal(history, target):
+    return by_cummin(history, target + 1e-9)
+
+
+def none_when_missed(history, target):
+    found = by_cummin(history, target)
+    return None if found == inf else found
+
+
+@pytest.mark.parametrize(
+    ("function", "nudge"),
+    [
+        (seconds_to_accuracy, "stops at the first epoch"),
+        (epoch_kept, "the number of an epoch"),
+        (missed_when_equal, "equals the target"),
+        (lambda h, t: h["seconds"].iloc[-1], "the seconds of another epoch"),
+        (lambda h, t: inf, "calls a target infinite that is kept"),
+        (none_when_missed, "told of a training that ends below the target, returns nothing"),
+        (lambda h, t: min(by_cummin(h, t), 99.0), "takes for ever"),
+        (lambda h, t: -inf if by_cummin(h, t) == inf else by_cummin(h, t), "is infinite"),
+        (lambda h, t: h["seconds"][h["val_acc"] > 2].min(), "NaN"),
+        (lambda h, t: h["seconds"], "One number"),
+        (lambda h, t: h["time"], "stopped with KeyError"),
+        (lambda h, t: HUGE, "far more"),
+        (lambda h, t: None, "returns nothing yet"),
+        (lambda h: 0, "cannot be called"),
+        (broken, "out of order"),
+        (12.5, "A function is wanted"),
+    ],
+)
+def test_a_target_that_is_kept_is_not(function, nudge):
+    assert refuses(check("5.2", function), nudge)
+
+
+def two_lines(step, steps, peak):
+    return peak * min((step + 1) / (0.3 * steps), (steps - step) / (0.7 * steps))
+
+
+def interpolated(step, steps, peak):
+    return np.interp(step, [0, 0.3 * steps, steps - 1], [peak / 25, peak, 0])
+
+
+def half_waves(step, steps, peak):
+    top = 0.3 * steps
+    if step < top:
+        return torch.tensor(peak * (1 - cos(pi * step / top)) / 2)
+    return torch.tensor(peak * (1 + cos(pi * (step - top) / (steps - top))) / 2)
+
+
+def by_pytorch(step, steps, peak):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    schedule = OneCycleLR(optimizer, peak, total_steps=steps)
+    for _ in range(step):
+        optimizer.step()
+        schedule.step()
+    return schedule.get_last_lr()
+
+
+def exponential(step, steps, peak):
+    return peak * exp(-abs(step - 0.3 * steps) / (0.12 * steps))
+
+
+@pytest.mark.parametrize("function", [two_lines, interpolated, half_waves, by_pytorch, exponential])
+def test_one_cycle_however_drawn(function):
+    assert check("5.3", function)
+
+
+@pytest.mark.parametrize(
+    ("function", "nudge"),
+    [
+        (lambda k, n, peak: peak, "the same at every step"),
+        (lambda k, n, peak: two_lines(k, n, 0.012), "is 0.012 where it is largest"),
+        (lambda k, n, peak: two_lines(k, 1500, peak), "where it is largest"),
+        (lambda k, n, peak: two_lines(k, n, 100 * peak), "is 100 where it is largest"),
+        (lambda k, n, peak: np.interp(k, [0, n / 2, n], [0, peak, 0]), "later than after three"),
+        (lambda k, n, peak: peak * (n - k) / n, "earlier than after three"),
+        (lambda k, n, peak: np.interp(k, [0, 0.3 * n, n], [peak / 2, peak, 0]), "begins above"),
+        (lambda k, n, peak: np.interp(k, [0, 0.3 * n, n], [0, peak, peak / 9]), "ends above"),
+        (lambda k, n, peak: np.interp(k, [0, 0.3 * n], [0, peak]), "ends above"),
+        (lambda k, n, peak: np.interp(k, [0, 0.3 * n, n], [0, peak, -peak]), "becomes negative"),
+        (lambda k, n, peak: two_lines(k, n, peak) * (k != 9), "falls before"),
+        (lambda k, n, peak: two_lines(k, n, peak) * (k != 60), "does not fall at each step"),
+        (lambda k, n, peak: two_lines(k, n, peak) / (1 + 7 * (k > 50)), "leaps at step 51"),
+        (lambda k, n, peak: float("nan"), "NaN"),
+        (lambda k, n, peak: [0.1, 0.2], "One number"),
+        (lambda k, n, peak: HUGE, "far more"),
+        (lambda k, n, peak: None, "returns nothing yet"),
+        (lambda k, n: 0, "cannot be called"),
+        (broken, "out of order"),
+        (0.012, "A function is wanted"),
+    ],
+)
+def test_one_cycle_is_not(function, nudge):
+    assert refuses(check("5.3", function), nudge)
+
+
+def by_parts(logits, labels, smoothing):
+    log_p = logits.log_softmax(dim=1)
+    at_label = log_p.gather(1, labels[:, None]).squeeze(1)
+    return -((1 - smoothing) * at_label + smoothing * log_p.mean(dim=1)).mean()
+
+
+def by_targets(logits, labels, smoothing):
+    k = logits.shape[1]
+    targets = (1 - smoothing) * one_hot(labels, k) + smoothing / k
+    return cross_entropy(logits, targets).item()
+
+
+def in_numpy(logits, labels, smoothing):
+    log_p = logits.double().log_softmax(dim=1).numpy()
+    at_label = log_p[np.arange(len(log_p)), labels.numpy()]
+    return -((1 - smoothing) * at_label + smoothing * log_p.mean(axis=1)).mean()
+
+
+def by_label_smoothing(logits, labels, smoothing):
+    return nn.CrossEntropyLoss(label_smoothing=smoothing)(logits, labels)
+
+
+@pytest.mark.parametrize("function", [by_parts, by_targets, in_numpy, by_label_smoothing])
+def test_smoothed_labels_however_written(function):
+    assert check("5.4", function)
+
+
+def against(make_targets):
+    """Make a loss of what a wrong turn takes for the targets, from K classes and a share s."""
+
+    def loss(logits, labels, smoothing):
+        k = logits.shape[1]
+        return cross_entropy(logits, make_targets(one_hot(labels, k), smoothing, k))
+
+    return loss
+
+
+def by_softmax(logits, labels, smoothing):
+    log_p = logits.softmax(dim=1).log()
+    at_label = log_p.gather(1, labels[:, None]).squeeze(1)
+    return -((1 - smoothing) * at_label + smoothing * log_p.mean(dim=1)).mean()
+
+
+@pytest.mark.parametrize(
+    ("function", "nudge"),
+    [
+        (lambda z, y, s: -by_parts(z, y, s), "the wrong sign"),
+        (lambda z, y, s: len(y) * by_parts(z, y, s), "the sum over the images"),
+        (lambda z, y, s: by_parts(z, y, s) / z.shape[1], "over images and classes"),
+        (lambda z, y, s: by_parts(z.softmax(1), y, s), "taken twice"),
+        (lambda z, y, s: cross_entropy(z, y), "not smoothed yet"),
+        (against(lambda t, s, k: (1 - s) * t + s / (k - 1) * (1 - t)), "other classes alone"),
+        (against(lambda t, s, k: (1 - s) * t + s / k * (1 - t)), "do not add up to 1"),
+        (against(lambda t, s, k: (1 - s) * t + s / 10), "need not be ten classes"),
+        (against(lambda t, s, k: s * t + (1 - s) / k), "keeps the large share"),
+        (against(lambda t, s, k: (1 - 2 * s) * t + 2 * s / k), "the loss is off"),
+        (lambda z, y, s: cross_entropy(z, y, reduction="none"), "their mean"),
+        (by_softmax, "log_softmax takes both steps"),
+        (lambda z, y, s: float("nan"), "NaN"),
+        (lambda z, y, s: z, "One number"),
+        (lambda z, y, s: HUGE, "far more"),
+        (lambda z, y, s: z @ y, "stopped with RuntimeError"),
+        (lambda z, y, s: None, "returns nothing yet"),
+        (lambda z, y: 0, "cannot be called"),
+        (broken, "out of order"),
+        (nn.CrossEntropyLoss, "stopped with"),
+        (0.5, "A function is wanted"),
+    ],
+)
+def test_smoothed_labels_are_not(function, nudge):
+    assert refuses(check("5.4", function), nudge)
+
+
+RECIPE = TrainConfig.fast(epochs=2, precision="fp32", device="cpu")
+LESS = {
+    "schedule": {"schedule": "constant"},
+    "no decay": {"weight_decay": 0},
+    "plain labels": {"label_smoothing": 0.0},
+}
+
+
+def training(config, *val_acc):
+    """Make what looks like the result of a training, without one."""
+    return SimpleNamespace(
+        model=nn.Identity(), config=config, history=pd.DataFrame({"val_acc": val_acc})
+    )
+
+
+@pytest.fixture
+def trained():
+    lower = {"schedule": 0.5, "no decay": 0.625, "plain labels": 0.75}
+    rest = {n: training(replace(RECIPE, **c), 0.25, lower[n]) for n, c in LESS.items()}
+    return {"recipe": training(RECIPE, 0.8, 0.6875)} | rest
+
+
+COST = {"schedule": 0.1875, "no decay": 0.0625, "plain labels": -0.0625}
+
+
+@pytest.mark.parametrize(
+    "form", [dict, pd.Series, lambda c: {n: np.float32(v) for n, v in c.items()}]
+)
+def test_one_part_less(form, trained):
+    assert check("5.5", trained, form(COST))
+
+
+def test_one_part_less_with_trainings(sample):
+    configs = {"recipe": RECIPE, "batches": replace(RECIPE, batch_size=64)}
+    configs |= {name: replace(RECIPE, **change) for name, change in LESS.items()}
+    trained = {
+        name: fit(ConvNet(), sample.train[:200], sample.validation[:50], config, progress=False)
+        for name, config in configs.items()
+    }
+    last = {name: t.history["val_acc"].iloc[-1] for name, t in trained.items()}
+    cost = {name: last["recipe"] - share for name, share in last.items()}
+    assert check("5.5", trained, cost)
+
+
+def test_one_part_less_wrong_turns(trained):
+    def other(name, **changes):
+        return trained | {name: training(replace(trained[name].config, **changes), 0.5)}
+
+    one = trained["recipe"].model
+    shared = {
+        n: SimpleNamespace(model=one, config=t.config, history=t.history)
+        for n, t in trained.items()
+    }
+    for answer, nudge in [
+        ([*trained.values()], "a dict of what fit returns"),
+        ({n: t for n, t in trained.items() if n != "recipe"}, "whole recipe is missing"),
+        ({n: t for n, t in trained.items() if n != "schedule"}, "taken out: schedule."),
+        ({"recipe": trained["recipe"]}, "taken out: schedule, weight_decay, label_smoothing."),
+        (other("recipe", label_smoothing=0.0), "lacks a part of the recipe: label_smoothing"),
+        (other("no decay", weight_decay=0.02), "'no decay' was trained with the whole recipe"),
+        (other("no decay", schedule="constant"), "in schedule and weight_decay"),
+        (other("no decay", epochs=3), "in epochs and weight_decay"),
+        (other("no decay", weight_decay=0.01), "is changed to 0.01, and not taken out"),
+        (trained | {"schedule": trained["schedule"].history}, "is not what fit returns"),
+        (trained | {"schedule": 0.5}, "is not what fit returns"),
+        (shared, "share a network"),
+        (HUGE, "a dict of what fit returns"),
+        (None, "None"),
+    ]:
+        assert refuses(check("5.5", answer, COST), nudge)
+
+
+def test_the_cost_of_a_part_is_checked_too(trained):
+    for answer, nudge in [
+        ({n: -c for n, c in COST.items()}, "wrong sign"),
+        ({n: 100 * c for n, c in COST.items()}, "percentage points"),
+        ({n: 0.8 - t.history["val_acc"].max() for n, t in trained.items()}, "the best epochs"),
+        ({n: t.history["val_acc"].iloc[-1] for n, t in trained.items()}, "is off"),
+        ({"schedule": COST["schedule"]}, "says nothing about 'no decay'"),
+        (COST | {"schedule": float("nan")}, "NaN"),
+        (COST | {"schedule": HUGE}, "far more"),
+        (COST | {"schedule": "much"}, "text"),
+        ([*COST.values()], "a number for each part"),
+        (None, "None"),
+    ]:
+        feedback = check("5.5", trained, answer)
+        assert refuses(feedback, nudge)
+        assert "0.1875" not in feedback.words
