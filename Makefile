@@ -16,8 +16,8 @@ ifdef FMNIST_DATA
 export FMNIST_DATA := $(abspath $(FMNIST_DATA))
 endif
 
-.PHONY: help course test check-portability lab book data bench notebooks claims cards measured \
-  example sync picture lock clean
+.PHONY: help course test browser-test check-portability lab kit book slides data bench notebooks \
+  claims cards outputs inventories measured example sync picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list these commands
@@ -33,16 +33,28 @@ test: data  ## set up, then check everything: lint, unit tests, chapters, site
 	$(BIN)/pytest --nbval --nbval-cell-timeout=900 notebooks
 	$(BIN)/python benchmarks/portability.py --variants avx2-2-1
 	$(MAKE) book
+	$(MAKE) browser-test
+
+browser-test: $(READY) slides  ## look at the built site with Chromium: every page, keyboard, print
+	$(BIN)/python tests/browser/chromium.py
+	$(BIN)/pytest --verbose tests/browser
 
 check-portability: data  ## run the chapters on this machine made to look like others (90 min)
 	$(BIN)/python benchmarks/portability.py
 
-lab: data  ## open JupyterLab at the first chapter
-	$(BIN)/jupyter lab notebooks/01_data_exploration.ipynb
+lab: data  ## open JupyterLab at the first chapter, exercises unsolved (your copies: runs/student)
+	$(BIN)/fmnist student runs/student
+	$(BIN)/jupyter lab --ServerApp.root_dir=. runs/student/01_data_exploration.ipynb
+
+kit: data book slides  ## all for a class without a network
+	$(BIN)/fmnist kit runs/kit
 
 book: $(READY)  ## render the site from the committed chapters
 	$(BIN)/jupyter-book build --quiet --warningiserror --keep-going --path-output book \
 	  --config book/_config.yml --toc book/_toc.yml .
+
+slides: $(READY)  ## make slides of the committed chapters (book/_build/slides; S: speaker's view)
+	$(BIN)/python book/make_slides.py
 
 data: $(READY)  ## find or fetch the data set, and verify it
 	$(BIN)/fmnist data --apt
@@ -52,13 +64,15 @@ bench: data $(BENCH)/.ready  ## measure training beside what people use today (4
 	$(BENCH)/bin/python benchmarks/bench.py $(if $(DEVICE),--device $(DEVICE) --output runs/bench)
 
 notebooks: data  ## run the chapters in place and keep their outputs
-	$(BIN)/jupyter nbconvert --to notebook --inplace --execute \
-	  --ExecutePreprocessor.record_timing=False $(CHAPTERS)
+	$(BIN)/jupyter nbconvert --to notebook --inplace --execute $(CHAPTERS)
+	$(BIN)/python book/record_times.py $(CHAPTERS)
 	$(BIN)/jupyter nbconvert --coalesce-streams --ClearMetadataPreprocessor.enabled=True \
 	  --ClearMetadataPreprocessor.clear_notebook_metadata=False \
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=tags \
+	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=jupyter \
+	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=slideshow \
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=mystnb $(CHAPTERS)
-	$(MAKE) claims cards
+	$(MAKE) claims cards outputs
 
 claims: $(READY)  ## list the claims of the chapters' outputs on a page of the site
 	$(BIN)/python book/make_claims.py
@@ -66,6 +80,12 @@ claims: $(READY)  ## list the claims of the chapters' outputs on a page of the s
 cards: $(READY)  ## make the model cards from the runs that make notebooks left
 	$(BIN)/fmnist card notebooks/runs/02_cnn -o book/model_card_cnn.md
 	$(BIN)/fmnist card notebooks/runs/03_dilated_cnn -o book/model_card_dilated_cnn.md
+
+outputs: $(READY)  ## list versions and times of the chapters' outputs on a page of the site
+	$(BIN)/python book/make_outputs.py
+
+inventories: $(READY)  ## fetch where other projects' documentation explains what ours names
+	$(BIN)/python book/make_inventories.py
 
 measured: data  ## train anew what takes too long for a chapter: ten seeds, label noise (90 min)
 	$(BIN)/python benchmarks/seeds.py

@@ -27,7 +27,7 @@ class CheckpointError(RuntimeError):
 class Checkpoint:
     """The file that holds the state of a training as it was after an epoch.
 
-    What a model keeps outside its `state_dict`, it has to do without.
+    What a model keeps outside its `torch.nn.Module.state_dict`, it has to do without.
 
     Parameters
     ----------

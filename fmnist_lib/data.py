@@ -12,6 +12,7 @@ import torch
 
 from fmnist_lib.files import FILE_NAMES, find_data, raw_folder
 
+#: What the labels 0 to 9 stand for.
 CLASS_NAMES = (
     "T-shirt",
     "Trouser",

@@ -90,7 +90,7 @@ def corrupt(images, kind, strength):
     ----------
     images : Tensor, (N, 1, 28, 28), float32 in [0, 1]
     kind : str
-        One of `CORRUPTIONS`.
+        One of ``CORRUPTIONS``.
     strength : int
         From 0 (as they are) to 5.
 

@@ -1,0 +1,1 @@
+"""What the site adds to Sphinx: one module an extension, each listed in ``_config.yml``."""

@@ -1,0 +1,227 @@
+"""What the site adds to Sphinx, tried on a small site that is built with the real configuration."""
+
+import importlib
+import io
+import re
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from docutils.utils.math import MathError
+
+ROOT = Path(__file__).parent.parent
+BOOK = ROOT / "book"
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAA"
+    "AABJRU5ErkJggg=="
+)
+
+INDEX = r"""
+# A small site
+
+Written by nobody ([Kingma and Ba, 2014](https://arxiv.org/abs/1412.6980)), for testing.
+
+As `[code](https://arxiv.org/abs/0000.00000)` is, it stays. Inline $\frac{a}{b}$, and on its own
+
+$$
+\sqrt{\sum_{i=1}^n x_i^2}
+$$ (norm)
+
+With ten seeds: {{ "%.4f" | format(seeds.cnn.test_accuracy.mean) }}.
+"""
+
+BROKEN = r"""
+# A broken site
+
+$\unheardof{x}$
+
+{{ seeds.abacus }}
+
+[Nobody, 1900](https://arxiv.org/abs/0000.00001)
+
+{term}`unheard of`
+"""
+
+
+def small_notebook():
+    """Make a notebook with what the chapters hold: prose, a folded cell, a figure, a widget."""
+    folded = nbformat.v4.new_code_cell(
+        "import secret_of_the_house",
+        execution_count=1,
+        metadata={
+            "tags": ["hide-input"],
+            "mystnb": {"code_prompt_show": "Show the set-up", "image": {"alt": "A single pixel"}},
+        },
+        outputs=[nbformat.v4.new_output("display_data", {"image/png": PIXEL})],
+    )
+    widget = {
+        "application/vnd.jupyter.widget-view+json": {"model_id": "1", "version_major": 2},
+        "text/plain": "what stands for the widget",
+    }
+    live = nbformat.v4.new_code_cell(
+        "live()", execution_count=2, outputs=[nbformat.v4.new_output("display_data", widget)]
+    )
+    prose = "# 1 · Small\n\n[Yu and Koltun, 2015](https://arxiv.org/abs/1511.07122), $\\log_2 x$"
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell(prose), folded, live],
+        metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}},
+    )
+    return nbformat.writes(notebook)
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """Build a site: (text of its first page) -> (folder of its html, warnings)."""
+    from jupyter_book.config import get_final_config
+    from sphinx.application import Sphinx
+    from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+    def build(index):
+        folder = tmp_path_factory.mktemp("site")
+        pages = shutil.ignore_patterns("*.md", "_build", "api")
+        shutil.copytree(BOOK, folder / "book", ignore=pages)
+        (folder / "notebooks").mkdir()
+        (folder / "notebooks" / "01_small.ipynb").write_text(small_notebook(), encoding="utf-8")
+        (folder / "notebooks" / "01_small.py").write_text("# %%\n", encoding="utf-8")
+        (folder / "book" / "index.md").write_text(index, encoding="utf-8")
+        references = (BOOK / "references.md").read_text(encoding="utf-8")
+        (folder / "book" / "references.md").write_text(references, encoding="utf-8")
+        toc = {"root": "book/index", "chapters": ["book/references", "notebooks/01_small"]}
+        toc["chapters"] = [{"file": page} for page in toc["chapters"]]
+        (folder / "toc.yml").write_text(yaml.safe_dump({"format": "jb-book", **toc}))
+        config, _ = get_final_config(
+            user_yaml=BOOK / "_config.yml",
+            cli_config={"latex_individualpages": False, "external_toc_path": "toc.yml"},
+        )
+        warnings = io.StringIO()
+        html = folder / "html"
+        with patch_docutils(), docutils_namespace():
+            Sphinx(
+                folder,
+                None,
+                html,
+                folder / "doctrees",
+                "html",
+                confoverrides=config,
+                status=None,
+                warning=warnings,
+            ).build()
+        return html, warnings.getvalue()
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def small_site(build):
+    html, warnings = build(INDEX)
+    assert warnings == ""
+    pages = [*html.glob("*.html"), *html.glob("book/*.html"), *html.glob("notebooks/*.html")]
+    texts = {path.relative_to(html).as_posix(): path.read_text(encoding="utf-8") for path in pages}
+    return html, texts
+
+
+@pytest.fixture(scope="module")
+def extension():
+    """Import an extension of the site: (name) -> module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BOOK)
+        yield lambda name: importlib.import_module(f"_ext.{name}")
+
+
+@pytest.mark.parametrize(
+    ("latex", "expected"),
+    [
+        (r"\frac{a}{b}", "<mfrac><mi>a</mi><mi>b</mi></mfrac>"),
+        (r"\sqrt{x}", "<msqrt><mi>x</mi></msqrt>"),
+        (r"\sum_{i=1}^n x_i", "<munderover><mo>∑</mo>"),
+        (r"x_{ij}", "<msub><mi>x</mi><mrow><mi>i</mi><mi>j</mi></mrow></msub>"),
+        (r"\text{share of } x", "<mtext>share of\xa0</mtext>"),
+        (r"\mathrm{softmax}(z)", "<mi>softmax</mi>"),
+        (r"\lfloor n/2 \rfloor", "<mo>⌊</mo>"),
+        (r"\log_2 x", "<msub><mi>log</mi><mn>2</mn></msub><mspace></mspace><mi>x</mi>"),
+        (r"\log_2(x)", "<msub><mi>log</mi><mn>2</mn></msub><mo>(</mo>"),
+        (r"\ln 0.9", "<mi>ln</mi><mo>&ApplyFunction;</mo><mspace></mspace><mn>0.9</mn>"),
+        (r"a < b", "<mo>&lt;</mo>"),
+        (r"z_0, \dots, z_9", "<mi>…</mi>"),
+    ],
+)
+@pytest.mark.parametrize("block", [True, False])
+def test_formulas_become_mathml(latex, expected, block, extension):
+    mathml = extension("mathml").to_mathml(latex, block)
+    tree = ElementTree.fromstring(mathml.replace("&ApplyFunction;", ""))
+    assert tree.get("display") == ("block" if block else None)
+    assert expected in re.sub(r' [a-z]+="[^"]*"|\n *', "", mathml)
+    assert tree.find(".//{*}annotation").text == latex
+
+
+@pytest.mark.parametrize(
+    ("latex", "message"),
+    [
+        (r"\unheardof{x}", r"Unknown LaTeX command \"\\unheardof\"\."),
+        (r"\dotsfor", r"Unknown LaTeX command \"\\dotsfor\"\."),
+        (r"^\circ", "Something is missing"),
+    ],
+)
+def test_what_cannot_be_drawn_is_an_error(latex, message, extension):
+    with pytest.raises(MathError, match=message):
+        extension("mathml").to_mathml(latex)
+
+
+def test_the_site_holds_formulas_citations_and_numbers(small_site):
+    index = small_site[1]["book/index.html"]
+    assert re.search(r"<mfrac>\s*<mi>a</mi>", index)
+    assert 'href="#equation-norm"' in index
+    seeds = pd.read_csv(ROOT / "fmnist_lib" / "measured" / "seeds.csv")
+    mean = seeds.loc[seeds["network"] == "cnn", "test_accuracy"].mean()
+    assert f"With ten seeds: {mean:.4f}.</p>" in index
+    cited = re.findall(r'<span class="bibtex-citation"[^>]*>\[<a [^>]*href="([^"#]*)#', index)
+    assert cited == ["references.html"]
+    assert "[code](https://arxiv.org/abs/0000.00000)" in re.sub(r"<[^>]*>", "", index)
+    assert 'content="Written by nobody (Kingma and Ba, 2014), for testing." />' in index
+
+
+def test_cells_fold_and_figures_are_described(small_site):
+    chapter = small_site[1]["notebooks/01_small.html"]
+    folded = re.search(r"<details[^>]*>.*?</details>", chapter, re.DOTALL)[0]
+    assert "Show the set-up" in folded
+    assert "secret_of_the_house" in folded
+    assert re.search(r'<img alt="A single pixel" src="[^"]*\.png"', chapter)
+    assert "bibtex-citation" in chapter
+    assert "<msub>" in chapter
+
+
+def test_nothing_is_loaded_from_another_place(small_site):
+    loading = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)=\"(?:https?:)?//")
+    _, texts = small_site
+    assert {"index.html", "search.html", "book/index.html"} <= set(texts)
+    for name, html in texts.items():
+        assert not loading.search(html), name
+        assert "mathjax" not in html.lower()
+        assert '<html lang="en"' in html
+        assert re.search(r"<title>\s*\w", html)
+    assert "what stands for the widget" in texts["notebooks/01_small.html"]
+    assert "widget-view" not in texts["notebooks/01_small.html"]
+
+
+def test_a_chapter_can_be_had_in_three_forms(small_site):
+    folder, texts = small_site
+    page = texts["notebooks/01_small.html"]
+    links = re.findall(r'<a href="\.\./(_sources/[^"]*)" target="_blank" download', page)
+    names = ["01_small_student.ipynb", "01_small.ipynb", "01_small.py"]
+    assert links == [f"_sources/notebooks/{name}" for name in names]
+    assert all((folder / link).is_file() for link in links)
+    student = nbformat.read(folder / links[0], as_version=4)
+    assert all(not cell.get("outputs") for cell in student.cells)
+
+
+def test_a_page_with_mistakes_gives_a_warning_for_each(build):
+    _, warnings = build(BROKEN)
+    assert r'Unknown LaTeX command "\unheardof"' in warnings
+    assert "'dict object' has no attribute 'abacus'" in warnings
+    assert "https://arxiv.org/abs/0000.00001 has no entry in book/references.bib" in warnings
+    assert "term not in glossary: 'unheard of'" in warnings
+    assert len(warnings.strip().splitlines()) == 4
