@@ -14,7 +14,7 @@ def last_batch(last_batch):
     require(images != 64, "If the last batch were full, 938 batches would hold more than 60,000.")
     require(images < 64, "No batch holds more than 64 images.")
     require(images == 60_000 % 64, "Count the images in the 937 batches before it. What is left?")
-    return "It counts half as much as any other batch, and a mean has to know that."
+    return "A batch that is not full must not count as much as one that is: see the next exercise."
 
 
 @exercise("1.2")
