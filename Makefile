@@ -29,10 +29,10 @@ course: data book  ## set up, fetch the data, run all chapters, render the site
 test: data  ## set up, then check everything: lint, unit tests, chapters, site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) book
 	$(BIN)/pytest
 	$(BIN)/pytest --nbval --nbval-cell-timeout=900 notebooks
 	$(BIN)/python benchmarks/portability.py --variants avx2-2-1
-	$(MAKE) book
 	$(MAKE) browser-test
 
 browser-test: $(READY) slides  ## look at the built site with Chromium: every page, keyboard, print

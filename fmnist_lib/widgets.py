@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,6 +21,7 @@ from fmnist_lib.progress import in_notebook
 MOST_IMAGES = 12
 LARGEST_DILATION = 4
 DPI = 144
+LINE = 76  # characters
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ class Look:
     draw: Callable
 
     def __repr__(self):
-        return self.sentence
+        return fill(self.sentence, LINE)  # pages show it as it is, without breaking lines
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        words = {"text/plain": self.sentence}
+        words = {"text/plain": repr(self)}
         return self.panel()._repr_mimebundle_() | words if _somebody_is_there() else words
 
     def panel(self):

@@ -62,6 +62,7 @@ def test_a_kernel_gives_a_widget_to_a_person_and_a_sentence_to_a_program(tmp_pat
 def test_outside_a_notebook_a_look_is_its_sentence(browsing):
     assert repr(browsing).startswith("In JupyterLab, two menus here choose")
     assert browsing._repr_mimebundle_() == {"text/plain": repr(browsing)}
+    assert max(map(len, repr(browsing).splitlines())) < 80  # a page does not break it
 
 
 def test_each_pair_shows_its_images_and_how_many_there_are(answers, browsing, monkeypatch):
