@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -92,3 +93,16 @@ def write_chapter():
         return path
 
     return write
+
+
+@pytest.fixture
+def as_a_user():
+    """Give the words before a command that take root's right to write everywhere from it."""
+    if os.name != "posix":
+        pytest.skip("needs permissions as Unix has them")
+    if os.geteuid():
+        return ()
+    drop = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override")
+    if subprocess.run([*drop, "true"], capture_output=True).returncode:
+        pytest.skip("root may write everywhere; needs setpriv")
+    return drop

@@ -443,19 +443,6 @@ def test_a_full_disk_loses_nothing_that_is_finished(place, write_sweep, sweep, s
     assert all(noted(place)[f"start {name}"] == 1 for name in done)
 
 
-@pytest.fixture
-def as_a_user():
-    """Give the words before a command that take root's right to write everywhere from it."""
-    if os.name != "posix":
-        pytest.skip("needs permissions as Unix has them")
-    if os.geteuid():
-        return ()
-    drop = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override")
-    if subprocess.run([*drop, "true"], capture_output=True).returncode:
-        pytest.skip("root may write everywhere; needs setpriv")
-    return drop
-
-
 def test_a_run_without_permission_does_not_stop_the_others(place, write_sweep, sweep, as_a_user):
     write_sweep("retries: 0", seeds=1)
     closed = place / "runs" / "s" / "lr=0.2"

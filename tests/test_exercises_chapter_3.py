@@ -7,20 +7,12 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from nudges import HUGE, assert_nudged
 from torch import nn
 
 from fmnist_lib.exercises import check
 from fmnist_lib.models import build_model
 from fmnist_lib.models import receptive_field as field_table
-
-HUGE = np.broadcast_to(0.0, (10**6, 10**6))
-
-
-def assert_nudged(feedback, nudge, *secrets):
-    assert not feedback
-    assert nudge in feedback.words
-    assert not any(secret in feedback.words for secret in secrets)
-
 
 # 3.1: the length of a row.
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from nudges import HUGE, assert_nudged, broken
 from scipy.stats import mode
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch import nn
@@ -14,19 +15,6 @@ from fmnist_lib.evaluation import accuracy_interval, class_report, predict
 from fmnist_lib.exercises import check
 from fmnist_lib.exercises.chapter_4 import _labels_and_predictions
 from fmnist_lib.results import load_seeds
-
-HUGE = np.broadcast_to(0.0, (10**6, 10**6))
-
-
-def broken(*arguments):
-    raise RuntimeError("out of order")
-
-
-def refuses(feedback, nudge):
-    assert not feedback
-    assert nudge in feedback.words
-    assert "cannot be read" not in feedback.words
-    return True
 
 
 @pytest.mark.parametrize(
@@ -49,8 +37,8 @@ def test_the_deviation_is_a_quarter_of_a_wide_interval():
     labels = np.zeros(400, dtype=int)
     low, high = accuracy_interval(labels, np.repeat([0, 1], [320, 80]))
     assert (high - low) / 4 == pytest.approx(0.02, rel=0.05)
-    assert refuses(check("4.1", high - low), "width of the 95 % interval")
-    assert refuses(check("4.1", (high - low) / 2), "width of the 95 % interval")
+    assert_nudged(check("4.1", high - low), "width of the 95 % interval")
+    assert_nudged(check("4.1", (high - low) / 2), "width of the 95 % interval")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +68,7 @@ def test_the_deviation_is_a_quarter_of_a_wide_interval():
 )
 def test_the_deviation_is_not(answer, nudge):
     feedback = check("4.1", answer)
-    assert refuses(feedback, nudge)
+    assert_nudged(feedback, nudge)
     assert "0.02" not in feedback.words
 
 
@@ -171,7 +159,7 @@ def with_an_error(labels, predicted, k):
     ],
 )
 def test_precision_and_recall_are_not(function, nudge):
-    assert refuses(check("4.2", function), nudge)
+    assert_nudged(check("4.2", function), nudge)
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +217,7 @@ def test_the_vote_however_ties_are_broken(function, seeds):
     ],
 )
 def test_the_vote_is_not(function, nudge, seeds):
-    assert refuses(check("4.3", function, 0.9, seeds), nudge)
+    assert_nudged(check("4.3", function, 0.9, seeds), nudge)
 
 
 def test_the_share_of_the_vote_is_checked_too(seeds):
@@ -247,7 +235,7 @@ def test_the_share_of_the_vote_is_checked_too(seeds):
         (None, "None"),
     ]:
         feedback = check("4.3", by_mode, share, seeds)
-        assert refuses(feedback, nudge)
+        assert_nudged(feedback, nudge)
         assert f"{right:.4f}"[2:] not in feedback.words
 
 
@@ -335,7 +323,7 @@ def silence_is_wrong(p, labels, bar):
     ],
 )
 def test_answering_when_sure_is_not(function, nudge):
-    assert refuses(check("4.4", function), nudge)
+    assert_nudged(check("4.4", function), nudge)
 
 
 class NearestMean(nn.Module):
@@ -423,7 +411,7 @@ def into_the_images(images):
 def test_a_damage_is_not(function, nudge, networks, sample):
     before = sample.test.images.clone()
     left = dict.fromkeys(networks, 0.5)
-    assert refuses(check("4.5", function, left, networks, sample), nudge)
+    assert_nudged(check("4.5", function, left, networks, sample), nudge)
     assert torch.equal(sample.test.images, before)
 
 
@@ -442,4 +430,4 @@ def test_what_is_left_is_checked_too(networks, sample):
         ([*left.values()], "under its name"),
         (None, "None"),
     ]:
-        assert refuses(check("4.5", grey_square, answer, networks, sample), nudge)
+        assert_nudged(check("4.5", grey_square, answer, networks, sample), nudge)

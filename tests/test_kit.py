@@ -495,19 +495,6 @@ def test_students_copies_on_a_full_disk_are_told(tiny_disk, tmp_path, capsys):
     assert tree(tiny_disk) == {"mine": None}
 
 
-@pytest.fixture
-def as_a_user():
-    """Give the words before a command that take root's right to write everywhere from it."""
-    if os.name != "posix":
-        pytest.skip("needs permissions as Unix has them")
-    if os.geteuid():
-        return ()
-    drop = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override")
-    if subprocess.run([*drop, "true"], capture_output=True).returncode:
-        pytest.skip("root may write everywhere; needs setpriv")
-    return drop
-
-
 @pytest.mark.parametrize("command", ["student", "kit"])
 def test_missing_rights_are_told(command, project, tmp_path, as_a_user):
     closed = tmp_path / "closed"
