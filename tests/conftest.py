@@ -2,6 +2,7 @@ import importlib.util
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -106,3 +107,21 @@ def as_a_user():
     if subprocess.run([*drop, "true"], capture_output=True).returncode:
         pytest.skip("root may write everywhere; needs setpriv")
     return drop
+
+
+@pytest.fixture
+def mount_disk():
+    """Give a function that mounts a new disk of a size such as "4m", and skips where it cannot."""
+    folders = []
+
+    def mount(folder, size):
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if sys.platform != "linux" or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("needs Linux and the right to mount")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

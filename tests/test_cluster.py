@@ -415,15 +415,9 @@ def test_a_run_that_always_fails_is_reported_and_the_others_go_on(place, write_s
 
 
 @pytest.fixture
-def small_disk(place):
-    """Give a folder on a disk of 4 MB that grows: () -> path; grow()."""
-    folder = place / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs Linux and the right to mount")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def small_disk(place, mount_disk):
+    """Give a folder on a disk of 4 MB."""
+    return mount_disk(place / "disk", "4m")
 
 
 def test_a_full_disk_loses_nothing_that_is_finished(place, write_sweep, sweep, small_disk):

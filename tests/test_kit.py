@@ -454,15 +454,9 @@ def test_a_stick_needs_no_permissions_links_or_times(make, tmp_path, monkeypatch
 
 
 @pytest.fixture
-def tiny_disk(tmp_path):
+def tiny_disk(tmp_path, mount_disk):
     """Give a folder on a disk of 400 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
-    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs Linux and the right to mount")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    return mount_disk(tmp_path / "disk", "400k")
 
 
 def test_a_full_disk_is_told_and_the_earlier_kit_stays(make, tiny_disk, tmp_path):
