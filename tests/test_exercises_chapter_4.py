@@ -197,6 +197,22 @@ def test_the_vote_however_ties_are_broken(function, seeds):
     assert check("4.3", function, np.float32(share), seeds)
 
 
+def test_a_vote_that_draws_lots_may_have_any_luck(seeds):
+    plain = seeds.predicted["cnn"]
+    counts = np.array([(plain == k).sum(axis=0) for k in range(10)])
+    labelled = np.eye(10)[seeds.labels].T
+    lucky = accuracy_score(seeds.labels, (counts + 0.5 * labelled).argmax(axis=0))
+    unlucky = accuracy_score(seeds.labels, (counts - 0.5 * labelled).argmax(axis=0))
+    best_alone = (plain == seeds.labels).mean(axis=1).max()
+    assert unlucky < best_alone < lucky
+    for share in (unlucky, best_alone, lucky):
+        assert check("4.3", drawn_among_the_tied, share, seeds)
+        assert not check("4.3", by_mode, share, seeds)
+    for share in (unlucky - 1e-4, lucky + 1e-4):
+        feedback = check("4.3", drawn_among_the_tied, share, seeds)
+        assert_nudged(feedback, "The function is right, the share is not")
+
+
 @pytest.mark.parametrize(
     ("function", "nudge"),
     [
