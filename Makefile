@@ -9,11 +9,19 @@ EXAMPLE := book/learning_rate
 EXTRAS := notebooks book tensorboard test
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 # TORCH=cpu takes PyTorch's small build without CUDA, from PyTorch's own index; it is remembered.
-TORCH ?= $(shell cat .venv/.torch 2>/dev/null || echo default)
+TORCH_THERE := $(shell cat .venv/.torch 2>/dev/null)
+TORCH ?= $(or $(TORCH_THERE),default)
+ifneq ($(filter-out $(TORCH),$(TORCH_THERE)),)
+ifneq ($(filter-out clean help,$(or $(MAKECMDGOALS),help)),)
+$(error .venv holds the build $(TORCH_THERE) of PyTorch, and TORCH=$(TORCH) asks for another one; \
+  run 'make clean' first, or leave TORCH out)
+endif
+endif
 UV := uv==0.13.9
-# The chapters run in other folders than this one.
+# The chapters run in other folders than this one. (abspath would take a space for a separator.)
 ifdef FMNIST_DATA
-export FMNIST_DATA := $(abspath $(FMNIST_DATA))
+override FMNIST_DATA := $(or $(shell cd '$(FMNIST_DATA)' 2>/dev/null && pwd),$(FMNIST_DATA))
+export FMNIST_DATA
 endif
 
 .PHONY: help course test browser-test check-portability lab kit book slides data bench notebooks \
@@ -21,7 +29,7 @@ endif
 .DEFAULT_GOAL := help
 
 help:  ## list these commands
-	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "%-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 course: data book  ## set up, fetch the data, run all chapters, render the site
 	$(BIN)/fmnist course

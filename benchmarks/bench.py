@@ -22,6 +22,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from report import BASELINE
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmnist_lib.models import build_model
@@ -42,7 +43,7 @@ OURS = {
     ],
 }
 CLASSIC = {
-    "classic loop, DataLoader with 2 workers": ["classic", "--workers", "2"],
+    BASELINE: ["classic", "--workers", "2"],
     "classic loop, DataLoader": ["classic"],
 }
 PEERS = {
@@ -53,7 +54,6 @@ PEERS = {
     "Keras on JAX": ["keras_model", "--backend", "jax"],
     "Keras on TensorFlow": ["keras_model", "--backend", "tensorflow"],
 }
-BASELINE = "classic loop, DataLoader with 2 workers"
 # Test accuracies of the script that the protocol comes from, after 25 epochs.
 TARGETS = {"cnn": 0.9056, "dilated_cnn": 0.8866}
 RECIPES = ("fast", "accurate")

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from fmnist_lib.chapters import CHAPTERS
+from fmnist_lib.chapters import CHAPTERS, THREADS
 from fmnist_lib.progress import progress_bar
 
 ROOT = Path(__file__).parent.parent
@@ -53,8 +53,6 @@ INSTRUCTION_SETS = {
         "OPENBLAS_CORETYPE": "Nehalem",
     },
 }
-# All of these libraries heed OMP_NUM_THREADS, unless one of the others is set.
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Variant(NamedTuple):

@@ -122,8 +122,8 @@ def _write(folder, table, summary, axes):
 def _execute(wanted, plan, folder, options):
     from fmnist_lib.cluster import open_client, run_sweep
 
-    logging.disable(logging.ERROR)  # what Dask says of a lost connection is told in a line below
     with (
+        _dask_silenced(),
         _terminated_like_interrupted(),
         progress_bar(len(plan.to_do), "sweep", unit="run", log=False) as bar,
     ):
@@ -145,6 +145,17 @@ def _execute(wanted, plan, folder, options):
             raise KeyboardInterrupt(
                 f" after {show.finished} runs of this call, which are kept; to go on: {command}"
             ) from None
+
+
+@contextmanager
+def _dask_silenced():
+    """Keep back what Dask says of a lost connection, which a line of ours tells."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class _Progress:

@@ -55,7 +55,7 @@ CARD = """\
 <!-- made by fmnist card -->
 
 After Mitchell et al., [Model Cards for Model Reporting](https://arxiv.org/abs/1810.03993). Filled
-in by `fmnist card` from the record of one training.
+in by `fmnist card` from the record of one training run.
 
 ## Model details
 
@@ -69,8 +69,7 @@ image, one a class. Licence: MIT.
 
 {data}
 
-Adam, or AdamW where there is weight decay, on the cross-entropy. A note stands where a setting is
-not the default.
+Trained with {optimizer} on the cross-entropy. A note stands where a setting is not the default.
 
 {settings}
 
@@ -167,6 +166,7 @@ def model_card(folder):
         version=machine["packages"]["fmnist-lib"],
         parameters=count_parameters(trained.model),
         layers=_table(layers.columns, [(*row[:2], f"{row[2]:,}") for row in layers.to_numpy()]),
+        optimizer="AdamW" if trained.config.weight_decay else "Adam",
         data=SAMPLE if record["data"] == "sample" else FULL,
         settings=_settings(trained.config),
         history=_history(trained),

@@ -6,6 +6,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+from fmnist_lib.errors import UserError
 from fmnist_lib.parameters import ParameterError, read_parameters, unknown
 from fmnist_lib.progress import DISPLAY_ID, outside_options
 
@@ -17,11 +18,11 @@ CHAPTERS = (
     "05_training_fast",
 )
 
-
+# All libraries of the chapters heed the first, unless one of the others is set.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-class ChapterError(RuntimeError):
+class ChapterError(UserError):
     """A chapter that is not there, or that failed.
 
     Attributes
@@ -128,6 +129,9 @@ def run_chapter(
                 Path(output).resolve(),
                 parameters,
                 engine_name="fmnist",
+                # Of this environment, whatever the notebook was written with.
+                kernel_name="python3",
+                language="python",
                 cwd=cwd,
                 progress_bar=bar if progress else False,
                 stopped=stopped,

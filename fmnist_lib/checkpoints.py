@@ -16,11 +16,13 @@ from pathlib import Path
 
 import torch
 
+from fmnist_lib.errors import UserError
+
 FIRST_WORDS = b"fmnist-lib checkpoint 1"  # the number is that of the format
 CONTENT = {"training", "history", "best_weights", "model", "optimizer", "scheduler", "random"}
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """A file is no checkpoint of this training, or cannot be read or written."""
 
 

@@ -1,6 +1,14 @@
 """The commands ``fmnist student`` and ``fmnist kit``: what they take, and what they print."""
 
+import sys
 from pathlib import Path
+
+# What a kit may be without, and how it comes in.
+OPTIONAL = {
+    "slides": "there are none in book/_build/slides; 'make slides' makes them",
+    "solutions": "--solved adds them",
+    "wheels": "the packages have to come from the network, or with --wheels",
+}
 
 
 def add_student(commands, chapters):
@@ -77,16 +85,29 @@ def add_kit(commands, chapters):
 def _student(options):
     from fmnist_lib.student import write_student_notebooks
 
+    _print_any_name()
     written = write_student_notebooks(
         options.folder, options.notebooks, solved=options.solved, overwrite=options.overwrite
     )
     for path, is_new in written.items():
         print(f"{'written' if is_new else 'kept'}: {path}")
+    if not all(written.values()):
+        print(
+            "kept copies are as they were; --overwrite replaces them, answers and all, or name "
+            "another folder"
+        )
 
 
 def _kit(options):
     from fmnist_lib import kit
+    from fmnist_lib.parameters import ParameterError
 
+    _print_any_name()
+    making = [name for name in ("wheels", "solved", "data", "overwrite") if getattr(options, name)]
+    if options.check and making:
+        raise ParameterError(
+            f"--check makes nothing, and --{making[0]} is about making a kit; give one of them"
+        )
     if not options.check:
         kit.make_kit(
             options.folder,
@@ -96,8 +117,13 @@ def _kit(options):
             wheels=options.wheels,
             overwrite=options.overwrite,
         )
-        for name, hint in kit.OPTIONAL.items():
+        for name, hint in OPTIONAL.items():
             if not (options.folder / name).exists():
                 print(f"without {name}: {hint}")
     found = kit.check_kit(options.folder)  # after making it, too: what counts is what can be read
     print(f"complete: {options.folder}, {found.files:,} files, {found.size / 1e6:,.0f} MB")
+
+
+def _print_any_name():
+    # The code of standard output may not know each letter in the name of a folder.
+    sys.stdout.reconfigure(errors="backslashreplace")

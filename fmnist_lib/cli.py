@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fmnist_lib
 from fmnist_lib.classroom import add_kit, add_student
+from fmnist_lib.errors import UserError
 
 DATA_HELP = "folder to look in first (default: the variable FMNIST_DATA)"
 
@@ -18,6 +19,18 @@ def main(argv=None):
     0; or, with one line on standard error: 1 where something failed, 2 for a request that cannot be
     met as it stands, 130 after Ctrl-C.
     """
+    try:
+        try:
+            return _answer(argv)
+        finally:
+            sys.stdout.flush()  # here, and not at exit, where nobody could catch what follows
+    except BrokenPipeError:
+        # Whoever read the output has enough of it, as head has; what is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _answer(argv):
     options = _parser().parse_args(argv)
     warnings.showwarning = lambda message, *rest: print(f"fmnist: {message}", file=sys.stderr)
     if folder := os.environ.get("FMNIST_DATA"):
@@ -35,11 +48,9 @@ def main(argv=None):
             file=sys.stderr,
         )
         return 1
-    except Exception as error:
-        if not _is_for_users(error):
-            raise
+    except UserError as error:
         print(f"fmnist: {error}", file=sys.stderr)
-        return 2 if type(error).__name__ == "ParameterError" else 1
+        return error.exit_code
 
 
 def _parser():
@@ -233,21 +244,6 @@ def _count(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
-
-
-def _is_for_users(error):
-    # By name, because these are defined in modules that a quick command does not import.
-    return type(error).__name__ in {
-        "ChapterError",
-        "CheckpointError",
-        "DataError",
-        "KitError",
-        "NoResultsError",
-        "ParameterError",
-        "RunError",
-        "SweepError",
-        "WheelError",
-    }
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from distributed.comm import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
 from fmnist_lib.chapters import ChapterError, Stopped
+from fmnist_lib.errors import UserError
 from fmnist_lib.experiments import run_experiment
 from fmnist_lib.plans import make_plan
 
@@ -41,7 +42,7 @@ MEMORY = 2e9  # bytes that a run may need: the interpreter, PyTorch, the data, a
 PATIENCE = 15  # seconds for runs to stop
 
 
-class SweepError(RuntimeError):
+class SweepError(UserError):
     """A sweep cannot start, or cannot go on."""
 
 

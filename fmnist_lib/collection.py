@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from fmnist_lib.errors import UserError
 from fmnist_lib.experiments import PART, RECORD, load_record
 from fmnist_lib.parameters import ParameterError, unknown
 
@@ -12,7 +13,7 @@ FIRST, LAST = ("run", "chapter", "state"), ("seconds", "threads", "attempts", "e
 TAKEN = (*FIRST, *LAST, "metric", "value", "runs", "mean", "sd", "min", "max")
 
 
-class NoResultsError(RuntimeError):
+class NoResultsError(UserError):
     """A folder holds no runs, or none that is finished."""
 
 

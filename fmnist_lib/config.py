@@ -1,11 +1,13 @@
 """The settings of a training, and the device that they name."""
 
+import re
 from dataclasses import dataclass
-from math import isfinite
 from numbers import Integral, Real
+from sys import float_info
 
 SCHEDULES = ("constant", "one-cycle")
 PRECISIONS = ("fp32", "bf16")
+DEVICE = re.compile(r"auto|(cuda|mps|cpu)(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class TrainConfig:
         Seed of that order and of random layers, at least 0. The first weights are drawn where the
         model is built, see `build_model`.
     device : str
-        ``"auto"`` takes a CUDA GPU, else Apple's (MPS), else the CPU; or one of them by its name.
-        Whether it is there is seen when `fit` starts.
+        ``"auto"`` takes a CUDA GPU, else Apple's (MPS), else the CPU; or one of them by its name,
+        ``"cuda"``, ``"cuda:1"`` (the second one), ``"mps"`` or ``"cpu"``. Whether it is there is
+        seen when `fit` starts.
     schedule : str
         ``"constant"`` keeps the learning rate; ``"one-cycle"`` lets it rise to ``lr`` over the
         first three tenths of all steps, and fall to almost nothing over the rest.
@@ -76,7 +79,9 @@ class TrainConfig:
         for name in ("shuffle", "flip", "compile"):
             value = getattr(self, name)
             _require(isinstance(value, bool), name, value, "True or False")
-        _require(isinstance(self.device, str), "device", self.device, "the name of a device")
+        known = isinstance(self.device, str) and DEVICE.fullmatch(self.device)
+        devices = "the name of a device: auto, cuda, cuda:1, mps or cpu"
+        _require(known, "device", self.device, devices)
         for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             value = getattr(self, name)
             _require(value in known, name, value, f"one of {', '.join(known)}")
@@ -135,8 +140,10 @@ class TrainConfig:
 
     def _real(self, name, holds, expected):
         value = getattr(self, name)
-        good = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
-        _require(good and holds(value), name, value, expected)
+        good = isinstance(value, Real) and not isinstance(value, bool)
+        # Compared, because a whole number may be too large for math.isfinite.
+        finite = good and abs(value) <= float_info.max
+        _require(finite and holds(value), name, value, expected)
         object.__setattr__(self, name, float(value))
 
 

@@ -43,7 +43,7 @@ class EventLog:
         self.writer = SummaryWriter(str(log_dir))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how the graph is found, which is not our choice
-            self.writer.add_graph(model.eval(), self.samples.images)
+            self.writer.add_graph(model.eval(), self.samples.images.clone())
         self.writer.add_image("samples", make_grid(self.samples.images, nrow=4))
 
     def __enter__(self):
@@ -70,9 +70,10 @@ class EventLog:
                 self.writer.add_scalar(f"{kind}/{split}", value, epoch)
         self.writer.add_text("sample predictions", self._prediction_table(), epoch)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _prediction_table(self):
-        probability, predicted = self.model(self.samples.images).softmax(dim=1).max(dim=1)
+        logits = self.model(self.samples.images.clone())  # it may write into what it is given
+        probability, predicted = logits.softmax(dim=1).max(dim=1)
         rows = [
             f"| {i} | {CLASS_NAMES[label]} | {CLASS_NAMES[guess]} | {p:.2f} |"
             for i, (label, guess, p) in enumerate(

@@ -34,6 +34,9 @@ PART = ".part-"
 LOG, LOCK = "kernel.log", ".lock"
 EXPORTING = Lock()  # the exporter is one for all threads of a worker
 PACKAGES = ("fmnist-lib", "papermill", "nbclient", "ipykernel")
+# What those who read a record count on, beside its state.
+ENTRIES = {"chapter": str, "code": str, "parameters": dict, "metrics": dict, "networks": dict}
+ENTRIES |= {"seconds": int | float, "attempts": int}
 # Parameters that say where, and not what: two runs that differ in nothing else are the same.
 PLACE = "_dir"
 
@@ -115,7 +118,9 @@ def load_record(folder):
     """
     try:
         record = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
-        return record if record["state"] in ("finished", "failed") else None
+        ended = record["state"] in ("finished", "failed")
+        whole = all(isinstance(record[name], kind) for name, kind in ENTRIES.items())
+        return record if ended and whole else None
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
 

@@ -15,7 +15,22 @@ from pathlib import Path
 
 import platformdirs
 
+from fmnist_lib.errors import UserError
 from fmnist_lib.progress import progress_bar
+
+#: What the labels 0 to 9 stand for.
+CLASS_NAMES = (
+    "T-shirt",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 # SHA-256 of the four files: decompressed, and as the mirrors serve them (gzip).
 SHA256 = {
@@ -42,7 +57,7 @@ DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
-class DataError(RuntimeError):
+class DataError(UserError):
     """Fashion-MNIST could not be had, or what was found is not Fashion-MNIST."""
 
 

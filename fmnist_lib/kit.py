@@ -7,14 +7,26 @@ next attempt knows what it may clear away.
 """
 
 import os
-import re
 import shutil
 import sysconfig
 import tempfile
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from string import Template
 
-from fmnist_lib.checksums import LIST, compare, list_entries, list_files, read_list, write_list
+from fmnist_lib.checksums import (
+    LIST,
+    compare,
+    list_entries,
+    list_files,
+    names_only_here,
+    read_list,
+    remove,
+    what_is_no_folder,
+    write_list,
+)
+from fmnist_lib.errors import UserError
 from fmnist_lib.files import FILE_NAMES, find_data, raw_folder
 from fmnist_lib.progress import progress_bar
 from fmnist_lib.student import copy_chapters
@@ -35,21 +47,12 @@ CONTENTS = {
     "wheels": "wheels/: these packages, as pip installs them without a network",
     LIST: f"{LIST}: all files of this folder, each with its SHA-256",
 }
-# What a kit may be without, and how it comes in.
-OPTIONAL = {
-    "slides": "there are none in book/_build/slides; 'make slides' makes them",
-    "solutions": "--solved adds them",
-    "wheels": "the packages have to come from the network, or with --wheels",
-}
 LICENCES = ("LICENSE", "LICENSE-text")
 # What no kit is without, so that no other folder with such a list is taken for one.
-ESSENTIAL = {README, LOCK, "site/index.html"}
-_NOT_ON_WINDOWS = re.compile(
-    r'.*[<>:"\\|?*\x00-\x1f].*|.*[. ]|(con|prn|aux|nul|com\d|lpt\d)(\..*)?', re.IGNORECASE
-)
+ESSENTIAL = {README, LOCK, "site/index.html", *(f"data/{name}" for name in FILE_NAMES)}
 
 
-class KitError(RuntimeError):
+class KitError(UserError):
     """A kit that cannot be made, or a folder that is no complete kit."""
 
 
@@ -85,34 +88,39 @@ def make_kit(
     Raises
     ------
     KitError
-        If a part is missing, or the folder holds anything else or cannot be written.
+        If a part cannot be read, or the folder holds anything else, is in use or cannot be written.
     ChapterError, DataError, WheelError
         If the chapters, the data, the library or its packages cannot be had.
     """
-    folder, project = Path(folder), Path(notebooks).resolve().parent
+    folder, project = Path(folder), Path(os.path.realpath(notebooks)).parent
     chapters = {"notebooks": copy_chapters(notebooks, pages=PAGES)}
     if solved:
         chapters["solutions"] = copy_chapters(notebooks, solved=True, pages=PAGES)
     _check_project(project)
     try:
-        _check_place(folder, overwrite, progress)
-        folder.mkdir(parents=True, exist_ok=True)
-        _clear_leftovers(folder)
-        raw = raw_folder(find_data(data))
-        part = Path(tempfile.mkdtemp(dir=folder, prefix=PART))
-        try:
-            _copy(_list_copies(project, raw, part), progress)
-            _write_chapters(part, chapters)
-            library = build_library(project, part)
-            if wheels:
-                download_packages(part / LOCK, part / "wheels")
-            _write_readme(part, library, first=min(chapters["notebooks"]))
-            _check_names(list_files(part))
-            write_list(part, progress=progress)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-        _move_up(part, folder)
+        with _alone_in(folder):
+            _check_place(folder, overwrite, progress)
+            folder.mkdir(parents=True, exist_ok=True)
+            _clear_leftovers(folder)
+            raw = raw_folder(find_data(data))
+            part = Path(tempfile.mkdtemp(dir=folder, prefix=PART))
+            try:
+                _copy(_list_copies(project, raw, part), progress)
+                _write_chapters(part, chapters)
+                library = build_library(project, part)
+                if wheels:
+                    download_packages(part / LOCK, part / "wheels")
+                _write_readme(part, library, first=min(chapters["notebooks"]))
+                if bad := names_only_here(list_files(part)):
+                    raise KitError(
+                        f"the name {bad[0]} cannot be used on Windows, or only once, as it knows "
+                        "no capital letters; give the page another name, and run 'make book' again"
+                    )
+                write_list(part, progress=progress)
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+            _move_up(part, folder)
     except OSError as error:
         raise KitError(
             f"the kit cannot be written to {folder} ({error.strerror}); make room or give rights "
@@ -121,7 +129,7 @@ def make_kit(
 
 
 def check_kit(folder, *, progress=True):
-    """Check that a kit is complete: no file is missing, changed or added.
+    """Check that a folder is a complete kit: no file is missing, changed or added.
 
     Parameters
     ----------
@@ -138,7 +146,13 @@ def check_kit(folder, *, progress=True):
     ------
     KitError
     """
-    found = _compare(Path(folder), progress)
+    try:
+        found = compare(folder, ESSENTIAL, progress=progress)
+    except ValueError as error:
+        raise KitError(
+            f"{folder} is no complete kit ({error}); copy the kit anew, or make it anew in an "
+            "empty folder"
+        ) from None
     if found.differences:
         raise KitError(
             f"{folder} is not the kit that was made ({found.differences}); copy the kit anew, or "
@@ -147,18 +161,33 @@ def check_kit(folder, *, progress=True):
     return found
 
 
-def _compare(folder, progress, ignore=None):
+@contextmanager
+def _reading():
+    """Name a part of the project that cannot be read; or the kit's folder would be blamed."""
     try:
-        return compare(folder, ignore=ignore, progress=progress)
-    except (FileNotFoundError, NotADirectoryError):
-        reason = f"there is no {LIST}"
-    except ValueError as error:
-        reason = f"in {LIST}, {error}"
+        yield
     except OSError as error:
-        reason = f"{error.filename or 'a file'} cannot be read: {error.strerror}"
-    raise KitError(f"{folder} is no complete kit ({reason}); make it anew with 'fmnist kit'")
+        raise KitError(
+            f"{error.filename} cannot be read ({error.strerror}); give rights to it or make it anew"
+        ) from None
 
 
+def _alone_in(folder):
+    """Let nobody else on this machine make a kit there; a process that is killed lets go."""
+    from filelock import FileLock, Timeout
+
+    # Not in the folder, of which the lock would be a part, nor on a stick, which may know none.
+    name = sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
+    try:
+        lock = FileLock(Path(tempfile.gettempdir(), f"fmnist-kit-{name}.lock"), mode=0o666)
+        return lock.acquire(blocking=False)
+    except Timeout:
+        raise KitError(
+            f"another 'fmnist kit' is at work on {folder}; wait until it is done, then try again"
+        ) from None
+
+
+@_reading()
 def _check_project(project):
     for name in (LOCK, "pyproject.toml", *LICENCES):
         if not (project / name).is_file():
@@ -172,18 +201,23 @@ def _check_project(project):
 
 def _check_place(folder, overwrite, progress):
     """Refuse a folder with files that are not ours to replace."""
-    if folder.exists() and not folder.is_dir():
-        raise KitError(f"{folder} is a file; name a folder for the kit")
+    if words := what_is_no_folder(folder):
+        raise KitError(f"{words}; name a folder for the kit")
     entries = list_entries(folder) if folder.exists() else []
     if not entries or _was_cut_off(entries):
         return
     try:
-        is_kit = read_list(folder).keys() >= ESSENTIAL
-    except (OSError, ValueError):
-        is_kit = False
-    if not is_kit:
-        raise KitError(f"{folder} is not empty, and holds no kit; name another folder")
-    if not overwrite and (found := _compare(folder, progress, PART).differences):
+        read_list(folder, ESSENTIAL)
+    except ValueError:
+        raise KitError(
+            f"{folder} is not empty, and holds no complete kit; empty it yourself if nothing in it "
+            "is needed, or name another folder"
+        ) from None
+    try:
+        found = not overwrite and compare(folder, ignore=PART, progress=progress).differences
+    except ValueError as error:
+        found = error
+    if found:
         raise KitError(
             f"{folder} holds a kit that was changed since ({found}); save what you need of it, "
             "then add --overwrite to replace all of it, or name another folder"
@@ -198,20 +232,13 @@ def _was_cut_off(entries):
 
 def _clear_leftovers(folder):
     entries = list_entries(folder)
-    parts = [name for name in entries if name.startswith(PART)]
     # Without its list, a kit was cut off; by its part it is known as ours, so that goes last.
-    rest = [name for name in entries if name not in parts and LIST not in entries]
-    for name in rest + parts:
-        _remove(folder / name)
+    for name in sorted(entries, key=lambda name: name.startswith(PART)):
+        if name.startswith(PART) or LIST not in entries:
+            remove(folder / name)
 
 
-def _remove(path):
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
+@_reading()
 def _list_copies(project, raw, part):
     """List what is copied as it is: pairs of paths, from where and to where."""
     copies = [(project / name, part / name) for name in (LOCK, *LICENCES)]
@@ -220,6 +247,8 @@ def _list_copies(project, raw, part):
     for name, source in (("site", project / SITE), ("slides", project / SLIDES)):
         if source.is_dir():
             copies += [(source / file, part / name / file) for file in list_files(source)]
+    for source, _ in copies:
+        source.open("rb").close()  # what cannot be read is told before anything is copied
     return copies
 
 
@@ -242,7 +271,6 @@ def _write_chapters(part, chapters):
 def _write_readme(part, library, first):
     """Write how to set up a laptop with what is in this kit."""
     there = {*list_entries(part), LIST}
-    contents = [words for name, words in CONTENTS.items() if name in there]
     python, packages = "3.11 or newer", ""
     network = "The second command needs a network, the others do not: do this ahead of the class."
     if "wheels" in there:
@@ -250,7 +278,7 @@ def _write_readme(part, library, first):
         python, network = f"{system}, for which wheels/ was made", "No command needs a network."
         packages = "--no-index --find-links wheels "
     text = Template(HERE.joinpath("kit_readme.txt").read_text(encoding="utf-8")).substitute(
-        contents="\n".join(contents),
+        contents="\n".join(words for name, words in CONTENTS.items() if name in there),
         python=python,
         network=network,
         packages=f"{packages}--no-deps --require-hashes -r {LOCK}",
@@ -260,24 +288,12 @@ def _write_readme(part, library, first):
     (part / README).write_text(text, encoding="utf-8", newline="\n")
 
 
-def _check_names(names):
-    """Refuse names that a stick or Windows would not take."""
-    bad = [n for n in names if any(_NOT_ON_WINDOWS.fullmatch(step) for step in n.split("/"))]
-    seen = {}
-    bad += [name for name in names if seen.setdefault(name.lower(), name) != name]
-    if bad:
-        raise KitError(
-            f"the name {bad[0]} cannot be used on Windows, or only once, as it knows no capital "
-            "letters; give the page another name, and run 'make book' again"
-        )
-
-
 def _move_up(part, folder):
     """Put a kit that is done in the place of what is there; its list comes last."""
     (folder / LIST).unlink(missing_ok=True)
     for name in list_entries(folder):
         if name != part.name:
-            _remove(folder / name)
+            remove(folder / name)
     for name in sorted(set(os.listdir(part)) - {LIST}):
         os.replace(part / name, folder / name)
     os.replace(part / LIST, folder / LIST)

@@ -8,6 +8,7 @@ arXiv:1511.07122. Receptive fields: Araujo, Norris and Sim, "Computing Receptive
 Convolutional Neural Networks", Distill 2019, doi:10.23915/distill.00021.
 """
 
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -92,7 +93,7 @@ def build_model(name, seed=None):
     ValueError
         If there is no network of that name.
     """
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise ValueError(f"there is no network {name!r}; choose one of {', '.join(MODELS)}")
     if seed is not None:
         torch.manual_seed(seed)
@@ -102,6 +103,23 @@ def build_model(name, seed=None):
 def count_parameters(model):
     """Count the numbers that training may change."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def device_of(model):
+    """Tell where a model computes: the device of its parameters, the CPU if it has none."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def evaluating(model):
+    """Keep a model in evaluation mode for a ``with`` block, then give each layer its own back."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
 
 
 def multiply_adds(model, input_shape=(1, 28, 28)):
@@ -120,9 +138,8 @@ def multiply_adds(model, input_shape=(1, 28, 28)):
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    device = next((p.device for p in model.parameters()), None)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, *input_shape, device=device))
+    with torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *input_shape, device=device_of(model)))
     return counter.get_total_flops() // 2
 
 
@@ -152,10 +169,9 @@ def layer_table(model, input_shape=(1, 28, 28)):
 
     layers = [m for m in model.modules() if not list(m.children())]
     hooks = [layer.register_forward_hook(record) for layer in layers]
-    device = next((p.device for p in model.parameters()), None)
     try:
-        with torch.inference_mode():
-            model(torch.zeros(1, *input_shape, device=device))
+        with torch.no_grad(), evaluating(model):  # lazy layers made here can be trained later
+            model(torch.zeros(1, *input_shape, device=device_of(model)))
     finally:
         for hook in hooks:
             hook.remove()
@@ -179,13 +195,11 @@ def receptive_field(features):
     import pandas as pd
 
     rows, size, step = [], 1, 1
+    names = ("kernel_size", "stride", "dilation")
     for layer in features:
         if not hasattr(layer, "kernel_size"):
             continue
-        kernel, stride, dilation = (
-            _side(getattr(layer, attribute, 1))
-            for attribute in ("kernel_size", "stride", "dilation")
-        )
+        kernel, stride, dilation = (_side(getattr(layer, name, 1)) for name in names)
         size += dilation * (kernel - 1) * step
         step *= stride
         rows.append({"layer": _describe(layer), "size": size, "step": step})

@@ -1,21 +1,24 @@
 """The parameters of a chapter: read from its tagged cell, and checked before any kernel starts."""
 
 import ast
-import warnings
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 
 from fmnist_lib.config import TrainConfig
+from fmnist_lib.errors import UserError
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 # Where a run keeps its files is for the command to say, not for a parameter.
 RESERVED = "runs_dir"
 
 
-class ParameterError(ValueError):
+class ParameterError(UserError, ValueError):
     """A name that the chapter does not have, or a value that it does not take."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -81,18 +84,24 @@ def read_parameters(notebook):
     ParameterError
         If a default is not a plain number, text, True or False, or if this is no notebook.
     """
-    import papermill
+    import nbformat
+    from papermill.translators import PythonTranslator
 
-    with warnings.catch_warnings():
-        # A notebook without such a cell has no parameters, which is all there is to say.
-        warnings.simplefilter("ignore")
-        try:
-            found = papermill.inspect_notebook(str(notebook))
-        except ValueError as error:
-            reason = str(error).splitlines()[0]
-            raise ParameterError(f"{notebook} cannot be read as a notebook: {reason}") from None
+    try:
+        content = nbformat.read(notebook, as_version=4)
+        nbformat.validate(content)
+    except Exception as error:  # whatever else the file may be
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ParameterError(
+            f"{notebook} cannot be read as a notebook: {reason[:80]}; name another file"
+        ) from None
+    tagged = (cell for cell in content.cells if "parameters" in cell.metadata.get("tags", []))
+    # As Python, whatever kernel the notebook names: that is what it is executed with.
+    found = [entry for cell in islice(tagged, 1) for entry in PythonTranslator.inspect(cell)]
     parameters = {}
-    for name, entry in found.items():
+    for entry in found:
+        entry = entry._asdict()
+        name = entry["name"]
         try:
             default = ast.literal_eval(entry["default"])
         except (ValueError, SyntaxError):

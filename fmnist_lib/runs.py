@@ -9,6 +9,7 @@ A run is a folder::
 """
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -20,14 +21,15 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from fmnist_lib.errors import UserError
 from fmnist_lib.files import SHA256
-from fmnist_lib.models import build_model
+from fmnist_lib.models import build_model, device_of
 from fmnist_lib.training import TrainConfig, TrainedModel, fit
 
 PACKAGES = ("fmnist-lib", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
 
 
-class RunError(RuntimeError):
+class RunError(UserError):
     """A folder does not hold a finished run, or not the one that was asked for."""
 
 
@@ -89,15 +91,17 @@ def save_run(folder, name, trained, metrics, *, sample=False):
         "best_epoch": trained.best_epoch,
         "metrics": metrics,
         "data": _data_name(sample),
-        "device": str(next(trained.model.parameters()).device),
+        "device": str(device_of(trained.model)),
         "machine": machine_record(),
     }
     weights = {key: value.cpu() for key, value in trained.model.state_dict().items()}
+    # To a file, PyTorch would not say that the disk is full: it raises a RuntimeError for it.
+    torch.save(weights, content := io.BytesIO())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as part:
             part = Path(part)
-            torch.save(weights, part / "weights.pt")
+            (part / "weights.pt").write_bytes(content.getbuffer())
             trained.history.to_csv(part / "history.csv", index=False)
             record["sha256"] = {
                 file: _sha256(part / file) for file in ("weights.pt", "history.csv")

@@ -9,6 +9,7 @@ import ast
 import io
 import os
 import re
+import shutil
 import symtable
 import tempfile
 import tokenize
@@ -20,10 +21,12 @@ from urllib.parse import quote
 import nbformat
 
 from fmnist_lib.chapters import ChapterError
+from fmnist_lib.checksums import what_is_no_folder
 
 SOLUTION = "solution"
 ANSWER = "...  # your answer"
 CODE = "...  # your code here"
+PART = ".copies-"
 # What a link to a page of the site looks like in a chapter, up to the page's ending.
 _LINK = re.compile(r"""(\]\(|\]:[ ]+|href=["'])\.\./book/([^\s)"'#]+)\.md\b""")
 # Metadata that hides a solution, or describes its figure.
@@ -152,19 +155,28 @@ def write_student_notebooks(folder, notebooks="notebooks", *, solved=False, over
     Raises
     ------
     ChapterError
-        As for `copy_chapters`, or if the folder is that of the chapters, or cannot be written;
-        then nothing is changed.
+        As for `copy_chapters`, or if the folder is that of the chapters, is none, or cannot be
+        written; then no copy is half written.
     """
     folder, notebooks = Path(folder), Path(notebooks)
-    if folder.resolve() == notebooks.resolve():
+    if os.path.realpath(folder) == os.path.realpath(notebooks):
         raise ChapterError(f"{folder} is the folder of the chapters themselves; name another one")
+    if words := what_is_no_folder(folder):
+        raise ChapterError(f"{words}; name a folder for the notebooks")
     pages = f"{quote(_relative(notebooks.parent / 'book', folder))}/{{}}.md"
     copies = copy_chapters(notebooks, solved=solved, pages=pages)
     wanted = {folder / name: text for name, text in copies.items()}
+    if taken := [path for path in wanted if os.path.isdir(path)]:
+        raise ChapterError(
+            f"{taken[0]} is a folder, expected a notebook or nothing; move it away, or name "
+            "another folder for the notebooks"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f"{PART}*"):  # by a run that was killed
+            shutil.rmtree(left)
         written = {path: overwrite or not path.exists() for path in wanted}
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as part:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=PART) as part:
             moves = {Path(part, path.name): path for path in wanted if written[path]}
             for source, path in moves.items():
                 source.write_text(wanted[path], encoding="utf-8", newline="\n")
@@ -179,10 +191,11 @@ def write_student_notebooks(folder, notebooks="notebooks", *, solved=False, over
 
 
 def _relative(path, start):
+    path, start = os.path.realpath(path), os.path.realpath(start)
     try:
-        return Path(os.path.relpath(path.resolve(), start.resolve())).as_posix()
+        return Path(os.path.relpath(path, start)).as_posix()
     except ValueError:  # on another drive of Windows
-        return path.resolve().as_posix()
+        return Path(path).as_posix()
 
 
 def _read(path):

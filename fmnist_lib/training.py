@@ -6,6 +6,7 @@ Label smoothing: Szegedy et al., "Rethinking the Inception Architecture for Comp
 arXiv:1512.00567.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from math import isfinite
 
@@ -106,10 +107,12 @@ def fit(
     """
     config = config or TrainConfig()
     device = pick_device(config.device)
-    # Channels last is the memory layout in which convolutions run fastest on most devices.
-    model = model.to(device, memory_format=torch.channels_last)
+    # The caller's random numbers are left as they were.
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        n_classes = _place(model, device)
     train, validation = train.to(device), validation.to(device)
-    _check_splits(train, validation, model, config.batch_size)
+    _check_splits(train, validation, n_classes, config.batch_size)
     steps = config.epochs * -(-len(train) // config.batch_size)
     autocast = autocast_for(config.precision, device)
     criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
@@ -120,8 +123,7 @@ def fit(
     keeper = Checkpoint(checkpoint, model, train, validation, config)
     done = keeper.epochs * steps // config.epochs
     with (
-        # The caller's random numbers are left as they were.
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        torch.random.fork_rng(devices),
         EventLog(log_dir, model, validation) as events,
         progress_bar(steps, "training", show=progress, initial=done) as bar,
     ):
@@ -140,7 +142,7 @@ def fit(
                 val_loss, val_acc = loss_and_accuracy(model, validation, nn.CrossEntropyLoss())
             _require_finite(val_loss, f"epoch {epoch}, on the validation images", config.lr)
             if all(val_acc > row["val_acc"] for row in history):
-                best_weights = _copy(model.state_dict())
+                best_weights = deepcopy(model.state_dict())
             row = (epoch, train_loss, val_loss, train_acc, val_acc)
             history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
             bar.set_postfix_str(f"val. loss {val_loss:.3f}, accuracy {val_acc:.3f}")
@@ -192,11 +194,13 @@ def train_one_epoch(batches, forward, optimizer, scheduler, epoch, bar):
         if not bar.disable and bar.n % 50 == 0 and loss.device.type == "cpu":
             figures = f"loss {loss:.3f}, accuracy {correct / sum(sizes):.3f}"
             bar.set_postfix_str(figures, refresh=False)
-    _check_steps(losses, epoch, optimizer.defaults["lr"])
+    step = torch.stack(losses).cpu().isfinite().int().argmin().item()  # the first bad one, or 0
+    lr = optimizer.defaults["lr"]
+    _require_finite(losses[step].item(), f"epoch {epoch}, step {step + 1}", lr)
     return _mean(losses, sizes), correct.item() / sum(sizes)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def loss_and_accuracy(model, split, criterion, batch_size=None):
     """Measure a model on a split, without gradients and in evaluation mode.
 
@@ -221,7 +225,7 @@ def loss_and_accuracy(model, split, criterion, batch_size=None):
     losses, sizes, correct = [], [], 0
     for start in range(0, len(split), batch_size):
         batch = split[start : start + batch_size]
-        logits = model(batch.images)
+        logits = model(batch.images.clone())  # it may write into what it is given
         losses.append(criterion(logits, batch.labels))
         correct += (logits.argmax(dim=1) == batch.labels).sum()
         sizes.append(len(batch))
@@ -237,9 +241,29 @@ def _forward(model, criterion, autocast):
     return forward
 
 
-def _check_splits(train, validation, model, batch_size):
-    _check_split("train", train, model)
-    _check_split("validation", validation, model)
+@torch.no_grad()
+def _place(model, device):
+    # Moves a model, and returns how many logits it gives. Here lazy layers take their shapes.
+    blank = torch.zeros(1, 1, 28, 28, device=device)
+    n_classes = model.to(device).eval()(blank).shape[1]
+    try:
+        # In this memory layout, convolutions run fastest on most devices, and `view` may fail.
+        model.to(memory_format=torch.channels_last)(blank)
+    except RuntimeError:
+        model.to(memory_format=torch.contiguous_format)
+    return n_classes
+
+
+def _check_splits(train, validation, n_classes, batch_size):
+    for name, split in {"train": train, "validation": validation}.items():
+        if len(split) == 0:
+            raise ValueError(f"the {name} split holds no images, expected at least one")
+        low, high = split.labels.min().item(), split.labels.max().item()
+        if low < 0 or high >= n_classes:
+            raise ValueError(
+                f"the {name} split has labels from {low} to {high}, expected 0 to "
+                f"{n_classes - 1}: the model has {n_classes} outputs"
+            )
     if batch_size > len(train):
         raise ValueError(
             f"batch_size is {batch_size}, expected at most {len(train)}, the number of images to "
@@ -250,26 +274,6 @@ def _check_splits(train, validation, model, batch_size):
             f"the train split holds no image of class {unseen[0]}, expected some of each class "
             "that the validation split holds; split the images anew, or leave the class out of both"
         )
-
-
-def _check_split(name, split, model):
-    if len(split) == 0:
-        raise ValueError(f"the {name} split holds no images, expected at least one")
-    with torch.inference_mode():
-        n_classes = model.eval()(split.images[:1]).shape[1]
-    low, high = split.labels.min().item(), split.labels.max().item()
-    if low < 0 or high >= n_classes:
-        raise ValueError(
-            f"the {name} split has labels from {low} to {high}, expected 0 to {n_classes - 1}: "
-            f"the model has {n_classes} outputs"
-        )
-
-
-def _check_steps(losses, epoch, lr):
-    losses = torch.stack(losses).cpu()
-    bad = (~torch.isfinite(losses)).nonzero()
-    step = bad[0].item() if len(bad) else 0
-    _require_finite(losses[step].item(), f"epoch {epoch}, step {step + 1}", lr)
 
 
 def _require_finite(loss, place, lr):
@@ -294,7 +298,3 @@ def _batches(split, config, order, generator):
         if config.shift or config.flip:
             images = augment(images, config.shift, config.flip, generator)
         yield images, split.labels[batch]
-
-
-def _copy(weights):
-    return {name: tensor.clone() for name, tensor in weights.items()}

@@ -1,6 +1,5 @@
 """The library and the packages that it needs as wheels, which pip installs without a network."""
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -9,12 +8,15 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from fmnist_lib.checksums import digest_of
+from fmnist_lib.errors import UserError
+
 BUILD = "import sys, flit_core.buildapi as backend; print(backend.build_wheel(sys.argv[1]))"
 TORCH_CPU = "https://download.pytorch.org/whl/cpu"  # PyTorch's own index of builds without CUDA
 CPU = "+cpu"
 
 
-class WheelError(RuntimeError):
+class WheelError(UserError):
     """The library cannot be built, or a package cannot be downloaded."""
 
 
@@ -85,8 +87,7 @@ def _take_cpu_builds(lock, folder):
     kept = [entry for entry in entries if not re.match(r"torch|triton|nvidia|cuda", entry)]
     for path in sorted(folder.glob("torch*.whl")):
         name, number, _ = path.name.split("-", 2)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        kept.append(f"{name}=={number} \\\n    --hash=sha256:{digest}\n")
+        kept.append(f"{name}=={number} \\\n    --hash=sha256:{digest_of(path)}\n")
     lock.write_text("".join(kept), encoding="utf-8", newline="\n")
 
 
@@ -97,5 +98,5 @@ def _download(folder, *what):
     if code := subprocess.run([*map(str, command)]).returncode:
         raise WheelError(
             f"pip cannot download the packages (exit code {code}; its own words stand above); "
-            "connect to the network and try again, or make the kit without --wheels"
+            "if it is the network, connect and try again; or make the kit without --wheels"
         )

@@ -39,7 +39,7 @@ class Look:
         Makes the controls, a dict of ipywidgets.
     draw : callable
         From the values of the controls, by name, to a Figure (or None, where there is nothing to
-        draw) and a text that says what can be seen.
+        draw) and a text that says what can be seen; up to its first colon, what the figure is of.
     """
 
     sentence: str
@@ -61,19 +61,23 @@ class Look:
         ipywidgets.VBox
         """
         widgets, controls = _ipywidgets(), self.make_controls()
-        # An image widget has no alternative text; HTML has.
-        shown = widgets.HTML()
+        # An image widget has no alternative text; HTML has. Apart from the text, since a screen
+        # reader is to say only that again.
+        text, picture = widgets.HTML(), widgets.HTML()
 
         def follow(change=None):
-            figure, words = self.draw(**{name: control.value for name, control in controls.items()})
-            words = escape(words)
-            picture = _picture(figure, words) if figure else ""
-            shown.value = f'<p role="status">{words}</p>{picture}'
+            values = {name: control.value for name, control in controls.items()}
+            try:
+                figure, words = self.draw(**values)
+                drawn = _picture(figure, words.partition(":")[0]) if figure else ""
+            except Exception as error:  # or the old picture would stand beside the new values
+                words, drawn = f"This cannot be drawn: {str(error) or type(error).__name__}", ""
+            text.value, picture.value = f'<p role="status">{escape(words)}</p>', drawn
 
         for control in controls.values():
             control.observe(follow, "value")
         follow()
-        return widgets.VBox([*controls.values(), shown])
+        return widgets.VBox([*controls.values(), text, picture])
 
 
 def browse_mistakes(images, labels, probabilities):
@@ -88,8 +92,8 @@ def browse_mistakes(images, labels, probabilities):
     Returns
     -------
     Look
-        It begins with the most frequent confusion. Of many images it shows the twelve that were
-        predicted with the highest probability.
+        It begins with the most frequent confusion, if there is any. Of many images it shows the
+        twelve that were predicted with the highest probability.
 
     Raises
     ------
@@ -106,20 +110,23 @@ def browse_mistakes(images, labels, probabilities):
             "image"
         )
     predicted = probabilities.argmax(axis=1)
-    worst = worst_confusions(confusion_matrix(labels, predicted), n=1).iloc[0]
+    worst = worst_confusions(confusion_matrix(labels, predicted), n=1)
+    # Without a mistake there is no pair to begin with, and that is what the first two classes say.
+    first = CLASS_NAMES[:2] if worst.empty else worst.loc[0, ["true", "predicted"]]
 
     def make_controls():
-        menus = {"true": ("True class", worst["true"]), "guess": ("Predicted", worst["predicted"])}
+        menus = zip(("true", "guess"), ("True class", "Predicted"), first, strict=True)
         return {
             name: widgets.Dropdown(options=CLASS_NAMES, value=value, description=description)
-            for name, (description, value) in menus.items()
+            for name, description, value in menus
         }
 
     def draw(true, guess):
         k = CLASS_NAMES.index(guess)
         cell = np.flatnonzero((labels == CLASS_NAMES.index(true)) & (predicted == k))
         if len(cell) == 0:
-            return None, f"No image of the class {true} was called {guess}."
+            words = f"No image of the class {true} was called {guess}."
+            return None, f"No image was mistaken. {words}" if worst.empty else words
         shown = cell[np.argsort(-probabilities[cell, k], kind="stable")][:MOST_IMAGES]
         words = f"Images of the class {true} that were called {guess}: {len(cell)}."
         if len(shown) < len(cell):
@@ -141,7 +148,7 @@ def slide_dilation(image):
 
     Parameters
     ----------
-    image : Tensor, (1, H, W), float32 in [0, 1]
+    image : Tensor or ndarray, (1, H, W), numbers in [0, 1]
 
     Returns
     -------
@@ -150,13 +157,19 @@ def slide_dilation(image):
     Raises
     ------
     ValueError
-        If the image has another shape.
+        If the image has another shape, or numbers beyond 0 and 1.
     ModuleNotFoundError
         If the package ``ipywidgets`` is not installed.
     """
     widgets = _ipywidgets()
-    if image.ndim != 3 or len(image) != 1:
+    image = torch.as_tensor(image).detach().cpu().float()
+    if image.ndim != 3 or len(image) != 1 or image.numel() == 0:
         raise ValueError(f"the image is {tuple(image.shape)}, expected (1, H, W): one channel")
+    if not ((image >= 0) & (image <= 1)).all():  # so that a NaN fails as well
+        raise ValueError(
+            f"the image's pixels go from {image.min():g} to {image.max():g}, expected numbers from "
+            "0 to 1; divide pixels of whole numbers up to 255 by 255"
+        )
     _, height, width = image.shape
     weights = torch.full((1, 1, 3, 3), 1 / 9)
     outputs = {
@@ -221,8 +234,13 @@ def _somebody_is_there():
 
 def _picture(figure, words):
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DPI)
-    plt.close(figure)  # or the notebook would show it a second time
+    try:
+        figure.savefig(file, format="png", dpi=DPI)
+    finally:
+        plt.close(figure)  # or the notebook would show it a second time
     png = b64encode(file.getvalue()).decode()
     width = round(figure.get_figwidth() * DPI / 2)  # two dots a pixel are sharp on any screen
-    return f'<img src="data:image/png;base64,{png}" alt="{words}" width="{width}">'
+    return (
+        f'<img src="data:image/png;base64,{png}" alt="{escape(words)}" width="{width}" '
+        'style="max-width:100%">'
+    )

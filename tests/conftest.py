@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import nbformat
 import pytest
 import torch
@@ -13,6 +14,11 @@ from fmnist_lib import files
 from fmnist_lib.data import Split, load_fashion_mnist
 
 os.environ.setdefault("MPLBACKEND", "agg")
+
+# On a busy machine an example may take longer than Hypothesis' deadline of 200 ms, which says
+# nothing about the code; and the same examples each time give the same verdict each time.
+hypothesis.settings.register_profile("course", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("course")
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -45,9 +51,12 @@ def load_script():
     """Import a script that is no part of the package: (path in the project) -> module."""
 
     def load(script):
-        spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
+        path = ROOT / script
+        spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(path.parent)  # it may import its neighbours
+            spec.loader.exec_module(module)
         return module
 
     return load

@@ -1,5 +1,8 @@
+import importlib
 import json
+import logging
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -8,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import fmnist_lib
 from fmnist_lib import batch, chapters, cli, experiments, files, plans
+from fmnist_lib.errors import UserError
 from fmnist_lib.parameters import read_parameters
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -46,6 +51,19 @@ def test_an_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
     monkeypatch.setattr(files, "find_data", fail)
     assert cli.main(["data"]) == 1
     assert capsys.readouterr().err == "fmnist: no data\n"
+
+
+def test_every_error_of_the_library_is_for_users_but_those_that_are_no_messages():
+    found = pkgutil.iter_modules(fmnist_lib.__path__, "fmnist_lib.")
+    modules = [importlib.import_module(info.name) for info in found]
+    others = {
+        name
+        for module in modules
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+        if kind.__module__ == module.__name__ and not issubclass(kind, UserError)
+    }
+    assert others == {"ClaimError", "Stopped"}
 
 
 def test_an_interrupt_is_told(monkeypatch, capsys):
@@ -126,6 +144,18 @@ def test_help_and_errors_do_not_wait_for_torch(code):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["run", "02_cnn", "--help"], ["--help"]])
+def test_a_reader_that_has_gone_is_no_error(arguments):
+    """As head has, once it has seen enough."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "fmnist_lib.cli", *arguments]
+    settings = {"cwd": NOTEBOOKS.parent, "env": os.environ | {"PYTHONUNBUFFERED": ""}}
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, **settings)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 @pytest.fixture
 def nothing_runs(monkeypatch, tmp_path):
     """Let a test fail that starts a run, or that writes anything where it stands."""
@@ -175,6 +205,7 @@ def test_help_of_run_lists_the_parameters_of_a_chapter(nothing_runs, capsys, nam
             "epochs is 'few', expected a whole number (passes over the training images; default: ",
         ),
         (["02_cnn", "-p", "shuffle=1"], "shuffle is '1', expected true or false (True: a new "),
+        (["02_cnn", "-p", "device=gpu"], "device is 'gpu', expected the name of a device: auto, "),
         (["02_cnn", "-p", "lr=-1"], "lr is -1.0, expected a number above 0"),
         (["02_cnn", "-p", "runs_dir=x"], "runs_dir cannot be given: a run keeps its files in its "),
         (["02_cnn", "-p", "epochs"], "-p epochs names no value; write -p NAME=VALUE, as in -p "),
@@ -260,7 +291,8 @@ def test_a_dry_run_tells_what_is_finished(dry_run, capsys, tmp_path):
     values = {n: v for n, v in values.items() if not n.endswith("_dir")} | {"seed": 1}
     record = {"state": "finished", "chapter": "02_cnn", "code": experiments.code_digest(notebook)}
     (folder := tmp_path / "done" / "any name").mkdir(parents=True)
-    (folder / "results.json").write_text(json.dumps(record | {"parameters": values, "seconds": 88}))
+    record |= {"metrics": {}, "networks": {}, "attempts": 1, "seconds": 88, "parameters": values}
+    (folder / "results.json").write_text(json.dumps(record))
     assert dry_run("seeds: 3", "--workers", "2", "-o", str(tmp_path / "done")) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"3 runs of 02_cnn in {tmp_path / 'done'}: 1 finished, 2 to do",
@@ -269,6 +301,13 @@ def test_a_dry_run_tells_what_is_finished(dry_run, capsys, tmp_path):
         "  seed=2: to do",
         "about 88 s with 2 workers (from the runs that are finished)",
     ]
+
+
+def test_what_dask_says_is_kept_back_during_a_sweep_and_no_longer():
+    before = logging.root.manager.disable
+    with batch._dask_silenced():
+        assert not logging.getLogger("distributed").isEnabledFor(logging.ERROR)
+    assert logging.root.manager.disable == before
 
 
 def test_a_sweep_that_makes_no_sense_is_refused_in_one_line(dry_run, capsys):

@@ -160,6 +160,27 @@ def kernels(process):
         return []
 
 
+def executed_by(kernel):
+    """Read the notebook that a kernel executes; empty where it has ended meanwhile."""
+    try:
+        return "".join(path.read_text() for path in Path(kernel.cwd()).glob("*.ipynb"))
+    except (psutil.Error, OSError):
+        return ""
+
+
+def kill_worker(client, kernel):
+    """Kill the worker below a client that waits for a kernel; False if either has ended."""
+    try:
+        worker = kernel.parent()
+        # Of a kernel whose worker is gone, the parent is a process that is none of ours.
+        if worker not in psutil.Process(client.pid).children(recursive=True):
+            return False
+        worker.kill()
+    except psutil.Error:
+        return False
+    return True
+
+
 def kernels_for(place):
     """Find all kernels that work in a folder, whosever children they are."""
     found = []
@@ -220,8 +241,8 @@ def test_no_scheduler_at_the_address(write_sweep, sweep):
 def test_a_worker_is_killed_in_the_middle_of_a_run(place, write_sweep, sweep):
     write_sweep(pause=4, seeds=1)
     client = sweep("--workers", 2)
-    kernel = until(lambda: noted(place).total() == 2 and kernels(client))[0]
-    kernel.parent().send_signal(signal.SIGKILL)
+    until(lambda: noted(place).total() == 2)
+    until(lambda: any(kill_worker(client, kernel) for kernel in kernels(client)))
     assert "3 of 3 runs are finished" in end(client)
     done = noted(place)
     assert {line: n for line, n in done.items() if line.startswith("end")} == {
@@ -237,9 +258,7 @@ def test_a_run_that_kills_each_worker_does_not_stop_the_others(place, write_swee
     client, killed = sweep("--workers", 2), 0
     while client.poll() is None:
         for kernel in kernels(client):
-            text = "".join(path.read_text() for path in Path(kernel.cwd()).glob("*.ipynb"))
-            if "lr = 0.2" in text:
-                kernel.parent().send_signal(signal.SIGKILL)
+            if "lr = 0.2" in executed_by(kernel) and kill_worker(client, kernel):
                 killed += 1
                 break
         time.sleep(0.05)

@@ -82,6 +82,19 @@ def test_a_split_can_be_cut(sample):
     assert len(sample.train[:0]) == 0
 
 
+@pytest.mark.parametrize("n", [0, 1])
+def test_one_image_has_no_neighbour(sample, n):
+    with pytest.raises(ValueError, match=f"there are {n} images, expected at least two"):
+        nearest_neighbours(sample.train.images[:n])
+
+
+def test_equal_images_are_neighbours_without_a_distance(sample):
+    images = sample.train.images[:200]
+    distance, index = nearest_neighbours(torch.cat([images, images]))
+    assert not distance.any()
+    assert index.equal((torch.arange(400) + 200) % 400)
+
+
 def test_nearest_neighbours_agree_with_scipy(sample):
     pixels = sample.train.images[:200].flatten(1).double().numpy()
     distances = cdist(pixels, pixels)

@@ -36,6 +36,19 @@ def test_prediction_turns_dropout_off(sample):
     assert np.array_equal(first, evaluation.predict(model.train(), images))
 
 
+def test_prediction_leaves_each_layer_in_its_mode(sample):
+    layers = torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(784, 10).eval()
+    model = torch.nn.Sequential(*layers)
+    evaluation.predict(model, sample.test.images[:2])
+    assert [layer.training for layer in model.modules()] == [True, True, True, False]
+
+
+def test_a_model_without_parameters_can_be_asked(sample):
+    """One that tells the ten brightest rows apart, say."""
+    model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d((10, 1)), torch.nn.Flatten())
+    assert evaluation.predict(model, sample.test.images[:3]).shape == (3, 10)
+
+
 def test_no_images_are_refused(sample):
     with pytest.raises(ValueError, match="no images to predict"):
         evaluation.predict(build_model("cnn"), sample.test.images[:0])
@@ -70,6 +83,19 @@ def test_the_worst_confusions(sample):
         ["T-shirt", "Shirt", 2],
         ["Pullover", "Coat", 1],
     ]
+
+
+def test_what_was_never_confused_is_no_confusion():
+    labels, predicted = np.array([6, 6, 0, 2]), np.array([0, 6, 0, 2])
+    worst = evaluation.worst_confusions(evaluation.confusion_matrix(labels, predicted))
+    assert worst.to_numpy().tolist() == [["Shirt", "T-shirt", 1]]
+    none = evaluation.worst_confusions(evaluation.confusion_matrix(labels, labels))
+    assert none.empty
+    assert list(none.columns) == ["true", "predicted", "images"]
+
+
+def test_pytest_takes_the_metrics_for_no_test():
+    assert not evaluation.test_metrics.__test__
 
 
 def test_the_most_confident_mistakes():

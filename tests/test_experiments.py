@@ -241,10 +241,30 @@ def test_a_killed_run_is_unfinished_at_every_step_of_the_last_moves(tmp_path, ti
         assert run(chapter, folder)["state"] == "finished"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"state": "running"}', "\x00"])
+WHOLE = {"state": "finished", "chapter": "a", "code": "c", "parameters": {}, "metrics": {}}
+WHOLE |= {"networks": {}, "seconds": 1, "attempts": 1}
+SHORT = [{n: value for n, value in WHOLE.items() if n != name} for name in WHOLE]
+OTHER = [WHOLE | {name: None} for name in WHOLE]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"state": "running"}', "\x00", *map(json.dumps, SHORT + OTHER)]
+)
 def test_a_record_that_is_none_is_no_finished_run(tmp_path, text):
     (tmp_path / "results.json").write_text(text)
     assert load_record(tmp_path) is None
+    (tmp_path / "results.json").write_text(json.dumps(WHOLE))
+    assert load_record(tmp_path) == WHOLE
+
+
+@pytest.mark.parametrize("kernel", [None, {"name": "nowhere", "display_name": "R"}])
+def test_a_notebook_is_executed_with_this_python_whatever_kernel_it_names(tmp_path, tiny, kernel):
+    path = tiny("import sys; print(sys.executable)")
+    notebook = nbformat.read(path, 4)
+    notebook.metadata = {"kernelspec": kernel} if kernel else {}
+    nbformat.write(notebook, path)
+    run(path, tmp_path / "a", {"x": 2})
+    assert printed(tmp_path / "a" / "tiny.ipynb") == f"{sys.executable}\n"
 
 
 def test_a_folder_that_is_a_file_is_told(tmp_path, tiny):

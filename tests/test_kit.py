@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,7 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 
-from fmnist_lib import cli, files, kit
+from fmnist_lib import checksums, cli, files, kit
 from fmnist_lib.kit import KitError, check_kit, make_kit
 
 ROOT = Path(__file__).parent.parent
@@ -62,6 +63,13 @@ def project(tmp_path_factory):
     for name in ("01_one", "02_two"):
         chapter(root / "notebooks" / f"{name}.ipynb", name)
     return root
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_files(tmp_path_factory, monkeypatch):
+    """Keep the locks of these kits together, and clear them away with pytest's own folders."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # so that it is asked for anew
 
 
 @pytest.fixture
@@ -182,6 +190,28 @@ def test_the_command_tells_what_is_not_in_it_and_the_size(make, project, tmp_pat
     assert capsys.readouterr().out == f"{complete}\n"
 
 
+@pytest.mark.parametrize("option", ["wheels", "solved", "data", "overwrite"])
+def test_a_check_takes_no_option_of_making(tmp_path, capsys, option):
+    value = [str(tmp_path)] if option == "data" else []
+    assert cli.main(["kit", str(tmp_path / "kit"), "--check", f"--{option}", *value]) == 2
+    assert capsys.readouterr().err == (
+        f"fmnist: --check makes nothing, and --{option} is about making a kit; give one of them\n"
+    )
+
+
+def test_a_name_that_the_terminal_cannot_show_is_printed_all_the_same(make, project, tmp_path):
+    make(folder := tmp_path / "Übung")
+    for command in (["kit", "--check"], ["student", f"--notebooks={project / 'notebooks'}"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "fmnist_lib.cli", *command, str(folder)],
+            env=os.environ | {"PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f": {tmp_path}/\\xdcbung" in done.stdout
+
+
 # Checking a kit.
 
 
@@ -228,6 +258,7 @@ def test_a_single_bit_is_noticed(make, tmp_path):
     ("text", "reason"),
     [
         (None, "there is no SHA256SUMS"),
+        ("", "SHA256SUMS does not list README.txt"),
         ("nonsense\n", "in SHA256SUMS, 'nonsense' is no entry of a list of SHA-256"),
         ("\xff", "in SHA256SUMS, 'utf-8' codec can't decode"),
     ],
@@ -238,8 +269,38 @@ def test_a_folder_that_is_no_kit_is_told(tmp_path, text, reason):
     with pytest.raises(KitError) as refused:
         check(tmp_path)
     assert f"{tmp_path} is no complete kit ({reason}" in str(refused.value)
-    for folder in (tmp_path / "none", Path(__file__)):
-        with pytest.raises(KitError, match="is no complete kit"):
+    assert str(refused.value).endswith("); copy the kit anew, or make it anew in an empty folder")
+
+
+def test_a_place_without_a_kit_is_told_as_what_it_is(make, tmp_path):
+    def reason(folder):
+        with pytest.raises(KitError) as refused:
+            check(folder)
+        return re.fullmatch(r".* is no complete kit \((.*)\); copy .*", str(refused.value))[1]
+
+    (file := tmp_path / "file").write_text("")
+    (nowhere := tmp_path / "nowhere").symlink_to("none")
+    (loop := tmp_path / "loop").symlink_to("loop")
+    assert reason(tmp_path / "none") == "there is no such folder"
+    assert reason(file) == reason(file / "sub") == f"{file} is a file"
+    assert reason(nowhere) == f"{nowhere} is a link to nothing"
+    assert reason(loop / "sub") == f"{loop} is a link to nothing"
+    make(folder := tmp_path / "kit")
+    (page := folder / "site/index.html").unlink()
+    page.symlink_to("none")
+    assert reason(folder) == f"{page} cannot be read: No such file or directory"
+    (folder / "SHA256SUMS").unlink()
+    (folder / "SHA256SUMS").symlink_to("none")
+    unread = f"{folder}/SHA256SUMS cannot be read: No such file or directory"
+    assert reason(folder) == unread
+
+
+def test_a_kit_without_data_or_site_is_no_kit_whatever_its_list_says(make, tmp_path):
+    for n, part in enumerate(("site", "data")):
+        make(folder := tmp_path / f"kit{n}")
+        shutil.rmtree(folder / part)
+        checksums.write_list(folder, progress=False)
+        with pytest.raises(KitError, match=rf"kit \(SHA256SUMS does not list {part}/"):
             check(folder)
 
 
@@ -285,6 +346,47 @@ def test_work_in_an_earlier_kit_is_not_lost(make, tmp_path):
     check(folder)
 
 
+def test_a_changed_kit_that_cannot_be_read_is_replaced_where_that_is_wanted(make, tmp_path):
+    make(folder := tmp_path / "kit")
+    (page := folder / "site/index.html").unlink()
+    page.symlink_to("none")
+    with pytest.raises(KitError) as refused:
+        make(folder)
+    assert str(refused.value) == (
+        f"{folder} holds a kit that was changed since ({page} cannot be read: No such file or "
+        "directory); save what you need of it, then add --overwrite to replace all of it, or name "
+        "another folder"
+    )
+    make(folder, overwrite=True)
+    check(folder)
+
+
+def test_two_at_once_do_not_disturb_one_another(make, tmp_path, monkeypatch):
+    """The second comes while the first builds the library."""
+    (tmp_path / "link").symlink_to("kit")
+    build, refusals = kit.build_library, []
+
+    def meanwhile(source, part):
+        monkeypatch.setattr(kit, "build_library", build)
+        for name in ("kit", "link"):
+            with pytest.raises(KitError) as refused:
+                make(tmp_path / name)
+            refusals.append(str(refused.value))
+        make(tmp_path / "other")
+        return build(source, part)
+
+    monkeypatch.setattr(kit, "build_library", meanwhile)
+    make(tmp_path / "kit")
+    assert refusals == [
+        f"another 'fmnist kit' is at work on {tmp_path / name}; wait until it is done, then try "
+        "again"
+        for name in ("kit", "link")
+    ]
+    check(tmp_path / "kit")
+    check(tmp_path / "other")
+    make(tmp_path / "kit")  # the first one has let go
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -293,6 +395,7 @@ def test_work_in_an_earlier_kit_is_not_lost(make, tmp_path):
         {"SHA256SUMS": "", "big.iso": "mine"},
         {"SHA256SUMS": f"{hashlib.sha256(b'mine').hexdigest()}  big.iso\n", "big.iso": "mine"},
         {".kit-1/site/x": "", "thesis.txt": "mine"},
+        {"README.txt": "a kit that lost its list", "requirements.lock": "", "site/index.html": ""},
     ],
 )
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -302,7 +405,10 @@ def test_a_folder_that_holds_something_else_is_not_touched(make, tmp_path, conte
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     before = tree(folder)
-    message = f"{folder} is not empty, and holds no kit; name another folder"
+    message = (
+        f"{folder} is not empty, and holds no complete kit; empty it yourself if nothing in it is "
+        "needed, or name another folder"
+    )
     with pytest.raises(KitError, match=f"^{re.escape(message)}$"):
         make(folder, overwrite=overwrite)
     assert tree(folder) == before
@@ -407,8 +513,9 @@ def test_a_real_kill_leaves_a_complete_kit_or_one_without_its_list(make, project
 
 def test_a_file_in_the_place_of_the_kit_is_told(make, tmp_path):
     (tmp_path / "kit").write_text("")
-    with pytest.raises(KitError, match=r"kit is a file; name a folder for the kit$"):
-        make(tmp_path / "kit")
+    for name in ("kit", "kit/sub"):
+        with pytest.raises(KitError, match=r"/kit is a file; name a folder for the kit$"):
+            make(tmp_path / name)
 
 
 def test_what_a_kit_cannot_do_without_is_told(make, project, tmp_path):
@@ -424,6 +531,40 @@ def test_what_a_kit_cannot_do_without_is_told(make, project, tmp_path):
     assert without("book/_build/html/index.html").endswith("run 'make book' first")
     assert without("requirements.lock").startswith(f"no requirements.lock in {tmp_path / 'less'},")
     assert without("pyproject.toml").endswith("name its folder of chapters with --notebooks")
+
+
+@pytest.mark.parametrize("trouble", ["lock", "page", "link", "site"])
+def test_a_source_that_cannot_be_read_is_named(project, tmp_path, as_a_user, trouble):
+    shutil.copytree(project, less := tmp_path / "less")
+    page = less / "book/_build/html/book/batch.html"
+    source = {"lock": less / "requirements.lock", "site": less / "book/_build"}.get(trouble, page)
+    if trouble == "link":
+        page.unlink()
+        page.symlink_to("none")
+    else:
+        source.chmod(0)
+    raw = files.raw_folder(tmp_path / "raw")
+    raw.mkdir(parents=True)
+    for name in files.FILE_NAMES:
+        (raw / name).write_text(name)
+    # Root may read everywhere, too.
+    as_a_user = [
+        word.replace("-dac_override", "-dac_override,-dac_read_search") for word in as_a_user
+    ]
+    once = MAKE.replace("while True", "if True")
+    command = [*as_a_user, sys.executable, "-c", once, tmp_path / "kit", less / "notebooks"]
+    done = subprocess.run(
+        [*map(str, command), str(tmp_path / "raw")], capture_output=True, text=True
+    )
+    if trouble == "site":
+        source.chmod(0o755)  # so that pytest can clear it away
+    told = done.stderr.splitlines()[-1]
+    inside = "/html/index.html" if trouble == "site" else ""
+    why = "No such file or directory" if trouble == "link" else "Permission denied"
+    assert told == (
+        f"fmnist_lib.kit.KitError: {source}{inside} cannot be read ({why}); give rights to it or "
+        "make it anew"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from fmnist_lib.models import (
     DilatedConvNet,
     build_model,
     count_parameters,
+    device_of,
     effective_field,
+    evaluating,
     input_gradient,
     layer_table,
     multiply_adds,
@@ -49,6 +51,33 @@ def test_layers_are_described_by_what_is_not_usual():
     assert table["layer"][7] == "Linear 512→256"
 
 
+@pytest.mark.parametrize("look", [layer_table, multiply_adds])
+def test_looking_at_a_model_leaves_it_and_the_generator_as_they_were(look):
+    """With layers that training mode changes, refuses for one image, or draws numbers for."""
+    layers = nn.Flatten(), nn.Linear(784, 5), nn.BatchNorm1d(5), nn.Dropout(), nn.Dropout().eval()
+    model = nn.Sequential(*layers)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generator = torch.get_rng_state()
+    look(model)
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    assert torch.get_rng_state().equal(generator)
+    assert [layer.training for layer in model] == [True, True, True, True, False]
+
+
+def test_evaluation_mode_ends_after_an_error_too():
+    model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+    with evaluating(model):
+        assert not any(layer.training for layer in model.modules())
+    with pytest.raises(ValueError, match="no network"), evaluating(model):
+        build_model("none")
+    assert [layer.training for layer in model.modules()] == [True, True, False]
+
+
+def test_a_model_without_parameters_computes_on_the_cpu():
+    assert device_of(nn.Flatten()) == torch.device("cpu")
+    assert device_of(build_model("cnn").to("meta")) == torch.device("meta")
+
+
 def test_frozen_parameters_do_not_count():
     layer = nn.Linear(3, 2)
     layer.bias.requires_grad_(False)
@@ -71,6 +100,8 @@ def test_the_seed_decides_about_the_weights():
 def test_an_unknown_network_is_named():
     with pytest.raises(ValueError, match=r"no network 'resnet'; choose one of cnn, dilated_cnn"):
         build_model("resnet")
+    with pytest.raises(ValueError, match=r"no network \['cnn'\]; choose one of cnn"):
+        build_model(["cnn"])
 
 
 def test_dilation_is_a_kernel_with_zeros_in_the_gaps():

@@ -1,6 +1,11 @@
 """The three lists of packages name the same ones, and the lock pins every one with hashes."""
 
+import ast
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -23,13 +28,18 @@ def split_requirement(text):
     return name, specifier.replace(" ", "")
 
 
-def read_project(*, bench):
-    """Read the packages of the course, or those that the benchmark is run with."""
+LIBRARY = ("notebooks", "tensorboard")
+COURSE = (*LIBRARY, "book", "test")
+
+
+def read_project(*extras):
+    """Read the packages that the project needs with some of its extras."""
     with open(ROOT / "pyproject.toml", "rb") as file:
         project = tomllib.load(file)["project"]
-    groups = project["optional-dependencies"].items()
-    extras = [r for name, group in groups for r in group if (name == "bench") == bench]
-    return dict(split_requirement(r.split(";")[0]) for r in project["dependencies"] + extras)
+    groups = project["optional-dependencies"]
+    assert set(groups) == {*COURSE, "bench"}
+    wanted = [*project["dependencies"], *(r for name in extras for r in groups[name])]
+    return dict(split_requirement(r.split(";")[0]) for r in wanted)
 
 
 def read_lock(path):
@@ -39,7 +49,7 @@ def read_lock(path):
 
 @pytest.fixture(scope="module")
 def project():
-    return read_project(bench=False)
+    return read_project(*COURSE)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +88,7 @@ def test_the_lock_of_the_benchmark_adds_to_that_of_the_course_and_changes_nothin
     bench = dict(pin.match(entry).groups() for entry in entries)
     assert {name: bench[name] for name in bench if name in course}.items() <= course.items()
     direct = {entry.split("==")[0] for entry in entries if "fmnist-lib (pyproject.toml)" in entry}
-    assert direct == {name.lower().replace("_", "-") for name in read_project(bench=True)}
+    assert direct == {name.lower().replace("_", "-") for name in read_project("bench")}
     assert all("--hash=sha256:" in entry for entry in entries)
 
 
@@ -92,10 +102,54 @@ def test_locked_versions_are_inside_the_ranges(project, lock):
                 assert version in SpecifierSet(specifier), entry
 
 
-def test_every_import_of_the_library_is_declared(project):
-    import ast
-    import sys
+@pytest.fixture
+def make(tmp_path):
+    """Call make in an empty folder: (*arguments, **variables of the environment) -> process."""
+    if not shutil.which("make"):
+        pytest.skip("needs make")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    rule = "include Makefile\nshow:\n\t@echo $(TORCH); printenv FMNIST_DATA\n"
+    (tmp_path / "own.mk").write_text(rule)
+    outer = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "TORCH", "FMNIST_DATA")
+    inherited = {name: value for name, value in os.environ.items() if name not in outer}
 
+    def call(*arguments, **variables):
+        options = {"cwd": tmp_path, "env": inherited | variables, "encoding": "utf-8"}
+        return subprocess.run(["make", "-f", "own.mk", *arguments], capture_output=True, **options)
+
+    return call
+
+
+def test_make_alone_lists_every_command_of_the_makefile(make):
+    targets = re.findall(r"^([a-z-]+):.*  ## (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    printed = make("help").stdout.splitlines()
+    assert printed == [f"{name:20}{purpose}" for name, purpose in targets]
+
+
+def test_make_takes_no_other_torch_than_the_one_that_is_there(make, tmp_path):
+    assert make("show").stdout == "default\n"
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".torch").write_text("cpu\n")
+    assert make("show").stdout == make("show", "TORCH=cpu").stdout == "cpu\n"
+    for refused in (make("show", "TORCH=default"), make("show", TORCH="default")):
+        assert refused.returncode == 2
+        assert "holds the build cpu of PyTorch, and TORCH=default asks for" in refused.stderr
+        assert "run 'make clean' first, or leave TORCH out" in refused.stderr
+    assert make("help", "TORCH=default").returncode == 0
+    assert make("clean", "TORCH=default").returncode == 0
+    assert make("show", "TORCH=default").stdout == "default\n"
+
+
+@pytest.mark.parametrize("name", ["stick", "a stick"])
+def test_make_passes_on_the_whole_path_of_the_data(make, tmp_path, name):
+    (tmp_path / name).mkdir()
+    expected = f"default\n{tmp_path / name}\n"
+    assert make("show", f"FMNIST_DATA={name}").stdout == expected
+    assert make("show", FMNIST_DATA=name).stdout == expected
+    assert make("show", FMNIST_DATA=str(tmp_path / name)).stdout == expected
+
+
+def test_every_import_of_the_library_is_declared():
     names = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
     imported = set()
     for path in (ROOT / "fmnist_lib").rglob("*.py"):
@@ -105,7 +159,7 @@ def test_every_import_of_the_library_is_declared(project):
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
     imported -= set(sys.stdlib_module_names) | {"fmnist_lib", "IPython"}  # IPython: via ipykernel
-    assert {names.get(name, name) for name in imported} <= set(project)
+    assert {names.get(name, name) for name in imported} <= set(read_project(*LIBRARY))
 
 
 def test_pages_include_files_that_are_there_and_hold_no_gaps():
@@ -119,12 +173,11 @@ def test_pages_include_files_that_are_there_and_hold_no_gaps():
 
 
 def test_modules_import_only_from_their_left():
-    import ast
-
     order = [
         *(
             "__init__",
             "claims",
+            "errors",
             "progress",
             "timing",
             "files",
@@ -145,7 +198,32 @@ def test_modules_import_only_from_their_left():
     for path, name in modules.items():
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module.startswith("fmnist_lib."):
-                other = node.module.split(".")[1]
+            for other in imported_modules(node) & set(order):
                 at_left = order.index(other) < order.index(name)
                 assert at_left or other == name, f"{path} imports {other}"
+
+
+def imported_modules(node):
+    """List what an import names behind the library's own name; what else, is empty."""
+    names = []
+    if isinstance(node, ast.ImportFrom):
+        assert not node.level, "write the import with its full name"
+        names = [f"{node.module}.{alias.name}" for alias in node.names]
+    elif isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    return {name.split(".")[1] for name in names if name.startswith("fmnist_lib.")}
+
+
+@pytest.mark.parametrize(
+    ("line", "modules"),
+    [
+        ("from fmnist_lib import batch, cli", {"batch", "cli"}),
+        ("from fmnist_lib.data import Split", {"data"}),
+        ("from fmnist_lib.evaluation.tables import accuracy", {"evaluation"}),
+        ("import fmnist_lib.plotting.style as s, torch", {"plotting"}),
+        ("import fmnist_lib", set()),
+        ("from pathlib import Path", set()),
+    ],
+)
+def test_every_form_of_import_is_seen(line, modules):
+    assert imported_modules(ast.parse(line).body[0]) == modules

@@ -9,6 +9,7 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
+import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,6 +123,27 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path):
     (tmp_path / "a.ipynb").write_text("nonsense")
     with pytest.raises(ParameterError, match=r"a\.ipynb cannot be read as a notebook: Notebook "):
         read_parameters(tmp_path / "a.ipynb")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"[]", b"null", b"\xff\xfe", b'{"cells": [], "nbformat": 4}', b'{"nbformat": 9}'],
+)
+def test_whatever_else_the_file_may_be_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "a.ipynb").write_bytes(content)
+    with pytest.raises(ParameterError) as failure:
+        read_parameters(tmp_path / "a.ipynb")
+    assert re.fullmatch(
+        r".*a\.ipynb cannot be read as a notebook: .+; name another file", str(failure.value)
+    )
+
+
+@pytest.mark.parametrize("kernel", [None, {"name": "ir", "display_name": "R", "language": "R"}])
+def test_the_parameters_are_read_whatever_kernel_the_notebook_names(write, kernel):
+    notebook = nbformat.read(path := write("a: int = 1"), 4)
+    notebook.metadata = {"kernelspec": kernel} if kernel else {}
+    nbformat.write(notebook, path)
+    assert read_parameters(path)["a"].default == 1
 
 
 @pytest.mark.parametrize(

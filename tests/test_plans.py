@@ -43,6 +43,7 @@ def put(runs):
 
     def write(name, parameters, state="finished", **others):
         record = {"state": state, "chapter": "02_net", "code": CODE, "seconds": 10.0}
+        record |= {"metrics": {}, "networks": {}, "attempts": 1}
         record |= {"parameters": DEFAULTS | parameters} | others
         (runs / name).mkdir(parents=True)
         (runs / name / "results.json").write_text(json.dumps(record))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import seaborn as sns
+import torch
 
 from fmnist_lib import plotting
 from fmnist_lib.data import CLASS_NAMES
@@ -53,10 +54,24 @@ def test_training_curves_show_the_history_and_the_best_epoch():
         assert labels == ["training", "validation", "best epoch: 2"]
 
 
+def test_wide_images_are_drawn_wide(sample):
+    pairs = torch.cat([sample.train.images[:8], sample.train.images[8:16]], dim=-1)
+    width, height = plotting.image_grid(pairs, columns=4).get_size_inches()
+    assert width == pytest.approx(4 * height)
+
+
+def test_no_images_cannot_be_drawn(sample):
+    with pytest.raises(ValueError, match="no images to draw, expected at least one"):
+        plotting.image_grid(sample.train.images[:0])
+
+
 def test_the_confusion_heat_map_is_annotated():
     confusion = confusion_matrix([0, 0, 6], [0, 6, 6])
     ax = plotting.confusion_heatmap(confusion)
-    assert texts(ax) == [str(n) for n in confusion.to_numpy().ravel()]
+    mistakes, right = texts(ax)[:90], texts(ax)[90:]
+    assert mistakes == [str(n) for n in confusion.to_numpy()[~np.eye(10, dtype=bool)]]
+    assert right == [str(n) for n in np.diag(confusion)]
+    assert ax.collections[0].get_clim() == (0, 1)  # of the mistakes alone
     assert [label.get_text() for label in ax.get_yticklabels()] == list(CLASS_NAMES)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
 

@@ -35,7 +35,13 @@ def test_in_a_terminal_the_bar_comes_and_goes():
 
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    child = subprocess.Popen([sys.executable, "-c", TRAINING], stdout=theirs, stderr=theirs)
+    # Without the encoding, tqdm would draw as the locale of this machine allows.
+    child = subprocess.Popen(
+        [sys.executable, "-c", TRAINING],
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+    )
     os.close(theirs)
     shown = b""
     try:

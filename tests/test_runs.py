@@ -133,6 +133,13 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path, trained):
         runs.save_run(tmp_path / "run", "dilated_cnn", trained, {})
 
 
+def test_a_full_disk_is_told(tmp_path, mount_disk, trained):
+    disk = mount_disk(tmp_path / "disk", "400k")  # the weights are 670 kB
+    with pytest.raises(runs.RunError, match=r"cannot be written to .*\(No space left on device\)"):
+        runs.save_run(disk / "run", "dilated_cnn", trained, {})
+    assert not list((disk / "run").iterdir())
+
+
 def test_a_kill_between_two_files_leaves_no_false_run(folder, trained, monkeypatch):
     moves, replace = [], os.replace
 

@@ -2,8 +2,11 @@
 
 import ast
 import json
+import os
 import re
 import string
+import subprocess
+import sys
 from pathlib import Path
 from textwrap import dedent
 
@@ -354,10 +357,12 @@ def test_a_copy_with_answers_is_kept(tmp_path, chapters, capsys):
     one.write_text("my answers")
     two.unlink()
     assert cli.main(command) == 0
-    assert capsys.readouterr().out == f"kept: {one}\nwritten: {two}\n"
+    hint = "kept copies are as they were; --overwrite replaces them, answers and all, or name "
+    hint += "another folder\n"
+    assert capsys.readouterr().out == f"kept: {one}\nwritten: {two}\n{hint}"
     assert one.read_text() == "my answers"
     assert cli.main([*command, "--solved"]) == 0
-    assert capsys.readouterr().out == f"kept: {one}\nkept: {two}\n"
+    assert capsys.readouterr().out == f"kept: {one}\nkept: {two}\n{hint}"
     assert cli.main([*command, "--overwrite"]) == 0
     assert capsys.readouterr().out == f"written: {one}\nwritten: {two}\n"
     assert one.read_bytes() == fresh
@@ -385,6 +390,56 @@ def test_the_chapters_themselves_are_not_overwritten(chapters, monkeypatch):
         with pytest.raises(ChapterError, match="is the folder of the chapters themselves; name"):
             write_student_notebooks(folder, "notebooks", overwrite=True, solved=True)
     assert contents(chapters) == before
+
+
+def test_what_is_no_folder_is_told(tmp_path, chapters):
+    (file := tmp_path / "file").write_text("")
+    (loop := tmp_path / "loop").symlink_to("loop")
+    for folder, words in {
+        file: f"{file} is a file",
+        file / "sub" / "sub": f"{file} is a file",
+        loop: f"{loop} is a link to nothing",
+        loop / "sub": f"{loop} is a link to nothing",
+    }.items():
+        with pytest.raises(ChapterError) as refused:
+            write_student_notebooks(folder, chapters)
+        assert str(refused.value) == f"{words}; name a folder for the notebooks"
+    with pytest.raises(ChapterError, match=r"^no chapters in the folder"):
+        write_student_notebooks(tmp_path / "mine", loop)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_in_the_place_of_a_copy_is_told_before_anything_is_written(
+    tmp_path, chapters, overwrite
+):
+    (taken := tmp_path / "mine/02_two.ipynb").mkdir(parents=True)
+    with pytest.raises(ChapterError) as refused:
+        write_student_notebooks(tmp_path / "mine", chapters, overwrite=overwrite)
+    assert str(refused.value) == (
+        f"{taken} is a folder, expected a notebook or nothing; move it away, or name another "
+        "folder for the notebooks"
+    )
+    assert list((tmp_path / "mine").iterdir()) == [taken]
+
+
+CUT = """
+import os, sys
+from fmnist_lib.student import write_student_notebooks
+os.replace = lambda source, target: os.kill(os.getpid(), 15)
+write_student_notebooks(*sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals as Unix has them")
+def test_what_a_kill_left_is_cleared_away(tmp_path, chapters):
+    folder = tmp_path / "mine"
+    done = subprocess.run([sys.executable, "-c", CUT, str(folder), str(chapters)])
+    assert done.returncode == -15
+    (left,) = folder.iterdir()
+    assert left.name.startswith(".")
+    assert len(list(left.iterdir())) == 2
+    write_student_notebooks(folder, chapters)
+    assert contents(folder).keys() == {"01_one.ipynb", "02_two.ipynb"}
 
 
 # The real chapters.

@@ -117,6 +117,7 @@ def put(tmp_path):
     def write(name, parameters, metrics, **others):
         record = {"state": "finished", "chapter": "02_net", "seconds": 10.0, "threads": 1}
         record |= {"parameters": parameters, "metrics": metrics, "attempts": 1, "error": None}
+        record |= {"code": "c", "networks": {}}
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "results.json").write_text(json.dumps(record | others))
 

@@ -135,12 +135,13 @@ ODD = ["a/b", "a\\b", "a:b", "../..", "a b", "ä", "x" * 300, "x" * 301, "a\nb"]
 ALIKE = ["CPU", "cpu", "Cpu", "cpu."]
 
 
-def test_odd_values_make_names_for_folders_all_the_same(load, tmp_path):
-    devices = [*ODD, *ALIKE, "plain"]
-    sweep = load("grid: " + json.dumps({"device": devices}))
-    assert [run.given["device"] for run in sweep.runs] == devices
+def test_odd_values_make_names_for_folders_all_the_same(load, tmp_path, write_chapter):
+    write_chapter(tmp_path / "notebooks" / "any.ipynb", "text: str = ''")
+    texts = [*ODD, *ALIKE, "plain"]
+    sweep = load("grid: " + json.dumps({"text": texts}), chapter="any")
+    assert [run.given["text"] for run in sweep.runs] == texts
     found = names(sweep)
-    assert found[-1] == "device=plain"
+    assert found[-1] == "text=plain"
     assert len({name.lower() for name in found}) == len(found)
     for name in found:
         assert not re.search(r'[<>:"/\\|?*\x00-\x1f]|[. ]$|^[. ]', name)

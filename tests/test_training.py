@@ -152,6 +152,67 @@ def test_random_layers_follow_the_seed_and_leave_the_callers_numbers_alone(sampl
     assert not train(1).equals(train(2))
 
 
+class Viewing(nn.Module):
+    """A network with batch normalisation that flattens its maps as most tutorials do."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        self.classifier = nn.Linear(4 * 26 * 26, 10)
+
+    def forward(self, images):
+        maps = self.features(images)
+        return self.classifier(maps.view(maps.size(0), -1))
+
+
+def test_a_network_that_takes_views_trains_as_one_that_flattens(sample):
+    torch.manual_seed(0)
+    network = Viewing()
+    flattening = nn.Sequential(*network.features, nn.Flatten(), network.classifier)
+    flattening = copy.deepcopy(flattening)
+    history = fit(network, sample.train, sample.validation, QUICK).history
+    expected = fit(flattening, sample.train, sample.validation, QUICK).history
+    for column in HISTORY_COLUMNS:
+        assert history[column].tolist() == pytest.approx(expected[column].tolist(), abs=0.02)
+    network(sample.test.images[:2])
+    assert network.features[0].weight.is_contiguous()
+    # Other networks are trained in the layout that is fastest for them.
+    convolution = fit(build_model("cnn"), sample.train, sample.validation, QUICK).model.features[3]
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_trying_a_network_out_changes_neither_statistics_nor_random_numbers(sample, monkeypatch):
+    class Drawing(Viewing):
+        def forward(self, images):
+            return nn.functional.dropout(super().forward(images), 0.5)
+
+    network = Drawing()
+    before = copy.deepcopy(network.state_dict())
+    numbers = torch.get_rng_state()
+    monkeypatch.setattr(training, "train_one_epoch", lambda *arguments: (1.0, 0.5))
+    fit(network, sample.train, sample.validation, QUICK)
+    assert torch.get_rng_state().equal(numbers)
+    assert all(value.equal(before[name]) for name, value in network.state_dict().items())
+
+
+def test_lazy_layers_train(sample):
+    network = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10))
+    trained = fit(network, sample.train, sample.validation, QUICK)
+    assert trained.history["train_loss"].is_monotonic_decreasing
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+    loss_and_accuracy(lazy, sample.validation, nn.CrossEntropyLoss())
+    fit(lazy, sample.train, sample.validation, QUICK)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_network_that_writes_into_its_images_spoils_none(sample, shuffle):
+    before = copy.deepcopy(sample)
+    network = nn.Sequential(nn.Hardtanh(0.2, 0.8, inplace=True), nn.Flatten(), nn.Linear(784, 10))
+    fit(network, sample.train, sample.validation, replace(QUICK, shuffle=shuffle))
+    assert sample.train.images.equal(before.train.images)
+    assert sample.validation.images.equal(before.validation.images)
+
+
 def test_the_weights_of_the_best_epoch_are_kept(sample, monkeypatch):
     accuracies, snapshots = iter([0.5, 0.8, 0.8, 0.6]), []
 
@@ -219,10 +280,13 @@ def test_validation_takes_no_gradient_and_evaluates(sample):
         ("lr", float("nan"), "above 0"),
         ("lr", float("inf"), "above 0"),
         ("lr", "fast", "above 0"),
+        pytest.param("lr", 10**400, "above 0", id="lr-huge"),
         ("seed", -1, "0 or more"),
         ("seed", 2**64, "0 or more"),
         ("shuffle", "yes", "True or False"),
         ("device", 0, "name of a device"),
+        ("device", "gpu", "auto, cuda, cuda:1, mps or cpu"),
+        ("device", "cuda:", "auto, cuda, cuda:1, mps or cpu"),
         ("schedule", "cosine", "one of constant, one-cycle"),
         ("precision", "fp16", "one of fp32, bf16"),
         ("precision", 16, "one of fp32, bf16"),

@@ -96,22 +96,35 @@ def test_each_pair_shows_its_images_and_how_many_there_are(answers, browsing, mo
 
 
 def test_the_menus_begin_with_the_worst_confusion_and_draw_nothing_that_is_not_there(browsing):
-    *menus, shown = browsing.panel().children
+    *menus, text, picture = browsing.panel().children
     assert [menu.description for menu in menus] == ["True class", "Predicted"]
     assert [menu.value for menu in menus] == ["Shirt", "T-shirt"]
     menus[0].value = "Trouser"
     words = "No image of the class Trouser was called T-shirt."
-    assert shown.value == f'<p role="status">{words}</p>'
+    assert (text.value, picture.value) == (f'<p role="status">{words}</p>', "")
     menus[1].value = "Trouser"
-    assert 'alt="Images of the class Trouser that were called Trouser: ' in shown.value
+    assert 'alt="Images of the class Trouser that were called Trouser"' in picture.value
+
+
+def test_without_a_mistake_the_menus_begin_with_two_classes_and_no_image(answers):
+    images, labels, _ = answers
+    *menus, text, picture = (
+        widgets.browse_mistakes(images, labels, np.eye(10)[labels]).panel().children
+    )
+    assert [menu.value for menu in menus] == ["T-shirt", "Trouser"]
+    words = "No image was mistaken. No image of the class T-shirt was called Trouser."
+    assert (text.value, picture.value) == (f'<p role="status">{words}</p>', "")
+    menus[1].value = "T-shirt"
+    assert "Images of the class T-shirt that were called T-shirt: " in text.value
+    assert picture.value.startswith("<img ")
 
 
 def test_a_pair_with_one_image_does_not_blow_it_up(answers):
     images, labels, probabilities = answers
     shirt = np.flatnonzero(labels == 6)[:1]
     look = widgets.browse_mistakes(images[shirt], labels[shirt], probabilities[shirt])
-    *_, shown = look.panel().children
-    assert int(re.search('width="(\\d+)"', shown.value)[1]) < 110
+    *_, picture = look.panel().children
+    assert int(re.search('width="(\\d+)"', picture.value)[1]) < 110
 
 
 @pytest.mark.parametrize(
@@ -133,25 +146,70 @@ def test_the_sliders_show_the_mean_of_the_nine_pixels(sample, sliding, dilation,
 
 
 def test_moving_a_slider_changes_picture_and_text_and_leaves_no_figure_open(sliding):
-    *sliders, shown = sliding.panel().children
+    *sliders, text, picture = sliding.panel().children
     assert [slider.description for slider in sliders] == ["Dilation", "Row", "Column"]
-    parts = re.compile(
-        '<p role="status">(.*)</p><img src="data:image/png;base64,(.*)" alt="(.*)" width="576">'
+    image = re.compile(
+        '<img src="data:image/png;base64,(.*)" alt="(.*)" width="576" style="max-width:100%">'
     )
     for slider, value in zip(sliders, (4, 3, 2), strict=True):
-        before = parts.fullmatch(shown.value)
+        said, before = text.value, image.fullmatch(picture.value)
         slider.value = value
-        after = parts.fullmatch(shown.value)
-        assert after[1] == after[3] != before[1]
-        assert b64decode(after[2]).startswith(b"\x89PNG")
-        assert after[2] != before[2]
-    assert after[1].startswith("Row 3, column 2: nine pixels, 4 apart, in a square of 9×9.")
+        after = image.fullmatch(picture.value)
+        assert text.value != said
+        assert text.value.startswith(f'<p role="status">{after[2]}: nine pixels, 4 apart')
+        assert b64decode(after[1]).startswith(b"\x89PNG")
+        assert after[1] != before[1]
+    assert after[2] == "Row 3, column 2"
+    assert "nine pixels, 4 apart, in a square of 9×9." in text.value
+    assert plt.get_fignums() == []
+
+
+def test_where_the_drawing_fails_no_old_picture_stays(sliding, monkeypatch):
+    *sliders, text, picture = sliding.panel().children
+
+    def fail(*arguments, **options):
+        raise MemoryError("no room <here>")
+
+    monkeypatch.setattr(widgets, "kernel_on_image", fail)
+    sliders[1].value = 3
+    told = '<p role="status">This cannot be drawn: no room &lt;here&gt;</p>'
+    assert (text.value, picture.value) == (told, "")
+    monkeypatch.undo()
+    sliders[1].value = 4
+    assert picture.value.startswith("<img ")
+    monkeypatch.setattr(plt.Figure, "savefig", fail)
+    sliders[1].value = 5
+    assert (text.value, picture.value) == (told, "")
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: image.double(),
+        lambda image: image.half(),
+        lambda image: image.numpy(),
+        lambda image: image.clone().requires_grad_(),
+        lambda image: (image > 0.5).byte(),
+    ],
+)
+def test_numbers_of_any_kind_make_an_image(sample, change):
+    image = change(sample.train.images[0])
+    *_, text, picture = widgets.slide_dilation(image).panel().children
+    assert "Row 14, column 14: nine pixels" in text.value
+    assert picture.value.startswith("<img ")
     assert plt.get_fignums() == []
 
 
 def test_what_is_no_image_is_refused(sample, answers):
     with pytest.raises(ValueError, match=r"the image is \(28, 28\), expected \(1, H, W\)"):
         widgets.slide_dilation(sample.train.images[0, 0])
+    with pytest.raises(ValueError, match=r"the image is \(1, 0, 28\), expected \(1, H, W\)"):
+        widgets.slide_dilation(sample.train.images[0, :, :0])
+    with pytest.raises(ValueError, match=r"pixels go from 0 to 255, expected numbers from 0 to 1;"):
+        widgets.slide_dilation((sample.train.images[0] * 255).round().byte())
+    with pytest.raises(ValueError, match=r"pixels go from nan to nan, expected numbers from 0 to"):
+        widgets.slide_dilation(sample.train.images[0] * float("nan"))
     images, labels, probabilities = answers
     with pytest.raises(ValueError, match=r"there are 3 images and \d+ labels, expected one label"):
         widgets.browse_mistakes(images[:3], labels, probabilities)

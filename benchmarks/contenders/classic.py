@@ -1,4 +1,4 @@
-"""The loop of the tutorials: torchvision's data set, ToTensor, DataLoader, plain PyTorch."""
+"""The classic loop of the tutorials: torchvision's data set, ToTensor, DataLoader."""
 
 from importlib.metadata import version
 

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from torch import nn
 
 from fmnist_lib.data import load_fashion_mnist
-from fmnist_lib.models import build_model
+from fmnist_lib.models import build_model, device_of
 from fmnist_lib.timing import Stopwatch
 from fmnist_lib.training import TrainConfig, fit, loss_and_accuracy
 
@@ -24,7 +24,7 @@ def train(options, report):
         trained = fit(model, data.train, data.validation, config, progress=False, after_epoch=watch)
         watch()  # the whole of it, from the building of the network to the best weights
         # The images of the test are touched here for the first time, after everything is chosen.
-        test = data.test.to(next(trained.model.parameters()).device)
+        test = data.test.to(device_of(trained.model))
         _, accuracy = loss_and_accuracy(trained.model, test, nn.CrossEntropyLoss())
         *ends, seconds = watch.seconds
         curve = list(zip(ends, trained.history["val_acc"], strict=True))

@@ -2,8 +2,10 @@
 
 import torch
 
+from fmnist_lib.models import device_of, evaluating
 
-@torch.inference_mode()
+
+@torch.no_grad()
 def predict(model, images, batch_size=128):
     """Compute the probability of each class for each image.
 
@@ -27,7 +29,9 @@ def predict(model, images, batch_size=128):
     """
     if len(images) == 0:
         raise ValueError("there are no images to predict, expected at least one")
-    device = next(model.parameters()).device
-    model.eval()
-    logits = torch.cat([model(batch.to(device)) for batch in images.split(batch_size)])
+    device = device_of(model)
+    with evaluating(model):
+        # Copies: a model may write into what it is given.
+        batches = (batch.to(device, copy=True) for batch in images.split(batch_size))
+        logits = torch.cat([model(batch) for batch in batches])
     return logits.softmax(dim=1).cpu().numpy()

@@ -15,26 +15,29 @@ from fmnist_lib.evaluation.tables import accuracy
 from fmnist_lib.progress import progress_bar
 
 
-def _shift(images, pixels):
+def _functional():
+    # Imported where it is used first: it takes a second.
     from torchvision.transforms.v2 import functional
 
+    return functional
+
+
+def _shift(images, pixels):
     # Right, left, down, up: each for every fourth image.
     moved = torch.empty_like(images)
     for k, (x, y) in enumerate([(pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels)]):
-        moved[k::4] = functional.affine(
+        moved[k::4] = _functional().affine(
             images[k::4], angle=0, translate=[x, y], scale=1, shear=[0, 0]
         )
     return moved
 
 
 def _rotate(images, degrees):
-    from torchvision.transforms.v2 import functional
-
     # Every second image the other way round.
     turned = torch.empty_like(images)
     for k, angle in enumerate([degrees, -degrees]):
-        turned[k::2] = functional.rotate(
-            images[k::2], angle, interpolation=functional.InterpolationMode.BILINEAR
+        turned[k::2] = _functional().rotate(
+            images[k::2], angle, interpolation=_functional().InterpolationMode.BILINEAR
         )
     return turned
 
@@ -45,15 +48,11 @@ def _noise(images, deviation):
 
 
 def _blur(images, pixels):
-    from torchvision.transforms.v2 import functional
-
-    return functional.gaussian_blur(images, kernel_size=2 * round(3 * pixels) + 1, sigma=pixels)
+    return _functional().gaussian_blur(images, kernel_size=2 * round(3 * pixels) + 1, sigma=pixels)
 
 
 def _contrast(images, loss):
-    from torchvision.transforms.v2 import functional
-
-    return functional.adjust_contrast(images, 1 - loss)
+    return _functional().adjust_contrast(images, 1 - loss)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.patches import Rectangle
 
-from fmnist_lib.data import CLASS_NAMES
+from fmnist_lib.files import CLASS_NAMES
 from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH, new_axes
 
 
@@ -27,14 +27,22 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    ValueError
+        If there are no images.
     """
+    if len(images) == 0:
+        raise ValueError("there are no images to draw, expected at least one")
     images = np.asarray(images).squeeze(1) if np.ndim(images) == 4 else np.asarray(images)
-    side, columns = WIDTH / columns, min(columns, len(images))
+    width, columns = WIDTH / columns, min(columns, len(images))
+    height = width * images.shape[1] / images.shape[2] + (0.22 if titles is not None else 0)
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(columns * side, rows * (side + (0.22 if titles is not None else 0))),
+        figsize=(columns * width, rows * height),
         squeeze=False,
         layout="constrained",
     )
@@ -111,6 +119,7 @@ def embedding(points, labels, ax=None):
     ----------
     points : ndarray, (N, 2)
     labels : array of int, (N,)
+    ax : Axes, optional
 
     Returns
     -------
@@ -118,9 +127,12 @@ def embedding(points, labels, ax=None):
     """
     ax = ax or new_axes(5.6)
     labels, colors = np.asarray(labels), sns.color_palette("colorblind", len(CLASS_NAMES))
+    shirt = CLASS_NAMES.index("Shirt")
+    colors[shirt] = (0, 0, 0)  # the class to look for; the palette has its palest colour there
     for k, name in enumerate(CLASS_NAMES):
         here = points[labels == k]
-        ax.scatter(*here.T, s=9, marker="os^Dv<>pP*"[k], alpha=0.6, label=name, color=colors[k])
+        look = {"marker": "os^Dv<>pP*"[k], "color": colors[k], "zorder": 2 if k == shirt else 1}
+        ax.scatter(*here.T, s=9, alpha=0.6, label=name, **look)
     ax.set(xlabel="first coordinate (no unit)", ylabel="second coordinate (no unit)")
     ax.set(xticks=[], yticks=[])
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=2)

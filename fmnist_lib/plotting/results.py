@@ -5,7 +5,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
-from fmnist_lib.data import CLASS_NAMES
+from fmnist_lib.files import CLASS_NAMES
 from fmnist_lib.plotting.images import image_grid
 from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH, new_axes, with_looks
 
@@ -42,6 +42,8 @@ def training_curves(history, best_epoch=None):
 def confusion_heatmap(confusion, ax=None, title=None, difference=False):
     """Draw a confusion matrix as an annotated heat map.
 
+    The colours show the mistakes; the right answers, on the diagonal, stand on grey.
+
     Parameters
     ----------
     confusion : DataFrame, (10, 10)
@@ -56,26 +58,30 @@ def confusion_heatmap(confusion, ax=None, title=None, difference=False):
     Axes
     """
     ax = ax or new_axes(0.72 * WIDTH, 0.8 * WIDTH)
-    off_diagonal = confusion.to_numpy()[~np.eye(len(confusion), dtype=bool)]
-    limit = max(np.abs(confusion.to_numpy() if difference else off_diagonal).max(), 1)
+    # The right answers are far more than the mistakes, and would take all the colours.
+    diagonal = np.eye(len(confusion), dtype=bool) & (not difference)
+    limit = max(np.abs(confusion.mask(diagonal, 0).to_numpy()).max(), 1)
     sns.heatmap(
         confusion,
+        mask=diagonal,
         ax=ax,
         annot=True,
         fmt="+d" if difference else "d",
         annot_kws={"size": 8},
         square=True,
-        # The colours follow the mistakes: the diagonal is far larger and would hide them.
         cmap="PuOr" if difference else "Blues",
         vmin=-limit if difference else 0,
         vmax=limit,
         linewidths=0.5,
         cbar_kws={
             "label": "difference in images" if difference else "images",
-            "extend": "neither" if difference else "max",
             "shrink": 0.8,
         },
     )
+    if not difference:
+        ax.set_facecolor("0.85")
+        for k, n in enumerate(np.diag(confusion)):
+            ax.text(k + 0.5, k + 0.5, n, ha="center", va="center", size=8)
     ax.set(xlabel="predicted class", ylabel="true class", title=title or "")
     ax.tick_params(axis="x", rotation=45)
     plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
@@ -90,6 +96,8 @@ def mistakes(images, labels, probabilities, columns=6):
     images : Tensor, (N, 1, 28, 28)
     labels : sequence of int, (N,)
     probabilities : ndarray, (N, 10)
+    columns : int
+        Images a row.
 
     Returns
     -------
@@ -113,6 +121,11 @@ def bars(values, labels, xlabel, ax=None, color=BLUE, fmt="{:,.0f}"):
     values : sequence of float
     labels : sequence of str
     xlabel : str
+    ax : Axes, optional
+    color : str
+        Of the bars.
+    fmt : str
+        Format of the value behind each bar.
 
     Returns
     -------
@@ -136,6 +149,7 @@ def intervals(table, xlabel, ax=None):
     table : DataFrame
         Columns ``value, low, high``; the index names the rows.
     xlabel : str
+    ax : Axes, optional
 
     Returns
     -------
@@ -160,6 +174,7 @@ def class_lines(tables, column, xlabel, ax=None):
         From `class_report`, by the name of the model.
     column : str
     xlabel : str
+    ax : Axes, optional
 
     Returns
     -------
@@ -172,7 +187,8 @@ def class_lines(tables, column, xlabel, ax=None):
     ax.invert_yaxis()
     ax.grid(axis="y", alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False)
+    # Above the lines: inside, its markers would pass for values.
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(tables), frameon=False)
     return ax
 
 
