@@ -1,5 +1,7 @@
 """Exercises: what a check says to anything a student may hand in."""
 
+import statistics
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -13,6 +15,7 @@ from nudges import HUGE
 from fmnist_lib.exercises import Feedback, check
 from fmnist_lib.exercises.answers import call, number, read_array, run_model, whole_number
 from fmnist_lib.exercises.feedback import CHECKS, Nudge, exercise
+from fmnist_lib.models import build_model
 
 # What is handed in: numbers.
 
@@ -34,6 +37,9 @@ from fmnist_lib.exercises.feedback import CHECKS, Nudge, exercise
         lambda n: pd.Series([n]),
         lambda n: pd.DataFrame([[n]]),
         lambda n: torch.tensor([n]).to_sparse(),
+        lambda n: (Fraction(n),),
+        lambda n: np.array([n], dtype=object),
+        lambda n: pd.Series([n], dtype="Int64"),
     ],
 )
 def test_a_number_may_come_in_any_form(form):
@@ -61,11 +67,13 @@ def test_a_number_keeps_its_value(value):
         ("32", "this is text: leave the quotation marks out"),
         (b"32", "this is text"),
         (float("nan"), "The answer is NaN"),
+        (np.float64("nan"), "the root or logarithm of a negative number"),
         (torch.tensor(float("nan")), "holds NaN"),
         (float("inf"), "infinite"),
         (10**400, "far too large"),
-        (3 + 4j, "does not hold real numbers"),
-        (torch.tensor(1j), "without real values"),
+        (3 + 4j, "A number is wanted for the answer, and this is complex: look for the root of a"),
+        (np.sqrt([-1 + 0j]), "this is complex"),
+        (torch.tensor(1j), "this is complex"),
         (torch.zeros(1, device="meta"), "without real values"),
         (np.zeros(3), "One number is wanted for the answer, and this has the shape (3,)."),
         (np.zeros((2, 0)), "the shape (2, 0)"),
@@ -78,7 +86,9 @@ def test_a_number_keeps_its_value(value):
         ({32}, "this is a set"),
         (object(), "this is an object that does not hold real numbers"),
         (np.array(["32"]), "does not hold real numbers"),
-        (pd.Series([None, "x"]), "does not hold real numbers"),
+        (pd.Series([None, "x"]), "this is an object of the type Series that does not hold real"),
+        (np.array([Fraction(1, 2), None]), "this is an object of the type ndarray that does not"),
+        ([Decimal(1), "x"], "this is a list that does not hold real numbers"),
     ],
 )
 def test_what_is_no_number_gets_words(answer, words):
@@ -88,12 +98,26 @@ def test_what_is_no_number_gets_words(answer, words):
     assert "\n" not in str(nudge.value)
 
 
+def test_infinity_is_a_number_where_it_is_asked_for():
+    for form in (float, np.float32, torch.tensor, list, pd.Series, np.array):
+        one = form([float("inf")]) if form in (list, pd.Series, np.array) else form(float("inf"))
+        assert number(one, finite=False) == float("inf")
+        with pytest.raises(Nudge, match="infini"):
+            number(one)
+    with pytest.raises(Nudge, match="NaN"):
+        number([float("nan")], finite=False)
+
+
 def test_a_count_is_whole():
     with pytest.raises(Nudge, match="a whole number"):
         whole_number(32.5)
 
 
 # Arrays.
+
+
+def test_an_array_may_hold_fractions():
+    assert read_array((Fraction(1, 2), Fraction(3, 4))).tolist() == [0.5, 0.75]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +138,11 @@ def test_an_array_may_come_in_any_form(form):
     array = read_array(form([3, 1, 2]), shape=(3,))
     assert array.dtype == np.int64
     assert array.tolist() == [3, 1, 2]
+
+
+def test_rows_may_hold_tensors_that_ask_for_gradients():
+    one, two = torch.tensor(1.0, requires_grad=True), torch.tensor(2.0, requires_grad=True)
+    assert read_array([[one, two], (two, 3)], shape=(2, 2)).tolist() == [[1, 2], [2, 3]]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +177,49 @@ def test_an_exception_in_a_students_function_is_named_with_its_line():
     )
 
 
+def stopped_with(function, *arguments):
+    with pytest.raises(Nudge) as nudge:
+        call(function, *arguments)
+    return str(nudge.value)
+
+
+def test_of_several_lines_the_students_last_one_is_named():
+    def helper(images):
+        return statistics.mode(images)  # the last line of the student's own
+
+    def function(images):
+        return helper(images)
+
+    words = stopped_with(function, [])
+    assert words.endswith(
+        "at 'return statistics.mode(images)  # the last line of the student's own'."
+    )
+
+
+class Network(torch.nn.Module):
+    def forward(self, images):
+        return images.no_such_thing
+
+
+def test_of_a_network_the_students_own_line_is_named():
+    words = stopped_with(torch.nn.Sequential(Network()), torch.zeros(1))
+    assert words.endswith("at 'return images.no_such_thing'.")
+    words = stopped_with(build_model("cnn"), torch.zeros(3))
+    assert "RuntimeError" in words
+    assert ", at" not in words
+
+
+def test_a_long_line_is_cut_off(tmp_path):
+    path = tmp_path / "cell.py"
+    path.write_text(f"def function(x):\n    return nothing + {' + '.join('1' * 999)}\n", "utf-8")
+    names = {}
+    exec(compile(path.read_text("utf-8"), str(path), "exec"), names)
+    words = stopped_with(names["function"], 1)
+    assert "at 'return nothing + 1 + 1" in words
+    assert words.endswith(" ...'.")
+    assert len(words) < 200
+
+
 def raising(error):
     def function(*arguments):
         raise error
@@ -164,7 +236,8 @@ def raising(error):
         (lambda: 1, "cannot be called as the exercise does"),
         (lambda x: None, "returns nothing yet"),
         (lambda x: ..., "returns nothing yet"),
-        (3, "A function is wanted, and this is an int"),
+        (3, "A function is wanted, and this is an int:"),
+        (np.zeros(3), "A function is wanted, and this is an object of the type ndarray:"),
     ],
 )
 def test_what_cannot_be_called_gets_words(function, words):
@@ -186,6 +259,9 @@ def test_a_function_that_writes_into_its_arguments_spoils_nothing():
     images = torch.zeros(3)
     call(lambda x: x.add_(1), images)
     assert images.tolist() == [0, 0, 0]
+    labels = np.zeros(3)
+    call(lambda x: np.add(x, 1, out=x), labels)
+    assert labels.tolist() == [0, 0, 0]
 
 
 def test_ctrl_c_stops_a_students_function():
@@ -199,7 +275,10 @@ def test_a_model_is_left_as_it_was():
     ).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert run_model(model, torch.rand(5, 1, 28, 28)).shape == (5, 10)
-    assert model.training
+    assert all(layer.training for layer in model.modules())
+    model[1].eval()
+    run_model(model, torch.rand(5, 1, 28, 28))
+    assert [layer.training for layer in model] == [True, False, True]
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
 

@@ -62,7 +62,10 @@ def test_the_mean_loss_is_that_over_images():
         (np.mean([0.5] * 937 + [2.0]), "mean over batches"),
         (1.25, "937 batches"),
         (0.4, "No batch has a loss as low"),
-        (0.6, "divide once"),
+        (0.6, "divide once by their number"),
+        (0.5, "with all its decimals"),
+        (0.501, "with all its decimals"),
+        (0.502, "as many as each batch really holds"),
         (None, "None"),
         ([0.5, 2.0], "One number"),
     ],
@@ -86,6 +89,15 @@ def by_cdist(images, means):
     return torch.cdist(images.flatten(1), means.flatten(1)).argmin(dim=1)
 
 
+def by_class(images, means):
+    distances = [(images - means[k]).flatten(1).norm(dim=1) for k in range(10)]
+    return torch.stack(distances).argmin(dim=0)
+
+
+def in_a_column(images, means):
+    return torch.cdist(images.flatten(1), means.flatten(1)).argmin(dim=1, keepdim=True)
+
+
 @pytest.fixture(scope="module")
 def share(data):
     train, validation = data.train, data.validation
@@ -93,10 +105,10 @@ def share(data):
     return (by_cdist(validation.images, means) == validation.labels).float().mean()
 
 
-@pytest.mark.parametrize("function", [by_broadcasting, by_loop, by_cdist])
+@pytest.mark.parametrize("function", [by_broadcasting, by_loop, by_cdist, by_class, in_a_column])
 def test_the_nearest_mean_however_written(function, share, data):
     assert check("1.3", function, share, data)
-    assert check("1.3", function, share.item(), data)
+    assert check("1.3", function, share.item() + 0.004, data)  # two decimals will do
 
 
 @pytest.mark.parametrize(
@@ -106,6 +118,8 @@ def test_the_nearest_mean_however_written(function, share, data):
         (lambda i, m: torch.cdist(i.flatten(1), m.flatten(1)).argmax(1), "farthest"),
         (lambda i, m: torch.cdist(i.flatten(1), m.flatten(1)).argmin(0), "(50,) is wanted"),
         (lambda i, m: torch.zeros(50), "does not find that mean"),
+        (lambda i, m: (i.flatten(1) @ m.flatten(1).T).argmax(1), "does not find that mean"),
+        (lambda i, m: by_cdist(i, m) + 1, "count them from 0"),
         (lambda i, m: ["Shirt"] * 50, "does not hold real numbers"),
         (lambda i, m: torch.full((50,), torch.nan), "NaN"),
         (lambda i, m: HUGE, "far more"),
@@ -124,7 +138,9 @@ def test_the_nearest_mean_is_not(function, nudge, share, data):
 
 def test_the_share_of_the_nearest_mean_is_checked_too(share, data):
     assert "between 0 and 1" in check("1.3", by_cdist, 100 * share, data).words
-    assert "The function is right" in check("1.3", by_cdist, share - 0.1, data).words
+    words = check("1.3", by_cdist, share - 0.1, data).words
+    assert "The function is right" in words
+    assert "Is the distance Euclidean?" in words
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +153,7 @@ def test_doubles(closest, data):
     distances, nearest = closest
     assert check("1.4", nearest, distances, data)
     assert check("1.4", nearest.tolist(), distances.numpy(), data)
+    assert check("1.4", nearest[:, None].numpy(), distances[:, None], data)
 
 
 def test_doubles_wrong_turns(closest, data):
@@ -151,7 +168,10 @@ def test_doubles_wrong_turns(closest, data):
         ((first.indices, first.values), "Some distances are off"),
         ((nearest + 100, distances), "count within the last 2,000"),
         ((nearest.flip(0), distances), "do not belong to them"),
-        ((distances, nearest), "off"),
+        ((distances, nearest), "have changed places. min gives the values first"),
+        ((distances, distances), "have changed places"),
+        ((nearest, distances + 1), "Is the distance Euclidean?"),
+        ((nearest + 0.5, distances), "An index is a whole number"),
         ((nearest[:10], distances[:10]), "(2000,) is wanted"),
         ((HUGE, HUGE), "(2000,) is wanted"),
         ((nearest, None), "(distances) is None"),
@@ -159,3 +179,8 @@ def test_doubles_wrong_turns(closest, data):
         feedback = check("1.4", *answer, data)
         assert not feedback
         assert nudge in feedback.words
+
+
+def test_doubles_need_all_images(closest, sample):
+    distances, nearest = closest
+    assert "these data are a sample" in check("1.4", nearest, distances, sample).words

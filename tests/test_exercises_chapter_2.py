@@ -1,6 +1,7 @@
 """The checks of chapter 2: right answers in every form, wrong turns, and kind words for them."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -38,6 +39,9 @@ def test_the_number_of_parameters_is_that_of_the_network_built():
         (1568 * 256, "Follow an image"),
         (440_650.5, "whole number"),
         (-1, "Follow an image"),
+        (440_650 - 442, "Has every output its bias"),
+        (440_650 - 32 * 15 * 9, "does each kernel read all 16 maps"),
+        (1569 * 256, "are all layers counted"),
         (math.nan, "NaN"),
         ("440,650", "text"),
         (HUGE, "far more"),
@@ -75,17 +79,19 @@ def test_a_kernel_that_finds_lower_edges(kernel):
     ("kernel", "nudge"),
     [
         ([row[:] for row in LOWER[::-1]], "upper edges, dark above bright"),
-        (np.array(LOWER).T, "up and down"),
-        ([[1, 1, 1], [1, 1, 1], [-1, -1, -1]], "even ground"),
-        ([[1, 1, 1], [-1, -1, -1], [-1, -1, -1]], "even ground"),
+        (np.array(LOWER).T, "up and down. What"),
+        ([[1, 1, 1], [1, 1, 1], [-1, -1, -1]], "On an even area"),
+        ([[1, 1, 1], [-1, -1, -1], [-1, -1, -1]], "On an even area"),
         ([[-1] * 3, [2] * 3, [-1] * 3], "thin stripes"),
         ([[1] * 3, [-2] * 3, [1] * 3], "thin stripes"),
+        ([[1, 0, -1], [0, 0, 0], [-1, 0, 1]], "0 to every edge of this kind"),
+        ([[1, -1, 0], [0, 0, 0], [-1, 1, 0]], "0 to every edge of this kind"),
         (np.zeros((3, 3)), "finds nothing"),
         ([1, 1, 1, 0, 0, 0, -1, -1, -1], "three rows of three"),
         (np.zeros((5, 5)), "three rows of three"),
         ([[1, 1], [0, 0, 0]], "different lengths"),
         (np.full((3, 3), np.nan), "NaN"),
-        (nn.Conv2d(1, 1, 3), "this is a Conv2d"),
+        (nn.Conv2d(1, 1, 3), "Conv2d"),
         (HUGE, "far more"),
     ],
 )
@@ -134,6 +140,23 @@ def naive(logits, labels):
     return -(exp[rows(labels), labels] / exp.sum(dim=1)).log().mean()
 
 
+def by_math(logits, labels):
+    losses = [
+        -math.log(math.exp(row[label]) / sum(math.exp(z) for z in row))
+        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
+    ]
+    return sum(losses) / len(losses)
+
+
+def by_shifted_math(logits, labels):
+    return by_math(logits - logits.amax(dim=1, keepdim=True), labels)
+
+
+def less_the_largest_of_all(logits, labels):
+    shifted = logits - logits.max()
+    return (shifted.exp().sum(dim=1).log() - shifted[rows(labels), labels]).mean()
+
+
 def clamped(logits, labels):
     return -(logits.softmax(dim=1)[rows(labels), labels] + 1e-9).log().mean()
 
@@ -154,7 +177,10 @@ def clamped(logits, labels):
         (lambda z, y: 0.0, "The loss is off"),
         (lambda z, y: by_pytorch(z, y) / math.log(2), "The loss is off"),
         (naive, "exp(1000) is infinite"),
-        (lambda z, y: -z.softmax(1).log()[rows(y), y].mean(), "exp(1000) is infinite"),
+        (lambda z, y: -z.softmax(1).log()[rows(y), y].mean(), "logarithm of a fraction"),
+        (by_shifted_math, "logarithm of a fraction"),
+        (by_math, "or stops, because exp(1000) is infinite"),
+        (less_the_largest_of_all, "which number keeps exp in bounds"),
         (clamped, "kept away from it"),
         (lambda z, y: z.sqrt().mean(), "NaN"),
         (lambda z, y: z.log_softmax(1), "One number is wanted"),
@@ -219,6 +245,19 @@ class Written(nn.Module):
         return self.last(maps.mean(dim=(2, 3)))
 
 
+def with_a_global_mean(*channels):
+    features = stack(*channels)[:-2]
+    return nn.Sequential(
+        *features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], 10)
+    )
+
+
+def zero_at_the_end(network):
+    nn.init.zeros_(network[-1].weight)
+    nn.init.zeros_(network[-1].bias)
+    return network
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
@@ -231,6 +270,10 @@ def seeded():
         lambda: stack(8, 16, 32).eval(),
         lambda: stack(16).double().float(),
         Written,
+        lambda: with_a_global_mean(8),
+        lambda: with_a_global_mean(4, 8),
+        lambda: zero_at_the_end(stack(8, 16)),
+        lambda: stack(8, 16, end=[nn.Tanh()]),
     ],
 )
 def test_a_small_network_however_written(make, sample):
@@ -266,6 +309,41 @@ class Wrapped(nn.Module):
         return self.change(self.inner(images))
 
 
+class Forgetful(Written):
+    """A network whose dropout goes on in evaluation mode."""
+
+    def forward(self, images):
+        return functional.dropout(super().forward(images), 0.2)
+
+
+class Quitter(Written):
+    """A network that fails in training mode only."""
+
+    def forward(self, images):
+        if self.training:
+            sys.exit(3)
+        return super().forward(images)
+
+
+def all_zeros():
+    network = stack(16)
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    return network
+
+
+def one_of_two_normalised():
+    network = stack(8, 16)
+    network[5] = nn.Identity()
+    return network
+
+
+def normalised_elsewhere():
+    network = stack(8, 16, norm=lambda channels: nn.Identity())
+    network.append(nn.BatchNorm1d(10))
+    return network
+
+
 def frozen():
     return stack(16).requires_grad_(False)
 
@@ -285,6 +363,13 @@ def own_statistics():
         (lambda: stack(16, end=[nn.Sigmoid()]), "None of its logits is negative"),
         (lambda: stack(16, norm=lambda channels: nn.Identity()), "no batch normalisation"),
         (lambda: stack(16, norm=lambda channels: nn.GroupNorm(1, channels)), "no batch"),
+        (lambda: zero_at_the_end(stack(16, norm=lambda c: nn.GroupNorm(1, c))), "no batch"),
+        (all_zeros, "It does not learn: after 40 steps"),
+        (one_of_two_normalised, "write 24 maps, and 8 are normalised"),
+        (normalised_elsewhere, "write 24 maps, and 0 are normalised"),
+        (lambda: nn.Sequential(nn.BatchNorm2d(1), *normalised_elsewhere()[:-1]), "and 1 are"),
+        (Forgetful, "gives two answers. Is there a functional.dropout"),
+        (Quitter, "The network in training mode stopped with SystemExit"),
         (own_statistics, "depends on the other images"),
         (lambda: Wrapped(torch.Tensor.detach), "No gradient comes through"),
         (lambda: Wrapped(lambda logits: logits.detach() + 0 * logits), "does not learn"),
@@ -302,6 +387,13 @@ def own_statistics():
 )
 def test_a_small_network_is_not(make, nudge, sample):
     assert_nudged(check("2.4", make(), sample), nudge)
+
+
+def test_a_network_that_writes_into_its_images_spoils_none(sample):
+    before = sample.train.images.clone()
+    network = nn.Sequential(nn.Hardtanh(0.2, 0.8, inplace=True), *stack(16))
+    assert check("2.4", network, sample)
+    assert sample.train.images.equal(before)
 
 
 def test_the_checks_leave_the_random_numbers_alone(sample):
@@ -327,7 +419,9 @@ def test_sorted_images_teach_nothing(answers):
     ("answers", "nudge"),
     [
         ((0.75, 0.76), "shuffles unless it is told not to"),
-        ((0.75, 0.1), "have changed"),
+        ((0.766, 0.759), "shuffles unless it is told not to"),
+        ((0.774, 0.712), "And are these accuracies on the validation images?"),
+        ((0.75, 0.1), "have changed places"),
         ((10.0, 75.0), "between 0 and 1"),
         ((0.1, 75.0), "between 0 and 1"),
         ((-0.1, 0.7), "never negative"),

@@ -34,7 +34,8 @@ def test_the_length_is_that_of_pytorch():
         (76 + 16 - 25, "Stride and first place"),
         ((76 + 16 - 25) // 2, "One short"),
         ((76 + 16 - 28) // 2 + 1, "One short"),
-        (math.ceil((76 + 16 - 25) / 2) + 1, "round down"),
+        (math.ceil((76 + 16 - 25) / 2) + 1, "One too many. Did you round down?"),
+        ((76 + 16 - 24) // 2 + 1, "both the first and the last weight"),
         ((76 + 16 - 25) / 2 + 1, "whole number"),
         (0, "Draw it smaller"),
         (-5, "Draw it smaller"),
@@ -77,6 +78,8 @@ def by_transposed_convolution(weights, d):
 def test_a_kernel_spread_out_however_written(function):
     assert check("3.2", function)
     assert check("3.2", lambda weights, d: nn.Parameter(function(weights, d)))
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        assert check("3.2", lambda weights, d, to=dtype: function(weights, d).to(to))
 
 
 def with_wrong_gaps(weights, d):
@@ -94,11 +97,18 @@ def with_zeros_behind(weights, d):
     return torch.kron(weights.contiguous(), corner)
 
 
+def with_rows_alone(weights, d):
+    return by_slice(weights, d)[..., ::d]
+
+
 @pytest.mark.parametrize(
     ("function", "nudge"),
     [
         (with_wrong_gaps, "d − 1 zeros"),
-        (with_zeros_behind, "behind the last weight"),
+        (with_zeros_behind, "Nothing is needed behind the last weight"),
+        (lambda w, d: nn.functional.interpolate(w, scale_factor=d), "Nothing is needed behind"),
+        (lambda w, d: nn.functional.pad(by_slice(w, d), (0, 2, 0, 2)), "none behind the last"),
+        (with_rows_alone, "has the shape (1, 1, 5, 3), and (1, 1, 5, 5) is wanted"),
         (lambda w, d: w, "where do the zeros go"),
         (repeated, "numbers in the gaps"),
         (lambda w, d: by_slice(w, d).transpose(2, 3), "in its place"),
@@ -125,7 +135,9 @@ def test_a_kernel_that_is_not(function, nudge):
 
 
 @pytest.mark.parametrize("dilations", list(permutations((1, 3, 9))))
-@pytest.mark.parametrize("form", [tuple, list, np.array, torch.tensor, lambda d: np.float64(d)])
+@pytest.mark.parametrize(
+    "form", [tuple, list, set, frozenset, np.array, torch.tensor, lambda d: np.float64(d)]
+)
 def test_dilations_that_see_every_pixel(dilations, form):
     assert check("3.3", form(dilations))
 
@@ -142,12 +154,13 @@ def test_dilations_that_see_every_pixel(dilations, form):
         ((-1, 3, 9), "at least 1"),
         ((1, 3, 10**9), "do not fit on the image"),
         ((1.5, 3, 9), "whole number"),
-        ((1, 3), "(3,) is wanted"),
+        ((1, 3), "Your answer has the shape (2,), and (3,) is wanted"),
         ((1, 3, 9, 1), "(3,) is wanted"),
         (13, "(3,) is wanted"),
-        ({1, 3, 9}, "no order to go by"),
+        ({1, 3}, "Your answer has the shape (2,)"),
+        ({1: 1, 2: 3, 3: 9}, "no order to go by"),
         ("1, 3, 9", "text"),
-        ((1, 3, math.nan), "NaN"),
+        ((1, 3, math.nan), "Your answer holds NaN"),
         (HUGE, "(3,) is wanted"),
         (..., "no answer yet"),
     ],
@@ -237,10 +250,18 @@ def with_wide_spans(layers):
     return size
 
 
+def pixels_that_are_read(layers):
+    read = {0}
+    for kernel, stride, dilation in reversed(layers):
+        read = {stride * unit + dilation * k for unit in read for k in range(kernel)}
+    return len(read)
+
+
 @pytest.mark.parametrize(
     ("function", "nudge"),
     [
         (from_zero, "Not nothing"),
+        (pixels_that_are_read, "the gaps between them count, too"),
         (without_strides, "Strides are missing"),
         (without_dilation, "dilation is missing"),
         (with_strides_too_early, "own stride does not widen its own field"),
@@ -322,6 +343,7 @@ def test_the_first_convolution_dilated_however_written(make, plain):
     [
         (copy.deepcopy, "nothing is dilated yet"),
         (lambda p: changed(p, second=SECOND), "and not the first"),
+        (lambda p: changed(p, {**FIRST, "dilation": 3, "padding": 3}), "or the first by 3"),
         (lambda p: changed(p, FIRST, SECOND), "both convolutions are dilated"),
         (lambda p: changed(p, {**FIRST, "padding": 1}), "32×5×5"),
         (lambda p: changed(p, {**FIRST, "padding": 0}), "32×5×5"),
@@ -339,6 +361,59 @@ def test_the_first_convolution_dilated_however_written(make, plain):
 )
 def test_the_first_convolution_is_not_dilated_alone(make, nudge, plain):
     assert_nudged(check("3.5", make(plain), plain), nudge, "12×12", "padding=2")
+
+
+def with_plains_layers(plain):
+    model = changed(plain, FIRST)
+    model.features[3], model.classifier = plain.features[3], plain.classifier
+    return model
+
+
+def with_plains_weight(plain):
+    model = changed(plain, FIRST)
+    model.features[0].weight = plain.features[0].weight
+    return model
+
+
+def with_plains_memory(plain):
+    model = changed(plain, FIRST)
+    for own, other in zip(model.parameters(), plain.parameters(), strict=True):
+        own.data = other.data
+    return model
+
+
+@pytest.mark.parametrize("make", [with_plains_layers, with_plains_weight, with_plains_memory])
+def test_a_network_that_shares_weights_is_refused(make, plain):
+    assert_nudged(check("3.5", make(plain), plain), "It shares weights with the plain network")
+
+
+def with_layer(part, at, layer):
+    def make(plain):
+        model = changed(plain, FIRST)
+        getattr(model, part)[at] = layer
+        return model
+
+    return make
+
+
+def pooled_before_relu(plain):
+    model = changed(plain, FIRST)
+    model.features[1], model.features[2] = model.features[2], model.features[1]
+    return model
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        with_layer("features", 2, nn.MaxPool2d(2)),
+        with_layer("features", 1, nn.LeakyReLU()),
+        with_layer("classifier", 2, nn.Identity()),
+        pooled_before_relu,
+        lambda p: changed(p, {**FIRST, "padding_mode": "circular"}),
+    ],
+)
+def test_a_network_that_differs_in_more_is_refused(make, plain):
+    assert_nudged(check("3.5", make(plain), plain), "something beside the first convolution")
 
 
 def test_the_plain_network_must_stay_as_it_is(plain):

@@ -1,5 +1,8 @@
 """The checks of chapter 4: right answers in every form, wrong turns, and kind words for them."""
 
+import sys
+from dataclasses import replace
+from fractions import Fraction
 from math import sqrt
 
 import numpy as np
@@ -11,8 +14,9 @@ from scipy.stats import mode
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch import nn
 
+from fmnist_lib.data import Split
 from fmnist_lib.evaluation import accuracy_interval, class_report, predict
-from fmnist_lib.exercises import check
+from fmnist_lib.exercises import chapter_4, check
 from fmnist_lib.exercises.chapter_4 import _labels_and_predictions
 from fmnist_lib.results import load_seeds
 
@@ -41,6 +45,12 @@ def test_the_deviation_is_a_quarter_of_a_wide_interval():
     assert_nudged(check("4.1", (high - low) / 2), "width of the 95 % interval")
 
 
+def test_the_deviation_may_be_found_by_drawing():
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        assert check("4.1", generator.binomial(400, 0.8, 10_000).std() / 400)
+
+
 @pytest.mark.parametrize(
     ("answer", "nudge"),
     [
@@ -59,6 +69,7 @@ def test_the_deviation_is_a_quarter_of_a_wide_interval():
         (-0.02, "never negative"),
         (0, "never negative"),
         (0.8, "of how many photographs"),
+        (sqrt(0.8 * 0.2 / 320), "of how many photographs"),
         (float("nan"), "NaN"),
         (None, "None"),
         (HUGE, "far more"),
@@ -98,7 +109,15 @@ def by_loop(labels, predicted, k):
     return np.array([both / called if called else 0, both / sum(t == k for t, _ in pairs)])
 
 
-@pytest.mark.parametrize("function", [counted, by_scikit_learn, by_class_report, by_loop])
+def in_fractions(labels, predicted, k):
+    called, true = int((predicted == k).sum()), int((labels == k).sum())
+    both = int(((labels == k) & (predicted == k)).sum())
+    return Fraction(both, max(called, 1)), Fraction(both, true)
+
+
+@pytest.mark.parametrize(
+    "function", [counted, by_scikit_learn, by_class_report, by_loop, in_fractions]
+)
 def test_precision_and_recall_however_written(function):
     assert check("4.2", function)
 
@@ -144,6 +163,8 @@ def with_an_error(labels, predicted, k):
         (of_all_images, "a share of all images"),
         (twice_the_accuracy, "The precision is off"),
         (recall_of_all, "the recall is off"),
+        (lambda *a: np.round(counted(*a), 4), "Rounded? Return the shares as they are computed"),
+        (lambda *a: np.round(counted(*a), 2), "Rounded?"),
         (lambda *a: np.multiply(100, counted(*a)), "These are counts, or percent"),
         (lambda t, p, k: (((t == k) & (p == k)).sum(), 0), "These are counts, or percent"),
         (with_nan, "The answer about a class that is never predicted holds NaN"),
@@ -209,6 +230,8 @@ def test_a_vote_that_draws_lots_may_have_any_luck(seeds):
         assert check("4.3", drawn_among_the_tied, share, seeds)
         assert not check("4.3", by_mode, share, seeds)
     for share in (unlucky - 1e-4, lucky + 1e-4):
+        assert_nudged(check("4.3", drawn_among_the_tied, share, seeds), "Rounded?")
+    for share in (unlucky - 0.01, lucky + 0.01):
         feedback = check("4.3", drawn_among_the_tied, share, seeds)
         assert_nudged(feedback, "The function is right, the share is not")
 
@@ -245,6 +268,7 @@ def test_the_share_of_the_vote_is_checked_too(seeds):
         (alone.mean(), "the mean of ten accuracies"),
         (alone.max(), "the best network alone"),
         (dilated, "The function is right, the share is not"),
+        (round(right, 3), "Rounded? Give the share as it is computed"),
         (100 * right, "between 0 and 1"),
         (alone, "One number is wanted"),
         (float("nan"), "NaN"),
@@ -267,23 +291,33 @@ def test_a_vote_leaves_the_predictions_of_the_seeds_as_they_are(seeds):
     assert (seeds.predicted["cnn"] == before).all()
 
 
-def sure_and_right(probabilities, labels, bar):
-    sure = probabilities.max(axis=1) > bar
+def sure_and_right(probabilities, labels, threshold):
+    sure = probabilities.max(axis=1) > threshold
     return sure.mean(), (probabilities.argmax(axis=1) == labels)[sure].mean()
 
 
-def in_torch(probabilities, labels, bar):
+def in_torch(probabilities, labels, threshold):
     confidence, guess = torch.tensor(probabilities).float().max(dim=1)
-    answered = confidence >= bar
+    answered = confidence >= threshold
     right = guess[answered] == torch.tensor(labels)[answered]
     return torch.stack([answered.float().mean(), right.float().mean()])
 
 
-def in_pandas(probabilities, labels, bar):
+def in_pandas(probabilities, labels, threshold):
     table = pd.DataFrame(probabilities)
-    kept = table[table.max(axis=1) > bar]
+    kept = table[table.max(axis=1) > threshold]
     right = kept.idxmax(axis=1) == labels[kept.index]
     return {"share": len(kept) / len(table), "accuracy": right.mean()}.values()
+
+
+def writing_into_the_labels(probabilities, labels, threshold):
+    sure = probabilities.max(axis=1) > threshold
+    labels[sure & (probabilities.argmax(axis=1) == labels)] = 100
+    return sure.mean(), (labels == 100).sum() / sure.sum()
+
+
+def test_what_a_function_writes_into_spoils_nothing():
+    assert check("4.4", writing_into_the_labels)
 
 
 @pytest.mark.parametrize(
@@ -294,27 +328,32 @@ def test_answering_when_sure_however_written(function):
     assert check("4.4", function)
 
 
-def answered(p, labels, bar):
-    return p.max(axis=1) > bar, p.argmax(axis=1) == labels
+def answered(p, labels, threshold):
+    return p.max(axis=1) > threshold, p.argmax(axis=1) == labels
 
 
-def counts(p, labels, bar):
-    sure, right = answered(p, labels, bar)
+def counts(p, labels, threshold):
+    sure, right = answered(p, labels, threshold)
     return sure.sum(), right[sure].mean()
 
 
-def peeking(p, labels, bar):
-    sure = p[np.arange(len(p)), labels] > bar
-    return sure.mean(), answered(p, labels, bar)[1][sure].mean()
+def counts_right(p, labels, threshold):
+    sure, right = answered(p, labels, threshold)
+    return sure.mean(), right[sure].sum()
 
 
-def accuracy_of_all(p, labels, bar):
-    sure, right = answered(p, labels, bar)
+def peeking(p, labels, threshold):
+    sure = p[np.arange(len(p)), labels] > threshold
+    return sure.mean(), answered(p, labels, threshold)[1][sure].mean()
+
+
+def accuracy_of_all(p, labels, threshold):
+    sure, right = answered(p, labels, threshold)
     return sure.mean(), right.mean()
 
 
-def silence_is_wrong(p, labels, bar):
-    sure, right = answered(p, labels, bar)
+def silence_is_wrong(p, labels, threshold):
+    sure, right = answered(p, labels, threshold)
     return sure.mean(), (sure & right).mean()
 
 
@@ -322,13 +361,17 @@ def silence_is_wrong(p, labels, bar):
     ("function", "nudge"),
     [
         (lambda *a: sure_and_right(*a)[::-1], "comes first"),
-        (counts, "are counted"),
+        (counts, "The images that are answered are counted"),
+        (counts_right, "The right answers are counted"),
+        (lambda *a: np.multiply(100, sure_and_right(*a)), "This is percent"),
+        (lambda *a: np.multiply((1, 100), sure_and_right(*a)), "This is percent"),
+        (lambda *a: np.round(sure_and_right(*a), 4), "Rounded?"),
         (peeking, "does not know the label"),
         (accuracy_of_all, "on all images"),
         (silence_is_wrong, "count as mistakes"),
-        (lambda p, t, bar: ((p.max(axis=1) <= bar).mean(), 0.123), "keeps silent"),
-        (lambda p, t, bar: sure_and_right(p, t, 0.9), "With a bar of 0.5"),
-        (lambda *a: (sure_and_right(*a)[0], 0.123), "How many of these are answered rightly"),
+        (lambda p, t, threshold: ((p.max(axis=1) <= threshold).mean(), 0.123), "keeps silent"),
+        (lambda p, t, threshold: sure_and_right(p, t, 0.9), "With a threshold of 0.5"),
+        (lambda *a: (sure_and_right(*a)[0], 0.123), "What share of these is answered rightly"),
         (lambda *a: sure_and_right(*a)[0], "(2,) is wanted"),
         (lambda *a: (1.0, float("nan")), "NaN"),
         (lambda *a: HUGE, "(2,) is wanted"),
@@ -398,6 +441,136 @@ def test_a_damage_of_any_kind(function, networks, sample):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def top_rows(images):
+    """Leave images with an empty top, such as the first one, as they are."""
+    return images * (torch.arange(28) > 5)[:, None]
+
+
+def double_exposure(images):
+    return (images + images.roll(1, 0)) / 2
+
+
+def rounded_over_one(images):
+    return images.flip(-1) * (1 + 1e-7)
+
+
+@pytest.mark.parametrize("function", [top_rows, double_exposure, rounded_over_one])
+def test_a_damage_that_leaves_some_images_or_rounds(function, networks, sample):
+    left = measured(networks, sample.test, function)
+    assert check("4.5", function, left, networks, sample)
+
+
+def own_square(images):
+    hidden = images.clone()
+    for image, row, column in zip(hidden, *torch.randint(20, (2, len(images))), strict=True):
+        image[:, row : row + 8, column : column + 8] = 0
+    return hidden
+
+
+def one_shadow(images):
+    return images * (0.1 + 0.8 * torch.rand(()))
+
+
+def test_a_damage_drawn_for_each_image_may_have_any_luck(networks, sample):
+    for _ in range(5):
+        left = {
+            name: measured({name: network}, sample.test, own_square)[name]
+            for name, network in networks.items()
+        }
+        assert check("4.5", own_square, left, networks, sample)
+    assert_nudged(
+        check("4.5", own_square, dict.fromkeys(networks, 0.99), networks, sample),
+        "the accuracies are off",
+    )
+
+
+def test_a_damage_drawn_once_for_all_images_gets_words(networks, sample):
+    left = measured(networks, sample.test, lambda images: images * 0.1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        feedback = check("4.5", one_shadow, left, networks, sample)
+    assert_nudged(feedback, "drawn once for all images")
+
+    def seeded(images):
+        torch.manual_seed(0)
+        return one_shadow(images)
+
+    with torch.random.fork_rng():
+        left = measured(networks, sample.test, seeded)
+    assert check("4.5", seeded, left, networks, sample)
+
+
+@pytest.fixture
+def spoiled(sample):
+    """Give a copy of the sample that a student's own cell has run `into_the_images` on."""
+    test = Split(sample.test.images.clone(), sample.test.labels)
+    into_the_images(test.images)
+    return replace(sample, test=test)
+
+
+def test_a_function_that_has_spoiled_the_images_is_told_so(networks, spoiled):
+    left = measured(networks, spoiled.test, into_the_images)
+    feedback = check("4.5", into_the_images, left, networks, spoiled)
+    assert_nudged(feedback, "images.clone(). Then load the data again")
+
+
+def test_images_that_are_spoiled_are_to_be_loaded_again(networks, spoiled, sample):
+    left = measured(networks, spoiled.test, grey_square)
+    feedback = check("4.5", grey_square, left, networks, spoiled)
+    assert_nudged(feedback, "Something has written into the test images. Load them again, data =")
+    left = measured(networks, sample.test, grey_square)
+    assert check("4.5", grey_square, left, networks, sample)
+
+
+def test_other_data_are_not_taken_for_spoiled_ones(networks, sample, random_split):
+    for n in (30, 600):
+        other = replace(sample, test=random_split(n))
+        left = measured(networks, other.test, grey_square)
+        assert check("4.5", grey_square, left, networks, other)
+
+
+def test_the_sample_is_the_first_of_each_class(networks, full_data):
+    """Spoiled images are found so, in the whole test set as well."""
+    left = measured(networks, full_data.test[:1000], grey_square)
+    assert check("4.5", grey_square, left, networks, full_data)
+    images = full_data.test.images.clone()
+    into_the_images(images[:1000])
+    test = Split(images, full_data.test.labels)
+    feedback = check("4.5", grey_square, left, networks, replace(full_data, test=test))
+    assert_nudged(feedback, "Something has written into the test images")
+
+
+def later(change, calls):
+    """Damage images well so many times, and then do something else."""
+    left = iter(range(calls))
+
+    def function(images):
+        return grey_square(images) if next(left, None) is not None else change(images)
+
+    return function
+
+
+@pytest.mark.parametrize("calls", range(5))
+def test_a_function_may_fail_at_any_call(calls, networks, sample):
+    left = measured(networks, sample.test, grey_square)
+    for change, nudge in [
+        (lambda i: sys.exit(2), "stopped with SystemExit"),
+        (lambda i: None, "returns nothing yet"),
+    ]:
+        feedback = check("4.5", later(change, calls), left, networks, sample)
+        assert_nudged(feedback, nudge)
+
+
+def test_every_result_is_looked_at(networks, sample):
+    def numpy_for_many(images):
+        return grey_square(images) if len(images) < 501 else grey_square(images).numpy()
+
+    more = Split(*(part.repeat(2, *[1] * (part.ndim - 1)) for part in vars(sample.test).values()))
+    left = measured(networks, more, grey_square)
+    feedback = check("4.5", numpy_for_many, left, networks, replace(sample, test=more))
+    assert_nudged(feedback, "32-bit numbers")
+
+
 def into_the_images(images):
     images[..., 10:18, 10:18] = 0.5
     return images
@@ -447,3 +620,10 @@ def test_what_is_left_is_checked_too(networks, sample):
         (None, "None"),
     ]:
         assert_nudged(check("4.5", grey_square, answer, networks, sample), nudge)
+
+
+def test_accuracies_that_are_alike_have_not_changed_places(networks, sample, monkeypatch):
+    monkeypatch.setattr(chapter_4, "_accuracies", lambda *arguments: [0.5, 0.502])
+    answer = {"cnn": 0.5045, "dilated_cnn": 0.5}
+    feedback = check("4.5", grey_square, answer, networks, sample)
+    assert_nudged(feedback, "the accuracies are off")

@@ -11,7 +11,7 @@ import torch
 from nudges import HUGE, assert_nudged, broken
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LinearLR, OneCycleLR, SequentialLR
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmnist_lib.exercises import check
@@ -95,7 +95,17 @@ def by_the_last_miss(history, target):
     return np.float64(inf) if at == len(history) else history["seconds"].iloc[at]
 
 
-@pytest.mark.parametrize("function", [by_cummin, by_loop, by_the_last_miss])
+def in_a_container(make):
+    return lambda history, target: make([by_cummin(history, target)])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(by_cummin, by_loop, by_the_last_miss),
+        *map(in_a_container, (list, np.array, pd.Series, torch.tensor)),
+    ],
+)
 def test_a_target_that_is_kept_however_written(function):
     assert check("5.2", function)
 
@@ -121,10 +131,15 @@ def none_when_missed(history, target):
         (epoch_kept, "the number of an epoch"),
         (missed_when_equal, "equals the target"),
         (lambda h, t: h["seconds"].iloc[-1], "the seconds of another epoch"),
-        (lambda h, t: inf, "calls a target infinite that is kept"),
+        (lambda h, t: int(by_cummin(h, t)), "gives 23, which is no entry of the column seconds"),
+        (lambda h, t: round(by_cummin(h, t), 1), "which is no entry of the column seconds"),
+        (lambda h, t: by_cummin(h, t) - h["seconds"][0], "which is no entry of the column"),
+        (lambda h, t: inf, "gives infinity, but from some epoch on all of them reach it"),
+        (lambda h, t: np.array([inf]), "gives infinity"),
+        (lambda h, t: -inf, "which is no entry"),
         (none_when_missed, "told of a training that ends below the target, returns nothing"),
         (lambda h, t: min(by_cummin(h, t), 99.0), "takes for ever"),
-        (lambda h, t: -inf if by_cummin(h, t) == inf else by_cummin(h, t), "is infinite"),
+        (lambda h, t: -inf if by_cummin(h, t) == inf else by_cummin(h, t), "takes for ever"),
         (lambda h, t: h["seconds"][h["val_acc"] > 2].min(), "NaN"),
         (lambda h, t: h["seconds"], "One number"),
         (lambda h, t: h["time"], "stopped with KeyError"),
@@ -167,7 +182,45 @@ def exponential(step, steps, peak):
     return peak * exp(-abs(step - 0.3 * steps) / (0.12 * steps))
 
 
-@pytest.mark.parametrize("function", [two_lines, interpolated, half_waves, by_pytorch, exponential])
+def from_limit_to_limit(step, steps, peak):
+    """Begin at a tenth of the peak and end at a fiftieth, as near as rounding comes to them."""
+    top = 0.3 * steps
+    if step < top:
+        return 0.1 * peak + 0.9 * peak * step / top
+    return peak - 0.98 * peak * (step - top) / (steps - 1 - top)
+
+
+def by_sequence(step, steps, peak):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=peak)
+    top = 3 * steps // 10
+    parts = LinearLR(optimizer, 0.1, 1, top), LinearLR(optimizer, 1, 0.02, steps - 1 - top)
+    schedule = SequentialLR(optimizer, parts, [top])
+    for _ in range(step):
+        optimizer.step()
+        schedule.step()
+    return schedule.get_last_lr()
+
+
+def by_linspace(step, steps, peak):
+    top = 3 * steps // 10
+    rise, fall = (peak / 10, peak, top), (peak, peak / 50, steps - top)
+    return torch.cat([torch.linspace(*rise), torch.linspace(*fall)])[step]
+
+
+def to_nothing_in_32_bits(step, steps, peak):
+    step, top = torch.tensor(float(step)), torch.tensor(0.3 * steps)
+    return torch.where(
+        step < top, peak * step / top, peak - peak / (steps - 1 - top) * (step - top)
+    )
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(two_lines, interpolated, half_waves, by_pytorch, exponential),
+        *(from_limit_to_limit, by_sequence, by_linspace, to_nothing_in_32_bits),
+    ],
+)
 def test_one_cycle_however_drawn(function):
     assert check("5.3", function)
 
@@ -186,8 +239,10 @@ def test_one_cycle_however_drawn(function):
         (lambda k, n, peak: np.interp(k, [0, 0.3 * n], [0, peak]), "ends above"),
         (lambda k, n, peak: np.interp(k, [0, 0.3 * n, n], [0, peak, -peak]), "becomes negative"),
         (lambda k, n, peak: two_lines(k, n, peak) * (k != 9), "falls before"),
+        (lambda k, n, peak: 1.001 * from_limit_to_limit(k, n, peak), "begins above a tenth"),
+        (lambda k, n, peak: max(two_lines(k, n, peak), 0.02 * peak), "does not fall at each"),
         (lambda k, n, peak: two_lines(k, n, peak) * (k != 60), "does not fall at each step"),
-        (lambda k, n, peak: two_lines(k, n, peak) / (1 + 7 * (k > 50)), "leaps at step 51"),
+        (lambda k, n, peak: two_lines(k, n, peak) / (1 + 7 * (k > 50)), "jumps at step 51"),
         (lambda k, n, peak: float("nan"), "NaN"),
         (lambda k, n, peak: [0.1, 0.2], "One number"),
         (lambda k, n, peak: HUGE, "far more"),
@@ -238,15 +293,31 @@ def against(make_targets):
     return loss
 
 
-def by_softmax(logits, labels, smoothing):
-    log_p = logits.softmax(dim=1).log()
-    at_label = log_p.gather(1, labels[:, None]).squeeze(1)
-    return -((1 - smoothing) * at_label + smoothing * log_p.mean(dim=1)).mean()
+def of_scores(log):
+    """Make a loss that takes the logarithms of the probabilities in another way."""
+
+    def loss(logits, labels, smoothing):
+        scores = log(logits)
+        at_label = scores.gather(1, labels[:, None]).squeeze(1)
+        return -((1 - smoothing) * at_label + smoothing * scores.mean(dim=1)).mean()
+
+    return loss
+
+
+PLAIN = "With a smoothing of 0, the loss is not the plain cross-entropy"
 
 
 @pytest.mark.parametrize(
     ("function", "nudge"),
     [
+        (of_scores(lambda z: z), PLAIN),
+        (of_scores(lambda z: z.softmax(1)), PLAIN),
+        (of_scores(lambda z: z.log_softmax(0)), PLAIN),
+        (of_scores(lambda z: z.softmax(1).log2()), PLAIN),
+        (lambda z, y, s: (z.argmax(1) == y).float().mean(), PLAIN),
+        (lambda z, y, s: by_parts(z, y, 0.05), PLAIN),
+        (of_scores(lambda z: z.softmax(1).clamp_min(1e-9).log()), "a floor under the probabili"),
+        (lambda z, y, s: str(by_parts(z, y, s)), "A number is wanted for the loss"),
         (lambda z, y, s: -by_parts(z, y, s), "the wrong sign"),
         (lambda z, y, s: len(y) * by_parts(z, y, s), "the sum over the images"),
         (lambda z, y, s: by_parts(z, y, s) / z.shape[1], "over images and classes"),
@@ -258,7 +329,7 @@ def by_softmax(logits, labels, smoothing):
         (against(lambda t, s, k: s * t + (1 - s) / k), "keeps the large share"),
         (against(lambda t, s, k: (1 - 2 * s) * t + 2 * s / k), "the loss is off"),
         (lambda z, y, s: cross_entropy(z, y, reduction="none"), "their mean"),
-        (by_softmax, "log_softmax takes both steps"),
+        (of_scores(lambda z: z.softmax(1).log()), "is not finite"),
         (lambda z, y, s: float("nan"), "NaN"),
         (lambda z, y, s: z, "One number"),
         (lambda z, y, s: HUGE, "far more"),
@@ -322,6 +393,7 @@ def test_one_part_less_wrong_turns(trained):
     def other(name, **changes):
         return trained | {name: training(replace(trained[name].config, **changes), 0.5)}
 
+    no_accuracy = SimpleNamespace(model=nn.Identity(), config=RECIPE, history=pd.DataFrame())
     one = trained["recipe"].model
     shared = {
         n: SimpleNamespace(model=one, config=t.config, history=t.history)
@@ -339,6 +411,7 @@ def test_one_part_less_wrong_turns(trained):
         (other("no decay", weight_decay=0.01), "is changed to 0.01, and not taken out"),
         (trained | {"schedule": trained["schedule"].history}, "is not what fit returns"),
         (trained | {"schedule": 0.5}, "is not what fit returns"),
+        (trained | {"schedule": no_accuracy}, "is not what fit returns"),
         (shared, "share a network"),
         (HUGE, "a dict of what fit returns"),
         (None, "None"),
@@ -349,7 +422,8 @@ def test_one_part_less_wrong_turns(trained):
 def test_the_cost_of_a_part_is_checked_too(trained):
     for answer, nudge in [
         ({n: -c for n, c in COST.items()}, "wrong sign"),
-        ({n: 100 * c for n, c in COST.items()}, "percentage points"),
+        ({n: 100 * c for n, c in COST.items()}, "points: give it as a share, 0.012 for 1.2"),
+        (dict, "a number for each part"),
         ({n: 0.8 - t.history["val_acc"].max() for n, t in trained.items()}, "the best epochs"),
         ({n: t.history["val_acc"].iloc[-1] for n, t in trained.items()}, "is off"),
         ({"schedule": COST["schedule"]}, "says nothing about 'no decay'"),

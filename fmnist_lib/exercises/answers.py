@@ -4,18 +4,28 @@ Shapes are looked at before values, so that a huge array is refused without bein
 """
 
 import numbers
+import sysconfig
 import traceback
+from copy import copy
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from fmnist_lib.exercises.feedback import Nudge, one_line
+from fmnist_lib.exercises.feedback import Nudge, one_line, shortened
+from fmnist_lib.models import device_of, evaluating
 
 MOST = 50_000_000
 """Elements of the largest array that is looked at: the training images are 37,632,000."""
 
+RETURNED = "what your function returns"
+"""What the result of a student's function is called in the words."""
 
-def number(answer, name="the answer"):
+LIBRARIES = (sysconfig.get_path("stdlib"), str(Path(__file__).parents[1]))
+"""Where Python and this package lie: lines from there, and from site-packages, nobody can mend."""
+
+
+def number(answer, name="the answer", *, finite=True):
     """Read a number.
 
     Parameters
@@ -24,6 +34,8 @@ def number(answer, name="the answer"):
         A number of any kind, or an array, tensor, Series or list with one element.
     name : str
         What it is called in the words.
+    finite : bool
+        Whether infinity is refused.
 
     Returns
     -------
@@ -32,7 +44,7 @@ def number(answer, name="the answer"):
     Raises
     ------
     Nudge
-        If it is no number, or not finite.
+        If it is no number, NaN, or infinite where that is refused.
     """
     if isinstance(answer, bool | np.bool_):
         raise Nudge(f"A number is wanted for {name}, and this is {answer}.")
@@ -42,7 +54,7 @@ def number(answer, name="the answer"):
         except OverflowError:
             raise Nudge(f"{_capital(name)} is far too large.") from None
     else:
-        array = read_array(answer, name, wanted="A number is wanted")
+        array = read_array(answer, name, wanted="A number is wanted", finite=finite)
         if array.size != 1:
             raise Nudge(
                 f"One number is wanted for {name}, and this has {_shape(array.shape)}. Which of "
@@ -53,10 +65,10 @@ def number(answer, name="the answer"):
         value = float(array.item())
     if np.isnan(value):
         raise Nudge(
-            f"{_capital(name)} is NaN, which is not a number: look for 0/0, the logarithm of a "
-            "negative number, or a mean of nothing."
+            f"{_capital(name)} is NaN, which is not a number: look for 0/0, the root or "
+            "logarithm of a negative number, or a mean of nothing."
         )
-    if np.isinf(value):
+    if finite and np.isinf(value):
         raise Nudge(
             f"{_capital(name)} is infinite: look for a division by 0 or the logarithm of 0."
         )
@@ -71,7 +83,7 @@ def whole_number(answer, name="the answer"):
     return round(value)
 
 
-def read_array(answer, name="the answer", shape=None, *, wanted="An array is wanted"):
+def read_array(answer, name="the answer", shape=None, *, wanted="An array is wanted", finite=True):
     """Read an array of numbers.
 
     Parameters
@@ -84,6 +96,8 @@ def read_array(answer, name="the answer", shape=None, *, wanted="An array is wan
         The shape that it must have; None stands for any length.
     wanted : str
         The first words for what is no array.
+    finite : bool
+        Whether infinity is refused.
 
     Returns
     -------
@@ -93,8 +107,8 @@ def read_array(answer, name="the answer", shape=None, *, wanted="An array is wan
     Raises
     ------
     Nudge
-        If it is none, too large, not made of real numbers, of another shape, or if it holds NaN or
-        infinity.
+        If it is none, too large, not made of real numbers, of another shape, or if it holds NaN, or
+        infinity where that is refused.
     """
     wanted = f"{wanted} for {name}"
     if isinstance(answer, str | bytes):
@@ -113,28 +127,34 @@ def read_array(answer, name="the answer", shape=None, *, wanted="An array is wan
             raise Nudge(f"{_capital(name)} has {_shape(found)}: far more than is asked for.")
     array = _to_numpy(answer, wanted)
     _compare_shapes(array.shape, shape, name)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and (np.isnan(array) | (finite & np.isinf(array))).any():
         kind = "NaN" if np.isnan(array).any() else "infinity"
         raise Nudge(
-            f"{_capital(name)} holds {kind}: look for 0/0, a logarithm of 0, or an empty mean."
+            f"{_capital(name)} holds {kind}: look for 0/0, the root of a negative number, a "
+            "logarithm of 0, or an empty mean."
         )
     return array
 
 
 def _to_numpy(answer, wanted):
     if isinstance(answer, torch.Tensor):
-        if answer.is_meta or answer.is_complex() or answer.is_quantized:
+        if answer.is_meta or answer.is_quantized:
             raise Nudge(f"{wanted}, and this is a tensor without real values.")
         answer = answer.detach().to_dense() if answer.is_sparse else answer.detach()
         answer = answer.double() if answer.is_floating_point() else answer
-        return answer.cpu().numpy()
+        answer = answer.cpu().numpy()
     try:
-        if isinstance(answer, list | tuple) and any(isinstance(x, torch.Tensor) for x in answer):
+        nested = torch.Tensor | list | tuple
+        if isinstance(answer, list | tuple) and any(isinstance(x, nested) for x in answer):
             answer = [_to_numpy(x, wanted) for x in answer]
         array = np.asarray(answer)
     except ValueError:
         raise Nudge(f"{wanted}, and the rows of this one have different lengths.") from None
+    if array.dtype == object and all(isinstance(x, numbers.Real) for x in array.flat):
+        array = array.astype(np.float64)  # of fractions, say
     kind = array.dtype.kind
+    if kind == "c":
+        raise Nudge(f"{wanted}, and this is complex: look for the root of a negative number.")
     if kind not in "biuf":
         raise Nudge(f"{wanted}, and this is {_described(answer)} that does not hold real numbers.")
     return array if kind == "b" else array.astype(np.float64 if kind == "f" else np.int64)
@@ -155,8 +175,7 @@ def _compare_shapes(found, wanted, name):
 def call(function, *arguments, name="your function"):
     """Call a student's function, and put into words what goes wrong inside.
 
-    Tensors among the arguments are copied first, so that a function that writes into what it is
-    given spoils nothing.
+    It is given copies of tensors and arrays, so that one that writes into them spoils nothing.
 
     Raises
     ------
@@ -167,7 +186,7 @@ def call(function, *arguments, name="your function"):
         raise Nudge(
             f"A function is wanted, and this is {_described(function)}: give its name alone."
         )
-    arguments = [a.clone() if isinstance(a, torch.Tensor) else a for a in arguments]
+    arguments = [a.clone() if isinstance(a, torch.Tensor) else copy(a) for a in arguments]
     try:
         result = function(*arguments)
     except (Exception, SystemExit) as error:
@@ -176,11 +195,21 @@ def call(function, *arguments, name="your function"):
             raise Nudge(
                 f"{_capital(name)} cannot be called as the exercise does: {one_line(error)}."
             ) from None
-        line = f", at '{frames[0].line}'" if frames[0].line else f", in line {frames[0].lineno}"
-        raise Nudge(f"{_capital(name)} stopped with {one_line(error)}{line}.") from None
+        raise Nudge(f"{_capital(name)} stopped with {one_line(error)}{_place(frames)}.") from None
     if result is None or result is ...:
         raise Nudge(f"{_capital(name)} returns nothing yet: end it with return and the result.")
     return result
+
+
+def _place(frames):
+    """Name the last line that is the student's own."""
+    for frame in reversed(frames):
+        path = frame.filename
+        if "site-packages" not in path and not path.startswith(LIBRARIES):
+            return (
+                f", at '{shortened(frame.line, 80)}'" if frame.line else f", in line {frame.lineno}"
+            )
+    return ""
 
 
 def run_model(model, images, classes=10):
@@ -189,7 +218,7 @@ def run_model(model, images, classes=10):
     Parameters
     ----------
     model : torch.nn.Module
-        On any device, in training or evaluation mode, in which it is left.
+        On any device; each layer is left in the mode it is in, of training or evaluation.
     images : Tensor, (N, ...)
     classes : int or None
         The number of logits wanted for an image; None for any shape.
@@ -210,14 +239,8 @@ def run_model(model, images, classes=10):
         )
     if not isinstance(model, torch.nn.Module):
         raise Nudge(f"A network (nn.Module) is wanted, and this is {_described(model)}.")
-    place = next((p.device for p in model.parameters()), torch.device("cpu"))
-    mode = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            logits = call(model, images.to(place), name="the network")
-    finally:
-        model.train(mode)
+    with evaluating(model), torch.no_grad():  # inference tensors could not be trained later
+        logits = call(model, images.to(device_of(model)), name="the network")
     if not isinstance(logits, torch.Tensor):
         raise Nudge(f"The network returns {_described(logits)} instead of a tensor.")
     if classes is not None:
@@ -237,7 +260,9 @@ def _described(answer):
     if isinstance(answer, type):
         return f"the class {answer.__name__}"
     name = type(answer).__name__
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    if type(answer).__module__ != "builtins":
+        return f"an object of the type {name}"
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _shape(shape):

@@ -25,12 +25,20 @@ def mean_loss(mean_loss):
     over_images = (937 * 64 * 0.5 + 32 * 2.0) / 60_000
     require(loss >= 0.5, "No batch has a loss as low as that, so no mean can be.")
     require(
+        not 0.5 <= loss == round(loss, 3) <= 0.501,
+        "Give it with all its decimals: rounded so far, the last batch can hardly be seen.",
+    )
+    require(
         abs(loss - over_batches) > 1e-6,
         "This is the mean over batches: the images of the last batch count twice in it. How many "
         "images stand behind each of the losses?",
     )
     require(abs(loss - 1.25) > 1e-6, "There are 937 batches of the one kind and one of the other.")
-    require(abs(loss - over_images) < 1e-6, "Sum the losses of all images, and divide once.")
+    require(
+        abs(loss - over_images) < 1e-6,
+        "Sum the losses of all images, as many as each batch really holds, and divide once by "
+        "their number.",
+    )
     return "Every image counts the same. This is how fit, in the next chapter, averages."
 
 
@@ -38,23 +46,26 @@ def mean_loss(mean_loss):
 def nearest_mean(nearest_mean, share_right, data):
     """Check a classifier by mean images, and its accuracy on the validation images."""
     generator = torch.Generator().manual_seed(0)
-    means = torch.rand(4, 1, 28, 28, generator=generator)
-    truth = torch.randint(4, (50,), generator=generator)
+    # As many as the course has, and of unequal brightness, so that angles are not distances.
+    means = torch.rand(10, 1, 28, 28, generator=generator)
+    means *= torch.linspace(1, 0.3, 10)[:, None, None, None]
+    truth = torch.randint(10, (50,), generator=generator)
     images = means[truth] + 0.1 * torch.rand(50, 1, 28, 28, generator=generator)
     given = call(nearest_mean, images, means)
     given = read_array(given, "what your function returns")
     require(
-        given.shape != (50, 4),
+        given.shape != (50, 10),
         "Your function returns a number for each image and each mean. Which of the means does an "
         "image belong to?",
     )
-    given = read_array(given, "what your function returns for 50 images", (50,))
+    given = _one_each(given, "what your function returns for 50 images", 50)
     farthest = torch.cdist(images.flatten(1), means.flatten(1)).argmax(dim=1)
     require((given != farthest.numpy()).any(), "These are the means that are farthest away.")
     require(
         (given == truth.numpy()).all(),
         "Tried on images that lie near one mean each, your function does not find that mean. Is "
-        "the distance taken over all pixels of an image?",
+        "the distance taken over all pixels of an image? Does it use the means that it is given, "
+        "and count them from 0?",
     )
     share = number(share_right, "the share of right answers")
     require(share <= 1, "A share lies between 0 and 1.")
@@ -63,9 +74,10 @@ def nearest_mean(nearest_mean, share_right, data):
     distances = torch.cdist(validation.images.flatten(1), torch.stack(by_class).flatten(1))
     expected = (distances.argmin(dim=1) == validation.labels).double().mean().item()
     require(
-        abs(share - expected) < 2e-3,
+        abs(share - expected) < 5e-3,
         "The function is right, the share is not: take the means of the training images, and "
-        "compare what the function says of all validation images with their labels.",
+        "compare what the function says of all validation images with their labels. Is the "
+        "distance Euclidean?",
     )
     return "One mean for each class is too coarse to beat the nearest neighbour."
 
@@ -74,8 +86,18 @@ def nearest_mean(nearest_mean, share_right, data):
 def doubles(nearest, distances, data):
     """Check the nearest training image of each of 2,000 validation images."""
     train, validation = data.train.images[-2000:], data.validation.images[:2000]
+    require(
+        len(train) == len(validation) == 2000,
+        "This exercise takes 2,000 images of each part, and these data are a sample with fewer: "
+        "load all of them.",
+    )
     wanted = torch.cdist(validation.flatten(1), train.flatten(1)).min(dim=1)
-    found = read_array(distances, "distances", (len(validation),))
+    found = _one_each(distances, "distances", 2000)
+    indices = _one_each(nearest, "nearest", 2000)
+    require(
+        abs(indices - wanted.values.numpy()).max() > 1e-2,
+        "nearest holds the distances: the two have changed places. min gives the values first.",
+    )
     require((found >= 0).all(), "A distance is never negative.")
     squared = abs(found - wanted.values.square().numpy()).max() < 1e-2
     require(not squared, "These are the squares of the distances: take the root.")
@@ -88,9 +110,12 @@ def doubles(nearest, distances, data):
     require(
         abs(found - wanted.values.numpy()).max() < 1e-2,
         "Some distances are off. Is each image one row of 784 numbers, are the training images the "
-        "last 2,000 and the validation images the first 2,000?",
+        "last 2,000 and the validation images the first 2,000? Is the distance Euclidean?",
     )
-    indices = read_array(nearest, "nearest", (len(validation),))
+    require(
+        (indices % 1 == 0).all(),
+        "The distances are right. An index is a whole number, and nearest holds others.",
+    )
     require(
         ((indices >= 0) & (indices < len(train))).all(),
         "The distances are right. The indices are to count within the last 2,000 training images, "
@@ -102,3 +127,9 @@ def doubles(nearest, distances, data):
         "The distances are right, and the indices do not belong to them.",
     )
     return "Draw the closest pairs, and judge for yourself how much they would flatter a network."
+
+
+def _one_each(answer, name, n):
+    # A column (n, 1), as scikit-learn gives it, says the same as a row (n,).
+    column = tuple(getattr(answer, "shape", ())) == (n, 1)
+    return read_array(answer, name, (n, 1) if column else (n,)).reshape(n)

@@ -26,7 +26,10 @@ def length(length):
             "One short. Is the span counted from the first weight to the last, both included, and "
             "the kernel's first place as well?"
         ),
-        35: "The last step of the kernel would lead over the end: round down.",
+        35: (
+            "One too many. Did you round down? And does the span count both the first and the last "
+            "weight?"
+        ),
     }
     require(places not in wrong_turns, wrong_turns.get(places))
     row = torch.zeros(1, 1, 76)
@@ -53,12 +56,15 @@ def spread_out(spread_out):
         name = f"what your function returns for weights {shape} and d = {d}"
         side = d * (shape[-1] - 1) + 1
         hints = {
-            d * shape[-1]: "No zeros are needed behind the last weight.",
-            side + shape[-1] - 1: "Weights that are d apart have d − 1 zeros between them.",
+            d * shape[-1]: "Nothing is needed behind the last weight.",
+            side
+            + shape[-1]
+            - 1: "Weights that are d apart have d − 1 zeros between them, and none "
+            "behind the last.",
             shape[-1]: "It has as many places as before: where do the zeros go?",
         }
         for wrong, words in hints.items():
-            require(side == wrong or given.shape[-1:] != (wrong,), words)
+            require(side == wrong or given.shape[-2:] != (wrong, wrong), words)
         kernel = torch.tensor(read_array(given, name, (*shape[:2], side, side))).float()
         require(
             kernel.count_nonzero() <= weights.numel(),
@@ -68,7 +74,8 @@ def spread_out(spread_out):
         images = torch.rand(2, shape[1], 24, 24, generator=generator)
         dilated = functional.conv2d(images, weights, dilation=d)
         require(
-            torch.allclose(functional.conv2d(images, kernel), dilated, atol=1e-4),
+            # Wide enough for kernels of 16 bits: weights in wrong places are further off.
+            torch.allclose(functional.conv2d(images, kernel), dilated, atol=2e-2),
             f"For weights {shape} and d = {d}, the kernel has the right size, but it does not "
             "compute what the dilated one does. Is each weight in its place and its channel?",
         )
@@ -78,7 +85,9 @@ def spread_out(spread_out):
 @exercise("3.3")
 def dilations(dilations):
     """Check that three dilated convolutions see 27 pixels, by following every path."""
-    given = read_array(dilations, "the dilations", (3,))
+    if isinstance(dilations, set | frozenset):
+        dilations = list(dilations)  # their order is no matter
+    given = read_array(dilations, "your answer", (3,))
     require((given == given.round()).all(), "A dilation is a whole number of pixels.")
     given = [int(d) for d in given]
     require(min(given) >= 1, "A dilation is at least 1: neighbouring weights on neighbours.")
@@ -113,7 +122,12 @@ def receptive_field(receptive_field):
     for case in layers:
         pixels = call(receptive_field, list(case))
         given.append(number(pixels, f"what your function returns for {case}"))
-    expected = [_measured_field(case) for case in layers]
+    gradients = [_gradient(case) for case in layers]
+    require(
+        given != [gradient.count_nonzero().item() for gradient in gradients],
+        "These are the pixels that are read. A field reaches from the first of them to the last, "
+        "and the gaps between them count, too.",
+    )
     wrong_turns = (
         ({"start": 0}, "How much does a unit see before the first layer? Not nothing."),
         (
@@ -135,16 +149,17 @@ def receptive_field(receptive_field):
     )
     for turn, words in wrong_turns:
         require(given != [_field(case, **turn) for case in layers], words)
-    for case, pixels, wanted in zip(layers, given, expected, strict=True):
+    for case, pixels, gradient in zip(layers, given, gradients, strict=True):
         require(
-            pixels == wanted,
+            pixels == gradient.nonzero().max().item() + 1,
             f"For {case}, in the order (kernel, stride, dilation), it gives {pixels:g}, and the "
             "gradient has another width. Follow it by hand: field and step, layer by layer.",
         )
     return "Measured by gradients, the fields are as wide as your function says."
 
 
-def _measured_field(layers):
+def _gradient(layers):
+    """Compute the gradient of a first unit along a row of pixels."""
     # With positive weights and without ReLU, no gradient can vanish or cancel.
     row = torch.zeros(1, 1, 200, dtype=torch.float64)
     with torch.enable_grad():
@@ -153,7 +168,7 @@ def _measured_field(layers):
             weights = torch.ones(1, 1, kernel, dtype=torch.float64)
             units = functional.conv1d(units, weights, stride=stride, dilation=dilation)
         (gradient,) = torch.autograd.grad(units[..., 0].sum(), row)
-    return gradient.flatten().nonzero().max().item() + 1
+    return gradient.flatten()
 
 
 def _field(layers, start=1, strides="late", dilated=True, wide=False):
@@ -195,7 +210,8 @@ def first_dilated(first_dilated, plain):
     sides = _side_of_field(first_dilated.features, images)
     wrong_turns = {
         10: "No gradient reaches further than in the plain network: nothing is dilated yet.",
-        14: "It sees as far as with the second convolution dilated by 2, and not the first.",
+        14: "It sees as far as with the second convolution dilated by 2, and not the first, or the "
+        "first by 3.",
         16: "It sees as far as the dilated network, in which both convolutions are dilated.",
     }
     require(sides[0] not in wrong_turns or sides[0] != sides[1], wrong_turns.get(sides[0]))
@@ -208,6 +224,18 @@ def first_dilated(first_dilated, plain):
         all(a.cpu().equal(b.cpu()) for a, b in zip(weights.values(), others.values(), strict=True)),
         "It is the right network, and starts from other weights than the plain one. A new layer "
         "comes with new weights: load_state_dict brings the old ones back.",
+    )
+    require(
+        not {w.data_ptr() for w in weights.values()} & {w.data_ptr() for w in others.values()},
+        "It shares weights with the plain network, so that training one would change the other. "
+        "load_state_dict copies them.",
+    )
+    wanted = copy.deepcopy(plain)
+    wanted.features[0].dilation = wanted.features[0].padding = (2, 2)
+    require(
+        torch.allclose(run_model(first_dilated, images), run_model(wanted, images), atol=1e-4),
+        "Its weights and its field are right, and yet it answers differently: something beside the "
+        "first convolution has changed. Compare models.layer_table of both.",
     )
     return "Trained like the plain network, it differs in one thing only."
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from math import isinf
+from math import inf
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fmnist_lib.exercises.answers import call, number, read_array, require, whole_number
-from fmnist_lib.exercises.feedback import Nudge, exercise
+from fmnist_lib.exercises.feedback import exercise
 
 PARTS = {"schedule": "constant", "weight_decay": 0.0, "label_smoothing": 0.0}
 """What these settings of the recipe are where that part is taken out."""
@@ -53,16 +53,22 @@ def seconds_kept(seconds_kept):
     """Check when a training has reached an accuracy for good."""
     for accuracies in ([0.8, 0.91, 0.89, 0.92, 0.93], [0.5, 0.9, 0.95], [0.95, 0.96], [0.85, 0.95]):
         history = _history(accuracies)
-        found = call(seconds_kept, history.copy(), 0.9)
-        require(not _is_infinite(found), "Your function calls a target infinite that is kept.")
-        found = number(found, "what your function returns")
+        found = call(seconds_kept, history, 0.9)
+        found = number(found, "what your function returns", finite=False)
         reached = history["val_acc"] >= 0.9
         first, kept = reached.idxmax(), len(reached) - reached[::-1].cumprod().sum()
         seconds = history["seconds"]
         shown = f"With the accuracies {accuracies} and the target 0.9, your function"
         require(
+            found != inf, f"{shown} gives infinity, but from some epoch on all of them reach it."
+        )
+        require(
             found not in history["epoch"].to_list(),
             f"{shown} gives the number of an epoch. In which column are the seconds?",
+        )
+        require(
+            found in seconds.to_list(),
+            f"{shown} gives {found:g}, which is no entry of the column seconds.",
         )
         require(
             first == kept or found != seconds[first],
@@ -76,9 +82,8 @@ def seconds_kept(seconds_kept):
     for accuracies in ([0.91, 0.95, 0.89], [0.1, 0.2]):
         name = "your function, told of a training that ends below the target,"
         found = call(seconds_kept, _history(accuracies), 0.9, name=name)
-        if not (_is_infinite(found) and found > 0):
-            number(found, "the time of a training that ends below the target")
-            raise Nudge("A training that ends below the target takes for ever: float('inf').")
+        found = number(found, "the time of a training that ends below the target", finite=False)
+        require(found == inf, "A training that ends below the target takes for ever: float('inf').")
     return "A target that is met once may have been met by luck."
 
 
@@ -93,7 +98,8 @@ def one_cycle(one_cycle):
             ]
         )
         at, where = rates.argmax(), f"With {steps} steps and a peak of {peak:g}, the learning rate"
-        require(rates.min() >= 0, f"{where} becomes negative.")
+        slack = 1e-6 * peak  # what 32-bit numbers round
+        require(rates.min() >= -slack, f"{where} becomes negative.")
         require(np.ptp(rates) > 0, f"{where} is the same at every step.")
         require(
             abs(rates[at] / peak - 1) < 0.05,
@@ -105,14 +111,14 @@ def one_cycle(one_cycle):
             f"{where} is largest {'later' if off > 0 else 'earlier'} than after three tenths of "
             "the steps.",
         )
-        require(rates[0] <= peak / 10, f"{where} begins above a tenth of the peak.")
-        require(rates[-1] <= peak / 50, f"{where} ends above a fiftieth of the peak.")
+        require(rates[0] <= peak / 10 + slack, f"{where} begins above a tenth of the peak.")
+        require(rates[-1] <= peak / 50 + slack, f"{where} ends above a fiftieth of the peak.")
         change = np.diff(rates)
-        require((change[:at] >= 0).all(), f"{where} falls before it has reached the peak.")
+        require((change[:at] >= -slack).all(), f"{where} falls before it has reached the peak.")
         require((change[at + 1 :] < 0).all(), f"{where} does not fall at each step after the peak.")
         require(
             abs(change).max() < 20 * peak / steps,
-            f"{where} leaps at step {abs(change).argmax() + 1}.",
+            f"{where} jumps at step {abs(change).argmax() + 1}.",
         )
     return "It could drive a training: one step of the optimizer, one call."
 
@@ -126,23 +132,35 @@ def smoothed_loss(smoothed_loss):
         labels = torch.randint(k, (n,), generator=generator)
         loss = call(smoothed_loss, logits, labels, smoothing)
         require(
-            read_array(loss, "the loss").shape != (n,),
+            read_array(loss, "the loss", wanted="A number is wanted").shape != (n,),
             "Your function returns a loss for each image. A training needs one number: their mean.",
         )
         loss = number(loss, "the loss")
         _name_wrong_turn(loss, logits, labels, smoothing)
         wanted = cross_entropy(logits, labels, label_smoothing=smoothing).item()
+        right = abs(loss - wanted) < 1e-4
         require(
-            abs(loss - wanted) < 1e-4,
+            right or smoothing > 0,
+            "With a smoothing of 0, the loss is not the plain cross-entropy: minus the logarithm "
+            "of the softmax over the classes of an image, at its label.",
+        )
+        require(
+            right,
             f"With a smoothing of {smoothing} and {k} classes, the loss is off. What is the target "
             "for the class on the label, and what for each other class?",
         )
-    logits = torch.tensor([[2e4, 0.0, -2e4]])
-    loss = torch.as_tensor(call(smoothed_loss, logits, torch.tensor([1]), 0.1)).double()
+    logits, labels = torch.tensor([[2e4, 0.0, -2e4]]), torch.tensor([1])
+    loss = torch.as_tensor(call(smoothed_loss, logits, labels, 0.1)).double()
     require(
         torch.isfinite(loss).all(),
         "With large logits, the loss is not finite: softmax rounds small probabilities to 0, whose "
         "logarithm is infinite. log_softmax takes both steps at once, and does not.",
+    )
+    wanted = cross_entropy(logits, labels, label_smoothing=0.1).double()
+    require(
+        torch.allclose(loss, wanted, rtol=1e-3),
+        "With large logits, the loss is off: a floor under the probabilities hides how small they "
+        "are. log_softmax takes both steps at once, and needs none.",
     )
     return "PyTorch's own gives the same."
 
@@ -153,7 +171,8 @@ def one_part_less(trained, cost):
     require(isinstance(trained, Mapping), "trained is to be a dict of what fit returns.")
     for name, training in trained.items():
         require(
-            all(hasattr(training, part) for part in ("model", "config", "history")),
+            all(hasattr(training, part) for part in ("model", "config", "history"))
+            and "val_acc" in getattr(training.history, "columns", ()),
             f"trained[{name!r}] is not what fit returns: keep the whole of it.",
         )
     require("recipe" in trained, "The training with the whole recipe is missing: 'recipe'.")
@@ -169,7 +188,8 @@ def one_part_less(trained, cost):
     taken_out = {_part_taken_out(name, trained[name].config, whole) for name in others}
     missing = [part for part in PARTS if part not in taken_out]
     require(not missing, f"Still to be taken out: {', '.join(missing)}.")
-    require(hasattr(cost, "keys"), "cost is to hold a number for each part that is taken out.")
+    named = hasattr(cost, "keys") and not isinstance(cost, type)
+    require(named, "cost is to hold a number for each part that is taken out.")
     for name in others:
         require(name in cost, f"cost says nothing about {name!r}.")
         _check_cost(name, number(cost[name], f"the cost of {name!r}"), trained)
@@ -178,15 +198,8 @@ def one_part_less(trained, cost):
 
 def _history(accuracies):
     n = len(accuracies)
-    seconds = 3.25 * np.arange(1, n + 1) + 10
+    seconds = 3.375 * np.arange(1, n + 1) + 10  # never whole
     return pd.DataFrame({"epoch": range(1, n + 1), "val_acc": accuracies, "seconds": seconds})
-
-
-def _is_infinite(answer):
-    try:
-        return isinf(answer)
-    except (TypeError, ValueError, OverflowError):
-        return False
 
 
 def _name_wrong_turn(loss, logits, labels, smoothing):
@@ -249,7 +262,8 @@ def _check_cost(name, found, trained):
         f"The cost of {name!r} has the wrong sign: it is positive where the recipe is better.",
     )
     require(
-        fits(wanted) or not fits(100 * wanted), f"The cost of {name!r} is in percentage points."
+        fits(wanted) or not fits(100 * wanted),
+        f"The cost of {name!r} is in percentage points: give it as a share, 0.012 for 1.2 points.",
     )
     require(
         fits(wanted) or not fits(lost(max)),

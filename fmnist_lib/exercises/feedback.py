@@ -129,5 +129,9 @@ def _ask(function, number, answers):
 def one_line(error):
     """Say what an exception says, in one line of bearable length."""
     text = " ".join(str(error).split())
-    text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
+    return shortened(f"{type(error).__name__}: {text}" if text else type(error).__name__, 160)
+
+
+def shortened(text, most):
+    """Cut a text off behind so many characters, and mark the cut."""
+    return text if len(text) <= most else text[: most - 3] + "..."
