@@ -1,8 +1,11 @@
 """Make claims.md, the list of what the chapters claim, from the chapters' outputs."""
 
-import json
 import re
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
+
+from headings import read_cells, sections, title
 
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parent / "notebooks"
@@ -16,29 +19,31 @@ above it, which has checked the statement and fails where it is false. The line 
 another machine would not give, so the tests execute the cell again and compare the line to the
 letter: [how, and why](design.md#numbers-that-hold-on-another-machine).
 
-Here is every claim, in the words of the published outputs, with the number of its cell. Claims
-about a training are checked for the chapter's default parameters; with others they are printed all
-the same, marked ○ as not checked. There are {total} claims in {chapters} chapters.
+Here is every claim, in the words of the published outputs, with the section where it stands.
+Claims about a training run are checked for the chapter's default parameters; with others they are
+printed all the same, marked ○ as not checked. There are {total} claims in {chapters} chapters.
 """
 
 
 def read(path):
-    """Read a chapter: its title, and its claims with the number of the cell that makes each."""
-    cells = json.loads(path.read_text("utf-8"))["cells"]
-    title = "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")
+    """Read a chapter: its title, and its claims with a link to the section of each."""
+    cells = read_cells(path)
+    where = sections(cells, path.stem)
     claims = []
     for cell in cells:
         printed = ("".join(output.get("text", "")) for output in cell.get("outputs", []))
         lines = "".join(printed).splitlines()
-        claims += [(cell["execution_count"], line[2:]) for line in lines if line.startswith("✓ ")]
-    return title, claims
+        told = [line[2:] for line in lines if line.startswith("✓ ")]
+        claims += [(where[cell["execution_count"]], words) for words in told]
+    return title(cells), claims
 
 
-def section(path, title, claims):
-    """Write the section of a chapter."""
-    rows = [f"| [{number}] | {literally(words)} |" for number, words in claims]
-    head = [f"## [{title}](../notebooks/{path.name})", "", f"{len(claims)} claims:", ""]
-    return "\n".join([*head, "| cell | claim |", "| --- | --- |", *rows]) + "\n"
+def section(path, name, claims):
+    """Write the part of a chapter."""
+    lines = [f"## [{name}](../notebooks/{path.name})", "", f"{len(claims)} claims."]
+    for link, group in groupby(claims, key=itemgetter(0)):
+        lines += ["", link, "", *(f"- {literally(words)}" for _, words in group)]
+    return "\n".join(lines) + "\n"
 
 
 def literally(words):

@@ -1,9 +1,9 @@
 """Make outputs.md: on what, when and how fast the published outputs were made."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
+from headings import read_cells, sections, title
 
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parent / "notebooks"
@@ -35,9 +35,8 @@ NO_TIMES = "Not recorded yet: `make notebooks` writes them."
 
 
 def read(path):
-    """Read a chapter: its title, and the line in which it describes its machine."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    title = "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")
+    """Read a chapter: its cells, and the line in which it describes its machine."""
+    cells = read_cells(path)
     heads = [cell for cell in cells if "describe_machine()" in "".join(cell["source"])]
     printed = [output.get("text", "") for cell in heads for output in cell.get("outputs", [])]
     if not printed:
@@ -45,14 +44,14 @@ def read(path):
             f"{path.name} holds no output of describe_machine(), expected one in its first cells; "
             "run 'make notebooks'"
         )
-    return title, "".join(printed[0]).strip()
+    return cells, "".join(printed[0]).strip()
 
 
 def versions(chapters):
     """Write the table of versions, one column for the chapters that agree in all of them."""
     groups = {}
-    for _, (title, line) in chapters.items():
-        groups.setdefault(line, []).append(title.split(" ", 1)[0])
+    for cells, line in chapters.values():
+        groups.setdefault(line, []).append(title(cells).split(" ", 1)[0])
     titles = [f"chapter {', '.join(names)}" for names in groups.values()]
     titles = titles if len(titles) > 1 else ["all chapters"]
     columns = dict(zip(titles, map(_parse, groups), strict=True))
@@ -64,16 +63,16 @@ def times(chapters, path):
     """Write the table of times from outputs.csv."""
     if not path.is_file():
         return NO_TIMES
-    cells = pd.read_csv(path)
+    seconds = pd.read_csv(path)
     rows = []
-    for name, (title, _) in chapters.items():
-        mine = cells[cells["chapter"] == name]
-        slowest = mine.nlargest(3, "seconds")
-        shown = [f"[{row.cell}] {row.seconds:.0f} s" for row in slowest.itertuples()]
-        link = f"[{title}](../notebooks/{name}.ipynb)"
+    for name, (cells, _) in chapters.items():
+        mine, where = seconds[seconds["chapter"] == name], sections(cells, name)
+        slowest = mine["seconds"].groupby(mine["cell"].map(where)).sum().nlargest(3)
+        shown = [f"{section} {_minutes(spent)}" for section, spent in slowest.items()]
+        link = f"[{title(cells)}](../notebooks/{name}.ipynb)"
         rows.append((link, mine["date"].max(), _minutes(mine["seconds"].sum()), ", ".join(shown)))
-    header = ("chapter", "executed on", "time", "slowest cells")
-    return TIMES.format(total=_minutes(cells["seconds"].sum()), table=_markdown(header, rows))
+    header = ("chapter", "executed on", "time", "longest sections")
+    return TIMES.format(total=_minutes(seconds["seconds"].sum()), table=_markdown(header, rows))
 
 
 def page(notebooks=NOTEBOOKS, path=HERE / "outputs.csv"):
@@ -90,7 +89,8 @@ def _parse(line):
 
 def _minutes(seconds):
     minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    # No-break spaces: a time stays on one line.
+    return f"{minutes}\u00a0min\u00a0{seconds}\u00a0s" if minutes else f"{seconds}\u00a0s"
 
 
 def _markdown(header, rows):

@@ -2,7 +2,8 @@
 
 Slides follow the headings. A cell whose slide type (JupyterLab shows it among the properties of a
 cell) is ``skip`` is left out, and one of the type ``notes`` is for the speaker alone. Of other
-text, a slide shows the essence, and the notes hold all of it. A figure gets a slide of its own.
+text, a slide shows the essence, and the notes hold all of it. A figure stands alone, or below a few
+lines of text.
 """
 
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import sphinx_revealjs
+from headings import title
 from nbconvert.exporters import SlidesExporter
 from nbformat.v4 import new_code_cell
 from slide_text import CODE_LINE, LINES, cell, render, text_slides
@@ -49,7 +51,7 @@ def arrange(cells):
 
 
 def code_slides(source, title, room=0):
-    """Make slides of a code cell: one of it all, where it fits; a figure stands alone.
+    """Make slides of a code cell: one of it all where it fits, of a figure below few lines.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def code_slides(source, title, room=0):
         metadata = source.metadata | {"slideshow": {"slide_type": "-"}}
         metadata |= {"transient": {"remove_source": without_source}}
         part = new_code_cell(source.source, outputs=its_outputs, metadata=metadata)
-        fits = not figure and not slides and code + printed < room
+        fits = not slides and (room >= LINES - 3 if figure else code + printed < room)
         slides += [part] if fits else [cell(f"## {title}", "subslide"), part]
     return slides
 
@@ -118,7 +120,7 @@ def make_slides(chapters, target):
     for path in chapters:
         notebook = nbformat.read(path, as_version=4)
         notebook.cells = arrange(notebook.cells)
-        notebook.metadata.title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
+        notebook.metadata.title = title(notebook.cells)
         page, _ = exporter.from_notebook_node(notebook)
         (target / f"{path.stem}.slides.html").write_text(page, encoding="utf-8")
 

@@ -64,16 +64,16 @@ seed: int = 0  # of the two-dimensional map, which hardly depends on it
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What an image is
 #
-# Fashion-MNIST ([Xiao, Rasul and Vollgraf, 2017](https://arxiv.org/abs/1708.07747)) holds 70,000 pictures of articles of clothing from an
-# online shop. Each was shrunk to 28×28 pixels, turned to grey and inverted, so that the article
-# is bright on a black ground, and given one of ten labels by the shop's own staff. It was made
-# to replace MNIST, the handwritten digits, on which nearly any method is right nearly always: on
-# clothes there is still something to win.
+# Fashion-MNIST ([Xiao, Rasul and Vollgraf, 2017](https://arxiv.org/abs/1708.07747)) holds 70,000
+# pictures of articles of clothing from an online shop. Each was shrunk to 28×28 pixels, turned to
+# grey and inverted, so that the article is bright on a black background, and given one of ten
+# labels by the shop's own staff. It was made to replace MNIST, the handwritten digits, on which
+# almost any method is nearly always right; clothes still leave something to gain.
 #
-# PyTorch's classic way to such data has three parts. A **dataset** gives one example at a time
-# by its index; a **transform** turns that example into a tensor; a **data loader** stacks
-# examples into batches. `ToTensor` makes bytes from 0 to 255 into floating-point numbers from 0
-# to 1 and puts the channel first, as PyTorch's convolutions want it.
+# PyTorch's classic way of handling such data has three parts. A **dataset** gives one example at a
+# time by its index; a **transform** turns that example into a tensor; a **data loader** stacks
+# examples into batches. `ToTensor` makes bytes from 0 to 255 into floating-point numbers from 0 to
+# 1 and puts the channel first, as PyTorch's convolutions want it.
 
 # %% slideshow={"slide_type": "subslide"}
 root = find_data(data_dir)
@@ -103,8 +103,8 @@ print(f"  labels {tuple(labels.shape)}, {labels.dtype}")
 figure = plotting.image_grid(images, [CLASS_NAMES[label] for label in labels])
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# (The pictures are drawn dark on white, because that prints better. In the tensors, the article
-# is bright: 0 is the empty ground, 1 the brightest cloth.)
+# (The pictures are drawn dark on white, because that prints better. In the tensors, the article is
+# bright: 0 is the empty background, 1 the brightest cloth.)
 #
 # ::::{admonition} Question
 # :class: question
@@ -144,7 +144,10 @@ claim(
     "the first batch is the same, to the bit",
     torch.equal(data.train.images[:64], images),
 )
-claim("so are its labels", torch.equal(data.train.labels[:64], labels))
+claim(
+    "the labels of the first batch are the same",
+    torch.equal(data.train.labels[:64], labels),
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Three parts, and one of them sealed
@@ -200,7 +203,7 @@ counts
 # %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 shares = counts.drop("all") / counts.loc["all"]
 claim_between("the smallest share of a class in a part", shares.min().min(), 0.095, 0.1)
-claim_between("the largest share", shares.max().max(), 0.1, 0.105)
+claim_between("the largest share of a class in a part", shares.max().max(), 0.1, 0.105)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What the classes look like
@@ -216,7 +219,7 @@ figure = plotting.image_grid(means, CLASS_NAMES, columns=5)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Now compare *pullover*, *coat* and *shirt*: three nearly equal silhouettes, two sleeves and a
-# trunk. Any method that judges by the outline alone must confuse them. Remember this picture; the
+# body. Any method that judges by the outline alone must confuse them. Remember this picture; the
 # confusion matrices of chapters 2 to 4 will bring it back.
 #
 # The pixel values tell the classes apart as well. The table gives, for each class, the mean of
@@ -235,12 +238,12 @@ statistics.round(2)
 
 # %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 claim("sandals have the lowest mean", statistics["mean"].idxmin() == "Sandal")
-claim("coats have the highest", statistics["mean"].idxmax() == "Coat")
+claim("coats have the highest mean", statistics["mean"].idxmax() == "Coat")
 zeros = (data.train.images == 0).float().mean().item()
 claim_between("the share of pixels that are exactly zero", zeros, 0.45, 0.55)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# About half of all pixels are exactly zero: empty ground. The histograms show the rest, pixel
+# About half of all pixels are exactly zero: empty background. The histograms show the rest, pixel
 # values above zero, class by class. They are not alike. A coat or a bag is mostly bright cloth; a
 # sandal has many pixels just above zero, faint traces around its straps that the eye does not see.
 
@@ -319,21 +322,27 @@ claim("shirts are right less than two times in three", share["Shirt"] < 2 / 3)
 # has learned nothing worth its electricity. And the difficulty is uneven: it sits with the tops,
 # above all with the shirts.
 #
-# ## Doubles, and labels to doubt
+# ## Near-duplicates, and doubtful labels
 #
-# The distances show two more things worth knowing. First, the pairs that lie nearest of all: left
-# and right, left and right. The paper says that all articles are different products, but many are
-# of the same cut, in another shade or with another print. Such near-duplicates are harmless within
-# one part of the data (though they flatter the nearest neighbour that we have just measured).
-# *Across* parts they are not: a test image whose double was in training is no test at all.
+# The distances show two more things worth knowing. First, the closest pairs of all, drawn side by
+# side. The paper says that all articles are different products, but many are of the same cut, in
+# another shade or with another print. Such near-duplicates are harmless within one part of the data
+# (though they flatter the nearest neighbour that we have just measured). *Across* parts they are
+# not: a test image whose near-duplicate was in training tests nothing.
 
 # %% mystnb={"image": {"alt": "Eight pairs of training images that are nearest to each other: pullovers, dresses and trousers, the outlines of each pair nearly the same pixel for pixel; some pairs differ in print or shade."}} slideshow={"slide_type": "subslide"}
 nearest_first = distance.argsort()
+# Pairs in which each image is the other's nearest.
 mutual = nearest_first[neighbour[neighbour[nearest_first]] == nearest_first]
+
 left = mutual[mutual < neighbour[mutual]][:8]
-pairs = torch.stack([left, neighbour[left]], dim=1).flatten()
-names = [CLASS_NAMES[label] for label in compared.labels[pairs]]
-figure = plotting.image_grid(compared.images[pairs], names)
+right = neighbour[left]
+pairs = torch.cat([compared.images[left], compared.images[right]], dim=-1)
+names = [
+    f"{CLASS_NAMES[a]} · {CLASS_NAMES[b]}"
+    for a, b in zip(compared.labels[left], compared.labels[right], strict=True)
+]
+figure = plotting.image_grid(pairs, names, columns=4)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Second, the nearest pairs whose *labels differ*. Is the left one really a shirt, and the right one
@@ -343,13 +352,18 @@ figure = plotting.image_grid(compared.images[pairs], names)
 # %% mystnb={"image": {"alt": "Eight pairs of nearly equal training images whose labels differ, most often shirt beside T-shirt or pullover beside coat."}} slideshow={"slide_type": "subslide"}
 differ = mutual[(compared.labels != compared.labels[neighbour])[mutual]]
 left = differ[differ < neighbour[differ]][:8]
-pairs = torch.stack([left, neighbour[left]], dim=1).flatten()
-names = [CLASS_NAMES[label] for label in compared.labels[pairs]]
-figure = plotting.image_grid(compared.images[pairs], names)
+right = neighbour[left]
+pairs = torch.cat([compared.images[left], compared.images[right]], dim=-1)
+names = [
+    f"{CLASS_NAMES[a]} · {CLASS_NAMES[b]}"
+    for a, b in zip(compared.labels[left], compared.labels[right], strict=True)
+]
+figure = plotting.image_grid(pairs, names, columns=4)
 
 # %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 upper_body = {"T-shirt", "Pullover", "Dress", "Coat", "Shirt"}
-claim("all these pairs are of garments for the upper body", set(names) <= upper_body)
+found = {CLASS_NAMES[label] for label in compared.labels[torch.cat([left, right])]}
+claim("all these pairs are of garments for the upper body", found <= upper_body)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # So there is a ceiling. Where two images are the same to the eye and their labels differ, no
@@ -359,9 +373,9 @@ claim("all these pairs are of garments for the upper body", set(names) <= upper_
 #
 # ## Exercises
 #
-# Write your answer in the empty cell of each exercise, run it, and run the cell below: `check` says
-# whether you are right, and if not, what is off. (`make lab` opens a copy of each chapter with empty
-# cells; the published chapters hold a solution there, folded.)
+# Write your answer in the cell below each exercise, in place of the dots, run it, and run the cell
+# that follows: `check` says whether you are right, and if not, what is off. (`make lab` opens
+# copies of the chapters to answer in; the published chapters hold a solution there, folded.)
 #
 # :::{admonition} Exercise 1.1: The last batch
 # :class: exercise
@@ -391,8 +405,9 @@ check("1.1", last_batch)
 # :::{admonition} Exercise 1.2: A mean of means
 # :class: exercise
 #
-# A network goes through these batches. In each full batch the mean loss of an image is 0.5; in the last
-# one it is 2. What is the mean loss of an image, over all 60,000?
+# A network goes through these batches. In each full batch the mean loss of an image is 0.5; in the
+# last one it is 2. What is the mean loss of an image, over all 60,000? Give it with all its
+# decimals.
 # :::
 #
 # :::{dropdown} Hint
@@ -418,9 +433,10 @@ check("1.2", mean_loss)
 # :::{admonition} Exercise 1.3: The mean-image classifier
 # :class: exercise
 #
-# Write `nearest_mean(images, means)`, which gives each image the number of the mean image that is
-# nearest to it. Then use it on the validation images with the `means` that we drew above, and give the
-# share of right answers. Guess it first: will it beat the nearest neighbour?
+# Write `nearest_mean(images, means)`, which gives each image the number (from 0 on) of the mean
+# image that is nearest to it, by the Euclidean distance over all pixels. Then use it on the
+# validation images with the `means` that we drew above, and give the share of right answers. Guess
+# it first: will it beat the nearest neighbour?
 # :::
 #
 # :::{dropdown} Hint
@@ -443,19 +459,20 @@ check("1.3", nearest_mean, share_right, data)
 
 # %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
 # :::{dropdown} Why
-# About two in three, fewer than by the nearest neighbour: one mean for each class is too coarse. Shirts
-# fare worst by far. Their mean lies between those of the other tops, so that most of them are nearer to
-# another class's mean than to their own.
+# About seven in ten, fewer than by the nearest neighbour: one mean for each class is too coarse.
+# Shirts fare worst by far. Their mean lies between those of the other tops, so that most of them
+# are nearer to another class's mean than to their own.
 # :::
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# :::{admonition} Exercise 1.4: Doubles across the cut
+# :::{admonition} Exercise 1.4: Near-duplicates across the cut
 # :class: exercise
 #
 # Are there near-duplicates between the training part and the validation part? Take the last 2,000
-# training images and the first 2,000 validation images. For each of these validation images, find its
-# distance from the nearest of these training images (`distances`) and that image's place among the 2,000
-# (`nearest`). Then draw the eight closest pairs, as we did above.
+# training images and the first 2,000 validation images. For each of these validation images, find
+# its Euclidean distance from the nearest of these training images (`distances`) and that image's
+# index among the 2,000, from 0 to 1,999 (`nearest`). Then draw the eight closest pairs, as we did
+# above.
 # :::
 #
 # :::{dropdown} Hint
@@ -469,8 +486,8 @@ late, early = data.train.images[-2000:], data.validation.images[:2000]
 distances, nearest = torch.cdist(early.flatten(1), late.flatten(1)).min(dim=1)
 
 closest = distances.argsort()[:8]
-pairs = torch.stack([early[closest], late[nearest[closest]]], dim=1)
-figure = plotting.image_grid(pairs.flatten(0, 1))
+pairs = torch.cat([early[closest], late[nearest[closest]]], dim=-1)
+figure = plotting.image_grid(pairs, columns=4)
 
 # %% slideshow={"slide_type": "skip"}
 check("1.4", nearest, distances, data)

@@ -73,15 +73,17 @@ data = load_fashion_mnist(data_dir, sample=sample)
 # ## What a convolution is
 #
 # Take a 3×3 table of weights, the **kernel**. Lay it on a corner of the image, multiply each weight
-# with the pixel under it, add up the nine products and a bias: one number. Move the kernel one
-# pixel on and do it again, over the whole image. With weights $w$, bias $b$ and pixels $x$, the
-# number in row $i$ and column $j$ is
+# by the pixel under it, add up the nine products and a bias: one number. Move the kernel one pixel
+# on and do it again, over the whole image. With weights $w$, bias $b$ and pixels $x$, the number in
+# row $i$ and column $j$ is
 #
 # $$m_{ij} = b + \sum_{u=0}^{2} \sum_{v=0}^{2} w_{uv} \, x_{i+u,\,j+v}.$$
 #
-# The numbers form a new image, a **feature map**,
-# which is bright where the image looks like the kernel. A kernel with a bright row above a dark row
-# finds lower edges; one learned from the data finds whatever helps to tell clothes apart.
+# The numbers form a new image, a **feature map**, which is bright where the image looks like the
+# kernel. A kernel with a bright row above a dark row finds lower edges; one learned from the data
+# finds whatever helps to tell clothes apart. (Mathematicians turn the kernel by 180° first, and
+# call what is computed here a cross-correlation. As the weights are learned, it makes no
+# difference.)
 #
 # A 3×3 kernel has only 26 places along a row of 28 pixels. **Padding** puts a border of zeros
 # around the image, here one pixel wide, and the feature map is as large as the image.
@@ -99,7 +101,7 @@ print(f"linear layer to as many: {count_parameters(linear):>10,} parameters")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # The convolution has 16 kernels of nine weights and a bias each: 16 × 10 parameters. The linear
-# layer joins each of 784 pixels with each of 12,544 outputs, and would have to learn to see a
+# layer connects each of 784 pixels to each of 12,544 outputs, and would have to learn to see a
 # collar again for every place where a collar can be.
 #
 # ::::{admonition} Question
@@ -156,8 +158,9 @@ classifier = nn.Sequential(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The library holds the same network, so that every chapter can use it. *The same* is something
-# one can check: give the library's network our weights, and both must answer alike.
+# The library holds the same network, so that every chapter can use it. *The same* is something one
+# can check: give the library's network our weights (`state_dict` holds them by name), and both must
+# give the same answers.
 
 # %% slideshow={"slide_type": "subslide"}
 model = build_model("cnn", seed=seed)
@@ -165,7 +168,7 @@ model.features.load_state_dict(features.state_dict())
 model.classifier.load_state_dict(classifier.state_dict())
 
 batch = data.train.images[:64]
-with torch.inference_mode():
+with torch.inference_mode():  # no gradients are needed
     ours, library = classifier(features(batch)), model(batch)
 claim("both networks give the same logits", torch.equal(ours, library))
 
@@ -186,8 +189,10 @@ layers
 # %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 largest = layers.loc[layers["parameters"].idxmax()]
 share = largest["parameters"] / layers["parameters"].sum()
-claim_between("the share of the first linear layer", share, 0.85, 0.92)
-claim("it is the first linear one", largest["layer"] == "Linear 1152→256")
+claim_between("the largest layer's share of the parameters", share, 0.85, 0.92)
+claim(
+    "the largest layer is the first linear one", largest["layer"] == "Linear 1152→256"
+)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ::::{admonition} Question
@@ -238,16 +243,16 @@ claim_between("the loss before training", loss, 2.2, 2.4)
 # :::{dropdown} Its seed is an unlucky one.
 # No. Try a few: with these networks, another seed moves the first loss by some hundredths.
 # :::
-# :::{dropdown} Its loss is added up over the batch, where it should be averaged.
+# :::{dropdown} Its loss is summed over the batch instead of averaged.
 # No. The sum over a batch of 64 images would be 64 times ln 10, nearly 150.
 # :::
 # :::{dropdown} Its learning rate is too large.
 # No. Nothing has been learned so far, at whatever rate.
 # :::
 # :::{dropdown} Its last layer has a hundred outputs.
-# Right. A hundred classes that are equally probable give a loss of ln 100, twice ln 10. Nothing else
-# complains, because the labels 0 to 9 are among the hundred. The first loss tells how many classes a
-# network reckons with.
+# Right. A hundred classes that are equally probable give a loss of ln 100, twice ln 10. Nothing
+# else complains, because the labels 0 to 9 are among the hundred. The first loss tells you how many
+# classes the network is choosing among.
 # :::
 # ::::
 
@@ -311,7 +316,13 @@ gap = last["train_acc"] - last["val_acc"]
 ahead = first["val_acc"] > first["train_acc"]
 claim("validation is ahead of training in epoch 1", ahead, applies=as_published)
 claim("at the end training is ahead of validation", gap > 0, applies=as_published)
-claim_between("its lead in accuracy", gap, 0.005, 0.045, applies=as_published)
+claim_between(
+    "the lead of training in accuracy, at the end",
+    gap,
+    0.005,
+    0.045,
+    applies=as_published,
+)
 claim("the best epoch is a late one", trained.best_epoch > 18, applies=as_published)
 best = trained.history["val_acc"].max()
 claim_between("the best validation accuracy", best, 0.89, 0.93, applies=as_published)
@@ -340,21 +351,21 @@ claim_between("the best validation accuracy", best, 0.89, 0.93, applies=as_publi
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What the network looks for
 #
-# The 16 kernels of the first convolution are small enough to draw. Teal weights count for
-# brightness, brown ones against it. A kernel with a teal and a brown side answers to edges of that
-# direction, as many kernels in the first layers of trained image networks do.
+# The 16 kernels of the first convolution are small enough to draw. Teal weights are positive and
+# brown ones negative; the darker, the larger. A kernel with a teal and a brown side answers to
+# edges of that direction, as many kernels in the first layers of trained image networks do.
 
 # %% mystnb={"image": {"alt": "The sixteen learned kernels of the first convolution, three by three weights each, teal for positive and brown for negative. Several have positive weights on one side and negative ones on the other: detectors of edges in various directions."}} slideshow={"slide_type": "subslide"}
 kernels = trained.model.features[0].weight.detach().cpu()
 figure = plotting.image_grid(kernels, columns=8, cmap="BrBG", symmetric=True)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Now send three images through. The first column shows the image, the others the first eight
-# feature maps after the first ReLU. Most kernels light up the same kind of place (one sort of edge,
-# the cloth, the empty ground) on a boot, on a coat and on a bag alike: that is weight sharing, made
-# visible.
+# Now send three images through. The first column shows the image, the others the feature maps of
+# the first eight kernels (the upper row above), after the ReLU. Most kernels light up the same kind
+# of place (one sort of edge, the cloth, the empty background) on a boot, on a coat and on a bag
+# alike: that is weight sharing, made visible.
 
-# %% mystnb={"image": {"alt": "An ankle boot, a coat and a bag, each followed by eight feature maps. In most columns the same kind of place is bright in all three articles: edges of one direction, the filled area, or the empty ground."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "An ankle boot, a coat and a bag, each followed by eight feature maps. In most columns the same kind of place is bright in all three articles: edges of one direction, the filled area, or the empty background."}} slideshow={"slide_type": "subslide"}
 examples = [(data.train.labels == k).nonzero()[0].item() for k in (9, 4, 8)]
 shown = data.train[torch.tensor(examples)]
 network = trained.model.cpu()
@@ -369,7 +380,7 @@ figure = plotting.image_channels(rows, [CLASS_NAMES[label] for label in shown.la
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The test, once
 #
-# Every choice is made: network, learning rate, number of epochs, best epoch. Only now the test
+# Every choice is made: network, learning rate, number of epochs, best epoch. Only now do the test
 # images come out.
 
 # %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
@@ -381,23 +392,27 @@ print(f"test accuracy: {test_accuracy:.4f}")
 # %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 claim_between("the test accuracy", test_accuracy, 0.89, 0.92, applies=as_published)
 lower = test_accuracy < best
-claim("it is lower than the best validation accuracy", lower, applies=as_published)
+claim(
+    "the test accuracy is lower than the best validation accuracy",
+    lower,
+    applies=as_published,
+)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# About nine in ten. The nearest neighbour of chapter 1 had eight, among 10,000 images; among all
-# 48,000 it has eight and a half (the project at the end). And the test accuracy is somewhat lower than the
-# validation accuracy. We *chose* the best of 25 epochs by that accuracy, so it flatters, but
-# neighbouring epochs differ little, so this explains a small part. The rest is
-# in the images: the test images are a little harder. The project at the end suggests the same,
-# without any network.
+# About nine in ten. The nearest neighbour of chapter 1 got eight in ten right, among 10,000 images;
+# among all 48,000 it gets nearly eight and a half (the project at the end). And the test accuracy
+# is somewhat lower than the validation accuracy. We *chose* the best of 25 epochs by that accuracy,
+# so it flatters, but neighbouring epochs differ little, so this explains a small part. The rest may
+# be luck, since the gap is about twice as large as two such samples typically differ; or the test
+# images may be a little harder. The project at the end asks which, without any network.
 #
 # ## Where it goes wrong
 #
 # A single number hides who is confused with whom. In the **confusion matrix** each row is a true
-# class and each column a prediction; what is right stands on the diagonal. The colours are scaled
-# to the mistakes, since the diagonal is so much larger.
+# class and each column a prediction; what is right stands on the diagonal. The colours show the
+# mistakes alone, since the diagonal is so much larger.
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images, as an annotated heat map. The diagonal is by far the darkest in every row, least so in that of shirts. The largest mistakes are between shirt and T-shirt, and between shirt, pullover and coat; there are some between sneaker, sandal and ankle boot."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images, as an annotated heat map. The diagonal holds by far the largest number in every row, least so in that of shirts. The largest mistakes are between shirt and T-shirt, and between shirt, pullover and coat; there are some between sneaker, sandal and ankle boot."}} slideshow={"slide_type": "subslide"}
 confusion = evaluation.confusion_matrix(data.test.labels, predicted)
 ax = plotting.confusion_heatmap(confusion)
 
@@ -433,11 +448,11 @@ folder = save_run(f"{runs_dir}/02_cnn", "cnn", trained, metrics, sample=sample)
 sorted(file.name for file in folder.iterdir())
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# ## Watching a training from outside: TensorBoard
+# ## Watching a training run from outside: TensorBoard
 #
-# The bar shows the newest epoch only. For long trainings, or to compare several, people write
-# **event files** and watch them in a browser. The environment that `make` sets up has what it takes
-# (in another one, `pip install -e ".[tensorboard]"` in the project's folder). Set the parameter
+# The bar shows the newest epoch only. For long training runs, or to compare several, people write
+# **event files** and watch them in a browser. The environment that `make` sets up already includes
+# it (in another one, `pip install -e ".[tensorboard]"` in the project's folder). Set the parameter
 # `log_dir` to a folder, say `runs/events/first`, train, and run
 #
 # ```shell
@@ -451,6 +466,9 @@ sorted(file.name for file in folder.iterdir())
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Exercises
+#
+# Write your answer in the cell below each exercise, in place of the dots, run it, and run the cell
+# that follows: `check` says whether you are right, and if not, what is off.
 #
 # :::{admonition} Exercise 2.1: One setting changed
 # :class: exercise
@@ -485,14 +503,14 @@ check("2.1", parameters)
 # :::{admonition} Exercise 2.2: A kernel by hand
 # :class: exercise
 #
-# Write the nine weights of a 3×3 kernel that finds lower edges. Where bright pixels lie above dark ones,
-# it gives a positive number; where dark ones lie above bright ones, a negative one. On even ground, be it
-# bright or dark, and along edges that run straight up and down, it gives 0.
+# Write the nine weights of a 3×3 kernel that finds lower edges. Where bright pixels lie above dark
+# ones, it gives a positive number; where dark ones lie above bright ones, a negative one. On an
+# even area, be it bright or dark, and along edges that run straight up and down, it gives 0.
 # :::
 #
 # :::{dropdown} Hint
-# On even ground, the kernel computes the brightness times the sum of all nine weights. Along an edge that
-# runs up and down, the three pixels of a column are alike.
+# On an even area, the kernel computes the brightness times the sum of all nine weights. Along an
+# edge that runs up and down, the three pixels of a column are alike.
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
@@ -505,10 +523,10 @@ check("2.2", kernel)
 
 # %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
 # :::{dropdown} Why
-# The three weights of each column must add up to 0. Then even ground gives 0, and so does whatever does
-# not change from one row to the next. With 1, 0 and −1 in each column, the kernel compares a row with the
-# row two below it. Look among the learned kernels above for relatives: teal at the top, brown at the
-# bottom. Nobody told the network that edges are worth finding.
+# The three weights of each column must add up to 0. Then an even area gives 0, and so does whatever
+# does not change from one row to the next. With 1, 0 and −1 in each column, the kernel compares a
+# row with the row two below it. Look among the learned kernels above for relatives: teal at the
+# top, brown at the bottom. Nobody told the network that edges are worth finding.
 # :::
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -520,7 +538,8 @@ check("2.2", kernel)
 #
 # $$\text{loss} = -\frac{1}{N} \sum_{n=1}^{N} \ln \frac{\exp z_{n y_n}}{\sum_k \exp z_{nk}}.$$
 #
-# It should also work for logits as large as 1,000.
+# It should also work for logits as large as 1,000 and as small as −1,000, whichever class is the
+# right one.
 #
 # Then, as `mistakes`: how many images whose right class gets the probability 0.01 add as much to the loss
 # as a hundred images whose right class gets 0.9? Give it as it comes out, with its decimals.
@@ -535,9 +554,8 @@ check("2.2", kernel)
 # A solution
 def cross_entropy(logits, labels):
     """Mean cross-entropy of logits (N, K) with labels (N,), in nats."""
-    shifted = (
-        logits - logits.max(dim=1, keepdim=True).values
-    )  # so that exp is at most 1
+    largest = logits.max(dim=1, keepdim=True).values
+    shifted = logits - largest  # so that exp is at most 1
     of_label = shifted[torch.arange(len(labels)), labels]
     return (shifted.exp().sum(dim=1).log() - of_label).mean()
 
@@ -550,10 +568,11 @@ check("2.3", cross_entropy, mistakes)
 
 # %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
 # :::{dropdown} Why
-# The logarithm of the fraction is $z_y - \ln \sum_k \exp z_k$, so nothing needs to be divided. Subtracting
-# the largest logit from all of them multiplies the fraction's two halves by the same factor, which changes
-# nothing, and leaves no exponential above 1. PyTorch does the same, which is why its loss wants logits and
-# not probabilities: from a probability that was rounded to 0 there is no way back.
+# The logarithm of the fraction is $z_y - \ln \sum_k \exp z_k$, so nothing needs to be divided.
+# Subtracting the largest logit from all of them multiplies numerator and denominator by the same
+# factor, which changes nothing, and leaves no exponential above 1. PyTorch does the same, which is
+# why its loss wants logits and not probabilities: from a probability that was rounded to 0 there is
+# no way back.
 #
 # Two or three confident mistakes weigh as much as a hundred good answers. So a few images on which a
 # network grows sure and wrong can raise the loss, while others cross over to the right side and raise the
@@ -564,17 +583,18 @@ check("2.3", cross_entropy, mistakes)
 # :::{admonition} Exercise 2.4: A smaller network
 # :class: exercise
 #
-# Build a network of your own, `small_network`, with fewer than 100,000 parameters: images (N, 1, 28, 28)
-# in, logits (N, 10) out, for any N. It shall have convolutions, and behind each of them **batch
-# normalisation** ([Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167)), `nn.BatchNorm2d(channels)`:
-# in training, it shifts and scales each map so that over the batch it has mean 0 and standard deviation 1,
-# and then applies a scale and a shift that are learned. Everything else is yours to choose. Max pooling
+# Build a network of your own, `small_network`, with fewer than 100,000 parameters: images (N, 1,
+# 28, 28) in, logits (N, 10) out, for any N. It must have convolutions, each of them (the last one
+# too) followed by **batch normalisation** ([Ioffe and Szegedy,
+# 2015](https://arxiv.org/abs/1502.03167)), `nn.BatchNorm2d(channels)`: in training, it shifts and
+# scales each map so that over the batch it has mean 0 and standard deviation 1, and then applies a
+# scale and a shift that are learned. Everything else is yours to choose. Max pooling
 # (`nn.MaxPool2d`) may be worth a try.
 # :::
 #
 # :::{dropdown} Hint
-# Start from the network above. Where do its parameters sit, and what could that layer read less of, or
-# write fewer of? `layer_table` shows the shapes as soon as the layers fit together.
+# Start from the network above. Where do its parameters sit, and could that layer have fewer inputs,
+# or fewer outputs? `layer_table` shows the shapes as soon as the layers fit together.
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
@@ -600,10 +620,11 @@ check("2.4", small_network, data)
 # This one keeps the features and shortens the classifier to a single layer, which writes ten numbers where
 # 256 were written before. It has about a twentieth of the parameters.
 #
-# Batch normalisation keeps the numbers of each layer in a range in which the next one can learn, so that
-# larger learning rates work. Beware of what it costs: in training, an image's logits depend on its company.
-# In evaluation it uses averages kept from the training instead, which is why `fit` switches between
-# `model.train()` and `model.eval()`. Train it with `fit` if you like, and compare the curves.
+# Batch normalisation keeps the numbers of each layer in a range in which the next one can learn, so
+# that larger learning rates work. Beware of what it costs: in training, an image's logits depend on
+# the other images in its batch. In evaluation it uses averages kept from the training instead,
+# which is why `fit` switches between `model.train()` and `model.eval()`. Train it with `fit` if you
+# like, and compare the curves.
 # :::
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -627,9 +648,9 @@ check("2.4", small_network, data)
 part = data.train[:5000]
 quick = TrainConfig(epochs=1, batch_size=16, lr=1e-3, shuffle=False)
 accuracies = []
-for images in (part[part.labels.argsort()], part):
+for split in (part[part.labels.argsort()], part):
     fresh = build_model("cnn", seed=0)
-    run = fit(fresh, images, data.validation[:1000], quick, progress=False)
+    run = fit(fresh, split, data.validation[:1000], quick, progress=False)
     accuracies.append(run.history["val_acc"].iloc[-1])
 sorted_accuracy, mixed_accuracy = accuracies
 
@@ -666,10 +687,11 @@ check("2.5", sorted_accuracy, mixed_accuracy)
 
 # %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
 # :::{dropdown} What to expect
-# With all images you should find the accuracy on the test images about one percentage point lower, and a
-# standard deviation of half a point. That is a hint, and no proof; the mean images of exercise 1.3 point the
-# same way. A thousand images of each part are far too few: the standard deviation is then more than one and
-# a half points. Chapter 4 says how to put an interval around such a difference.
+# With all images you should find the accuracy on the test images a little more than half a
+# percentage point lower, and a standard deviation of half a point. That is a faint hint, and no
+# proof; the mean images of exercise 1.3 point the same way. A thousand images of each part are far
+# too few: the standard deviation is then more than one and a half points. Chapter 4 says how to put
+# an interval around such a difference.
 # :::
 
 # %% [markdown] slideshow={"slide_type": "slide"}

@@ -29,7 +29,7 @@
 # - compute a receptive field, and measure it by gradients: how far it reaches, and how much of it
 #   counts;
 # - recognise the mesh that dilation can leave in a picture, and say how to avoid it;
-# - take a comparison that changes several things apart, one thing at a time.
+# - take apart a comparison that changes several things at once.
 #
 # **Time:** two to five minutes of computing on a two-core laptop, and as much again if chapter 2
 # has not been run yet; an hour of reading.
@@ -95,9 +95,9 @@ figure = plotting.kernel_on_image(boot[0], output[0], place=(14, 14), dilation=2
 widgets.slide_dilation(boot)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# So a dilated 3×3 kernel is a 5×5 kernel most of whose weights are zero and stay zero. We need not
-# believe that, we can try it. Copy nine weights into every second place of an empty 5×5 kernel:
-# both must give the same feature map.
+# So a dilated 3×3 kernel is a 5×5 kernel most of whose weights are zero and stay zero. There is no
+# need to take that on trust; we can try it. Copy nine weights into every second place of an empty
+# 5×5 kernel: both must give the same feature map.
 
 # %% slideshow={"slide_type": "subslide"}
 dilated = nn.Conv2d(1, 1, kernel_size=3, dilation=2, bias=False)
@@ -126,8 +126,8 @@ claim("the dilated kernel is a 5×5 kernel with zeros in the gaps", same)
 # weight at others.
 # :::
 # :::{dropdown} Nine, two pixels apart.
-# Right. Each of the nine weights meets the lit pixel once, at a place of its own. A convolution always
-# lights as many pixels as it reads.
+# Right. Each of the nine weights meets the lit pixel once, at a place of its own. A convolution
+# lights as many pixels as it reads here.
 # :::
 # ::::
 
@@ -181,8 +181,8 @@ claim("the network's feature maps have the sizes worked out by hand", sizes == e
 # Compare it with the table of chapter 2. The convolutions have exactly as many weights as there,
 # but the last feature maps are 4×4 instead of 6×6. So the classifier starts from 512 numbers
 # instead of 1,152, and the whole network has about half the parameters. More than one thing has
-# changed, then: the convolutions see further, *and* the classifier is smaller. We shall come back
-# to this.
+# changed, then: the convolutions see further, *and* the classifier is smaller. We will come back to
+# this.
 #
 # ::::{admonition} Question
 # :class: question
@@ -211,8 +211,8 @@ claim("the network's feature maps have the sizes worked out by hand", sizes == e
 # can change it. One computes it layer by layer ([Araujo, Norris and Sim,
 # 2019](https://doi.org/10.23915/distill.00021)): a layer whose kernel spans $s$ units adds $s - 1$
 # steps to the field, where a step is the distance, in pixels of the image, between two neighbouring
-# units of the layer before. Strides multiply the step. From a field of $r_0 = 1$ pixel and a step of
-# $j_0 = 1$ on, a layer $l$ with stride $t_l$ makes of them
+# units of the layer before. Strides multiply the step. Start with a field of $r_0 = 1$ pixel and a
+# step of $j_0 = 1$; a layer $l$ with stride $t_l$ turns them into
 #
 # $$r_l = r_{l-1} + (s_l - 1) \, j_{l-1}, \qquad j_l = j_{l-1} \, t_l.$$
 #
@@ -251,10 +251,10 @@ pd.concat({name: field.set_index("layer") for name, field in fields.items()}, ax
 # %% [markdown] slideshow={"slide_type": "notes"}
 # A unit at the end of the plain network sees 10×10 pixels, one of the dilated network 16×16: more
 # than half of the image's width. That is a computation, and computations can be wrong. To *measure*
-# it, ask calculus. Outside the field, the unit's gradient with respect to a pixel is always zero.
+# it, use calculus. Outside the field, the unit's gradient with respect to a pixel is always zero.
 # Inside, it may be zero by chance, where a ReLU is silent. So we send noise through networks with
 # random weights, take the gradient of the units at one place near the middle (the sum over all 32
-# maps), and average its size over several images and over twenty networks of each kind.
+# maps), and average its magnitude over several images and over twenty networks of each kind.
 
 # %% slideshow={"slide_type": "subslide"}
 noise = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -322,7 +322,7 @@ pd.DataFrame(
 )
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# Both lose a pixel on either side. So the dilated network sees further in earnest, and not only on
+# Both lose a pixel on either side. So the dilated network really does see further, and not only on
 # paper.
 #
 # ## What gaps do to a picture
@@ -349,11 +349,11 @@ figure = plotting.image_grid(pictures, list(smoothed), columns=4)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # The mesh in the third picture is called **gridding** ([Yu, Koltun and Funkhouser,
-# 2017](https://arxiv.org/abs/1705.09914)). With dilation 2 and nothing else, the picture falls
-# into four: pixels in even rows and even columns are averaged among themselves, those in even rows
-# and odd columns among themselves, and so on. The four never meet, so each keeps its own noise. One
-# layer without dilation is enough to bring them together, and so is pooling. To show it, remove one
-# of the four from the noisy picture, and look who notices.
+# 2017](https://arxiv.org/abs/1705.09914)). With dilation 2 and nothing else, the picture falls into
+# four: pixels in even rows and even columns are averaged among themselves, those in even rows and
+# odd columns among themselves, and so on. The four never meet, so each keeps its own noise. One
+# layer without dilation is enough to bring them together, and so is pooling. To show it, keep one
+# of the four, blank out the other three, and see whether the one that is left notices.
 
 # %% slideshow={"slide_type": "subslide"}
 holed = smoothed["noisy"].clone()
@@ -364,9 +364,11 @@ for _ in range(2):
 whole = smoothed["dilation 2, then 2"]
 same = torch.allclose(holed[..., ::2, ::2], whole[..., ::2, ::2])
 claim("the fourth that was left comes out as if nothing had happened", same)
-claim("the other three come out empty", holed[..., 1::2, :].count_nonzero() == 0)
+lit = holed[..., 1::2, :].count_nonzero() + holed[..., :, 1::2].count_nonzero()
+claim("the other three come out empty", lit == 0)
 
 # %% slideshow={"slide_type": "subslide"}
+# Differences of the differences of neighbours: large where a row goes up and down.
 zigzag = {name: p.diff(n=2, dim=-1).abs().mean() for name, p in smoothed.items()}
 rougher = zigzag["dilation 2, then 2"] > 5 * zigzag["dilation 1, then 2"]
 claim("rows zigzag five times as much in the mesh as in the mixture", rougher)
@@ -390,8 +392,8 @@ figure = plotting.training_curves(trained.history, trained.best_epoch)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The curves have the shape of chapter 2's, with less of a gap at the end. Beware of reading that as
-# a virtue: this network has also not got as far. When chapter 2's network had the training accuracy
-# that this one ends with, its own gap was much smaller than at its end.
+# a virtue: this network has also not learned as much yet. When chapter 2's network had the training
+# accuracy that this one ends with, its own gap was much smaller than at its end.
 
 # %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 cnn = load_or_train(f"{runs_dir}/02_cnn", "cnn", data, config, sample=sample)
@@ -405,13 +407,21 @@ claim("the gap is smaller than chapter 2's", smaller, applies=as_published)
 reached = trained.history["train_acc"].iloc[-1]
 then = (cnn.history["train_acc"] - reached).abs().idxmin()
 small = gaps["cnn"][then] < 2 / 3 * gaps["cnn"].iloc[-1]
-claim("back then, that gap was not two thirds as large", small, applies=as_published)
+claim(
+    "at this training accuracy, chapter 2's gap was below two thirds of its last",
+    small,
+    applies=as_published,
+)
 
 # %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 best = trained.history["val_acc"].max()
 claim_between("the best validation accuracy", best, 0.88, 0.91, applies=as_published)
 worse = best < cnn.history["val_acc"].max()
-claim("it is lower than chapter 2's", worse, applies=as_published)
+claim(
+    "the best validation accuracy is lower than chapter 2's",
+    worse,
+    applies=as_published,
+)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Does training change how far a unit sees? The receptive field cannot change, but the effective one
@@ -518,13 +528,17 @@ claim_between(
 padded = models.build_model("padded_dilated_cnn", seed=seed)
 plain = models.build_model("cnn", seed=seed)
 outputs = [models.layer_table(m)["output"].tolist() for m in (plain, padded)]
-claim(
-    "its feature maps have the sizes of the plain network's", outputs[0] == outputs[1]
-)
+alike = outputs[0] == outputs[1]
+claim("the padded network's feature maps have the sizes of the plain one's", alike)
 counts = [models.count_parameters(m) for m in (plain, padded)]
-claim("it has as many parameters", counts[0] == counts[1])
+claim(
+    "the padded network has as many parameters as the plain one", counts[0] == counts[1]
+)
 pairs = zip(plain.parameters(), padded.parameters(), strict=True)
-claim("it starts from the same weights", all(a.equal(b) for a, b in pairs))
+claim(
+    "the padded network starts from the weights of the plain one",
+    all(a.equal(b) for a, b in pairs),
+)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ::::{admonition} Question
@@ -541,15 +555,16 @@ claim("it starts from the same weights", all(a.equal(b) for a, b in pairs))
 # comparison does not tell them apart.
 # :::
 # :::{dropdown} The smaller maps, the smaller classifier, or both.
-# Right. A further network would have to part these two, one with small maps and many parameters, say.
+# Right. It would take another network to separate these two: one with small maps and many
+# parameters, say.
 # :::
 # ::::
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Plain to padded changes points 1 and 2; padded to dilated changes points 3 and 4. And against
-# chance, we train each of the three with ten seeds. That takes an hour on two cores, so the results
-# come with the package: made by `python benchmarks/seeds.py`, with the settings of this chapter,
-# and kept with a record of versions and machine.
+# Plain to padded changes points 1 and 2; padded to dilated changes points 3 and 4. And to guard
+# against chance, we train each of the three with ten seeds. That takes an hour on two cores, so the
+# results come with the package: made by `python benchmarks/seeds.py`, with the settings of this
+# chapter, and kept with a record of versions and machine.
 
 # %% slideshow={"slide_type": "subslide"}
 seeds = load_seeds()
@@ -562,13 +577,13 @@ labels = {
 table = table[list(labels)].rename(columns=labels)
 table.describe().loc[["mean", "std", "min", "max"]].round(4)
 
-# %% mystnb={"image": {"alt": "Best validation accuracy of ten trainings of each network, as points in three rows. The plain network's lie furthest to the right, the padded dilated network's in the middle, the dilated network's to the left; the first two rows overlap in part, the third stands apart."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Best validation accuracy of ten training runs of each network, as points in three rows. The plain network's lie furthest to the right, the padded dilated network's in the middle, the dilated network's to the left; the first two rows overlap in part, the third stands apart."}} slideshow={"slide_type": "subslide"}
 ax = plotting.strips(table, "best validation accuracy, ten seeds each (line: mean)")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Now the two steps, each as the mean of ten differences between trainings of the same seed, with
-# its 95 % interval (Student's *t*, for the luck of the seed; the validation images are the same
-# throughout).
+# Now the two steps, each as the mean of ten differences between training runs of the same seed,
+# with its 95 % interval (what such an interval promises, chapter 4 explains; here it is Student's
+# *t*, for the luck of the seed: the validation images are the same throughout).
 
 # %% slideshow={"slide_type": "subslide"}
 steps = {
@@ -594,20 +609,23 @@ claim_between("the share of dilation in the whole loss", share, 0.25, 0.5)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # So the data supports this much: on these images, with these settings, dilation 2 in both
-# convolutions costs a little accuracy by itself, and more than that is lost with the smaller maps and
-# the smaller classifier that came along with it. Whoever had put the whole loss down to dilation would
-# have been wrong by more than half. (The split is that of this path; smaller maps without dilation
-# would make another one.) What the data does not support is a sentence about dilation in general:
-# neither about other images, nor about networks without pooling, nor about these with another
-# learning rate or more epochs.
+# convolutions costs a little accuracy by itself, and more than that is lost with the smaller maps
+# and the smaller classifier that came along with it. Anyone who blamed the whole loss on dilation
+# would have been wrong about more than half of it. (The split is that of this path; smaller maps
+# without dilation would make another one.) What the data does not support is a sentence about
+# dilation in general: neither about other images, nor about networks without pooling, nor about
+# these with another learning rate or more epochs.
 #
 # Why does anybody dilate, then? Because where the *output* must be an image, as in segmentation,
-# pooling throws away detail that must be won back, and dilation is a way to see far without it. For
-# naming a centred shoe in 28×28 pixels, seeing far was never the difficulty. Chapter 4 finds
-# something that the dilated networks are better at.
+# pooling throws away detail that must then be recovered, and dilation is a way to see far without
+# it. For naming a centred shoe in 28×28 pixels, seeing far was never the difficulty. Chapter 4
+# finds something that the dilated networks are better at.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Exercises
+#
+# Write your answer in the cell below each exercise, in place of the dots, run it, and run the cell
+# that follows: `check` says whether you are right, and if not, what is off.
 #
 # :::{admonition} Exercise 3.1: Sizes
 # :class: exercise
@@ -677,8 +695,8 @@ check("3.2", spread_out)
 # :::
 #
 # :::{dropdown} Hint
-# By how many pixels does each convolution widen the field? And how many paths lead from a unit through
-# three kernels of three weights down to the row: can any two of them be spared?
+# By how many pixels does each convolution widen the field? And how many paths lead from a unit
+# through three kernels of three weights down to the row: may two of them end at the same pixel?
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
@@ -703,9 +721,10 @@ check("3.3", dilations)
 # :::{admonition} Exercise 3.4: A function for the field
 # :class: exercise
 #
-# Write `receptive_field(layers)`: how many pixels along a row a unit sees at the end of a list of layers,
-# each given as `(kernel, stride, dilation)`. For `[(3, 1, 1), (2, 2, 1), (3, 1, 1), (2, 2, 1)]`, the
-# features of the plain network, it gives 10, and for no layers at all 1.
+# Write `receptive_field(layers)`: how many pixels along a row a unit sees at the end of a list of
+# layers, each given as `(kernel, stride, dilation)`: all from the first to the last that it sees,
+# with any gaps between them. `[(3, 1, 2)]` gives 5. For `[(3, 1, 1), (2, 2, 1), (3, 1, 1), (2, 2,
+# 1)]`, the features of the plain network, it is 10, and for no layers at all 1.
 # :::
 #
 # :::{dropdown} Hint
@@ -738,9 +757,9 @@ check("3.4", receptive_field)
 # :::{admonition} Exercise 3.5: Half a dilation
 # :class: exercise
 #
-# One thing at a time: make `first_dilated`, a network like `plain` in which only the *first* convolution has
-# dilation 2. Its maps shall keep the sizes of the plain network's, and it shall start from the weights of
-# `plain`, which itself stays as it is.
+# One thing at a time: make `first_dilated`, a network like `plain` in which only the *first*
+# convolution has dilation 2. Its maps must keep the sizes of the plain network's, and it must start
+# from the weights of `plain`, which itself stays as it is.
 # :::
 #
 # :::{dropdown} Hint
@@ -782,9 +801,9 @@ check("3.5", first_dilated, plain)
 
 # %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
 # :::{dropdown} What to expect
-# The second convolution needs `padding=1, dilation=2`. Two seeds of one network differ by some tenths of a
-# percentage point, and so may the two halves: then the honest answer is that two seeds do not tell. Ten
-# pairs of the same seed told dilation from none above.
+# The second convolution needs `padding=1, dilation=2`. Two seeds of one network differ by some
+# tenths of a percentage point, and so may the two halves: then the honest answer is that two seeds
+# do not tell. Above, it took ten pairs with matching seeds to tell dilation from no dilation.
 # :::
 
 # %% [markdown] slideshow={"slide_type": "slide"}

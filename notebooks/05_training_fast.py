@@ -18,16 +18,17 @@
 # # 5 · Training fast
 #
 # In chapter 2 a small network took minutes to train. How much of that was arithmetic, and how much
-# was waiting? This chapter climbs a ladder: it starts with the loop of the tutorials, changes one
-# thing at a time, and measures what each change buys. Then it asks a better question than "how many
-# images a second", and the answer turns the ranking around.
+# was waiting? This chapter climbs a ladder: it starts with the classic loop of the tutorials,
+# changes one thing at a time, and measures what each change buys. (`fit` already stands on the
+# fourth rung: chapter 2 spent its minutes without the waste of the first three.) Then it asks a
+# better question than "how many images a second", and the answer turns the ranking around.
 #
 # **After this chapter you can**
 #
-# - time several ways to do the same so that the comparison is fair;
-# - name what the loop of the tutorials spends its time on, and remove it;
+# - time several ways of doing the same thing so that the comparison is fair;
+# - name what the classic loop spends its time on, and remove it;
 # - say what channels last, a fused optimizer, bfloat16 and `torch.compile` do, and what they cost;
-# - count the arithmetic of a network, and say how far from the machine's limit a training is;
+# - count the arithmetic of a network, and say how far from the machine's limit a training run is;
 # - explain why seconds to an accuracy are a better measure than images a second.
 #
 # **Time:** two to five minutes to run on a two-core laptop, an hour to read.
@@ -85,8 +86,8 @@ part = data.train[:n_images].to(place)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## How to compare
 #
-# A computer does other things besides. A measurement taken once may have met an update of the
-# system, and the first call of anything pays for what is loaded, reserved and compiled. So
+# A computer does other things besides. A measurement taken once may have coincided with an update
+# of the system, and the first call of anything pays for what is loaded, reserved and compiled. So
 # `compare_times` calls each way once beforehand, then lets all of them take turns, and reports the
 # **median**, which a single disturbance does not move, with the lowest and the highest time beside
 # it. When two spreads overlap, the difference means little.
@@ -98,7 +99,7 @@ part = data.train[:n_images].to(place)
 # 2.2 and 2.3 seconds. Which of them is faster?
 #
 # :::{dropdown} The first: its median is lower.
-# No. It is, but by less than each of them varies. The next three calls may turn it round.
+# No. It is, but by less than each of them varies. The next three calls may reverse it.
 # :::
 # :::{dropdown} The second: its mean is lower.
 # No. That comes from a single call of 2.9 seconds. Something else may have happened on the machine
@@ -110,11 +111,10 @@ part = data.train[:n_images].to(place)
 # :::
 # :::{dropdown} The second: its lowest time is the lowest of all.
 # No. The lowest time is a good measure, since what else a machine does can only add to it. But of
-# three calls it varies, too, and here it differs by less than two calls of the same way do.
+# three calls it varies, too, and here it differs by no more than two calls of the same way do.
 # :::
 # ::::
-#
-# ## The loop of the tutorials
+# ## The classic loop
 #
 # Tutorials keep images as files or bytes, and turn them into tensors one by one, when they are
 # asked for. That is how one must do it when the images do not fit into memory. The data set below
@@ -134,8 +134,8 @@ class Pictures(Dataset):
         return to_tensor(Image.fromarray(pixels[index])), classes[index]
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# And here is the loop: the four lines that every training has, and a sum of the losses. The sum
-# stays a tensor until the end. On a GPU, asking for its value at every step would make the
+# And here is the loop: the four lines that every training loop has, and a sum of the losses. The
+# sum stays a tensor until the end. On a GPU, asking for its value at every step would make the
 # processor wait for the GPU, and the GPU then wait for work.
 
 
@@ -163,7 +163,7 @@ def train(batches, forward, optimizer):
 # 3. **A fused optimizer.** Adam touches every weight with a dozen small operations. Fused, they are
 #    one pass over the memory.
 # 4. **bfloat16.** Products of matrices take 16-bit numbers, with the range of 32-bit ones but only
-#    two to three decimal digits. Processors with instructions for it multiply several times as
+#    two to three decimal digits. Processors with instructions for it multiply at least twice as
 #    fast. The sums inside a product, the loss, the weights and the optimizer stay at 32 bits; what
 #    passes from layer to layer has 16.
 # 5. **Compiled.** `torch.compile` looks at the whole network and writes a program for it, in which
@@ -192,7 +192,7 @@ memory = list(
 )
 fast = {"channels_last": True, "fused": True}
 ladder = {
-    "loop of the tutorials": rung(loader),
+    "classic loop": rung(loader),
     "tensors in memory": rung(memory),
     "channels last": rung(memory, channels_last=True),
     "fused optimizer": rung(memory, **fast),
@@ -207,7 +207,8 @@ times.round(2)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # The column `first` is the call before the timed ones. For the compiled rungs it holds the making
-# of the program: on a small budget, a compiler is a bad bargain.
+# of the program: on a small budget, a compiler is a bad bargain. Where the spreads of two
+# neighbouring rungs overlap, this run does not tell them apart.
 #
 # ## Where the floor is
 #
@@ -219,8 +220,8 @@ times.round(2)
 #
 # $$\text{floor in seconds} = \frac{\text{images} \cdot \text{operations an image}}{\text{operations a second}}$$
 #
-# A program that does these sums one by one in 32-bit numbers does not go below it. (There are tricks
-# that need fewer multiplications, and layers of other kinds are not counted.)
+# A program that does these sums term by term in 32-bit numbers does not go below it. (There are
+# tricks that need fewer multiplications, and layers of other kinds are not counted.)
 
 # %% slideshow={"slide_type": "subslide"}
 model = build_model("cnn", seed)
@@ -235,14 +236,14 @@ floor = len(part) * per_image / rate
 print(f"products of large matrices: {rate / 1e9:,.0f} GFLOP a second")
 print(f"floor for {len(part):,} images: {floor:.2f} s")
 
-# %% mystnb={"image": {"alt": "Horizontal bars of the seconds for each rung of the ladder. The loop of the tutorials takes longest; tensors in memory, channels last, the fused optimizer, bfloat16 and compiling each shorten the time, and the compiled rungs are the shortest. A dashed line marks the floor, well below all of them."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Horizontal bars of the seconds for each rung of the ladder. The classic loop takes longest; the bars tend to get shorter from rung to rung, and the compiled rungs are the shortest. A dashed line marks the floor, well below all of them."}} slideshow={"slide_type": "subslide"}
 ax = plotting.speeds(times, floor)
 
 # %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 seconds = times["lowest"]  # what else a machine does can only add to a time
 claim(
-    "the last rung is faster than the loop of the tutorials",
-    seconds["compiled, bfloat16"] < seconds["loop of the tutorials"],
+    "the last rung is faster than the classic loop",
+    seconds["compiled, bfloat16"] < seconds["classic loop"],
     applies=as_published,
 )
 claim(
@@ -293,12 +294,10 @@ variants = {
     "compiled": replace(base, compile=True),
     "bfloat16": replace(base, precision="bf16"),
 }
-losses = {
-    name: fit(build_model("cnn", seed), part, data.validation, c).history["train_loss"][
-        0
-    ]
-    for name, c in variants.items()
-}
+losses = {}
+for name, variant in variants.items():
+    trained = fit(build_model("cnn", seed), part, data.validation, variant)
+    losses[name] = trained.history["train_loss"].iloc[0]
 
 # %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 pd.Series(losses, name="training loss").to_frame().round(5)
@@ -327,7 +326,7 @@ claim(
 #
 # :::{dropdown} Many steps would change nothing, since the new weight would be rounded to the old one.
 # Right. The next larger number lies at least 1/256 of a weight away. A step of less than half of
-# that is lost, however often it is taken; and the steps of a training are often smaller.
+# that is lost, however often it is taken; and the steps of a training run are often smaller.
 # :::
 # :::{dropdown} Large weights would become infinite.
 # No. bfloat16 has the range of 32-bit numbers. This is the trouble of the other 16-bit format,
@@ -383,7 +382,7 @@ summary = {
     }
     for name, history in histories.items()
 }
-pd.DataFrame(summary).T.round(3)
+pd.DataFrame(summary).T.round({"images a second": 0}).round(3)
 
 # %% mystnb={"image": {"alt": "Validation accuracy over the seconds of training, one line for each of three settings. The hurried training finishes its epochs sooner than the one with batches of 64 but stays below it; the recipe ends highest, above nine in ten."}} slideshow={"slide_type": "subslide"}
 ax = plotting.accuracy_over_time(histories)
@@ -406,22 +405,23 @@ claim_between(
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # The hurry pays in images a second, and not in what counts. With batches of 256 there are a quarter
-# as many steps, and each step moves the weights no further than before. What one wants to know is how
-# long it takes until the network is good enough: the **time to accuracy**. It cannot be improved by
-# doing the wrong thing quickly. Whoever advertises images a second should be asked for it.
+# as many steps, and each step moves the weights no further than before. What one wants to know is
+# how long it takes until the network is good enough: the **time to accuracy**. It cannot be
+# improved by doing the wrong thing quickly. Anyone who quotes images a second should be asked for
+# it.
 #
-# An infinite time in the table means that the target was not reached. A training that never gets
-# there has a result as well.
+# An infinite time means that the target was not reached. A training run that never gets there has a
+# result as well.
 #
 # ## What is in the recipe
 #
 # `TrainConfig.fast()` is put together from parts that others found, each with a reason:
 #
-# - **A large learning rate that rises and falls** (one-cycle,
-#   [Smith and Topin, 2017](https://arxiv.org/abs/1708.07120)). It is forty times the one of
-#   chapter 2. Taken at once it would throw the weights about, so it grows over the first three
-#   tenths of the steps; kept, it would never let them settle, so it shrinks to nothing at the end.
-#   The momentum goes the other way, from 0.95 to 0.85 and back.
+# - **A large learning rate that rises and falls** (one-cycle, [Smith and Topin,
+#   2017](https://arxiv.org/abs/1708.07120)). It is forty times the one of chapter 2. Taken at once
+#   it would throw the weights about, so it grows over the first three tenths of the steps; kept, it
+#   would never let them settle, so it shrinks to nothing at the end. The momentum (how much of the
+#   earlier gradients a step carries along) goes the other way, from 0.95 to 0.85 and back.
 # - **Weight decay, decoupled from the gradient** (AdamW,
 #   [Loshchilov and Hutter, 2017](https://arxiv.org/abs/1711.05101)), which pulls every weight a
 #   little towards zero at each step, so that none grows without need.
@@ -445,17 +445,16 @@ varied = augment(
 figure = plotting.image_grid(varied, columns=8)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# How long both recipes take beside the loop of the tutorials, on one machine and with five seeds
-# each, and how this library compares with others, stands on the page
-# [Speed](../book/speed.md).
+# How long both recipes take beside the classic loop, on one machine and with five seeds each, and
+# how this library compares with others, stands on the page [Speed](../book/speed.md).
 #
 # ::::{admonition} Question
 # :class: question
 #
-# Two trainings reach the same validation accuracy, one with label smoothing and one without. The
-# one with smoothing reports a higher training loss. Is its network the worse one?
+# Two training runs reach the same validation accuracy, one with label smoothing and one without.
+# The one with smoothing reports a higher training loss. Is its network the worse one?
 #
-# :::{dropdown} Yes: the loss is what a training makes small.
+# :::{dropdown} Yes: the loss is what training makes small.
 # No. They make two different losses small, which cannot be compared.
 # :::
 # :::{dropdown} Yes: with smoothed labels it has learned from wrong ones.
@@ -463,8 +462,8 @@ figure = plotting.image_grid(varied, columns=8)
 # best.
 # :::
 # :::{dropdown} No: a training loss says nothing about a training.
-# No. Within one training it says whether the weights still improve. It only must not be compared
-# with that of another loss.
+# No. Within one training run it says whether the weights still improve. It just must not be
+# compared with the value of a different loss.
 # :::
 # :::{dropdown} Not for that reason: its loss cannot come near zero.
 # Right. The best that a network can say are the targets themselves, and even then the smoothed loss
@@ -475,8 +474,8 @@ figure = plotting.image_grid(varied, columns=8)
 #
 # ## Exercises
 #
-# Write your answer in the empty cell of each exercise, run it, and run the cell below: `check` says
-# whether you are right, and if not, what is off.
+# Write your answer in the cell below each exercise, in place of the dots, run it, and run the cell
+# that follows: `check` says whether you are right, and if not, what is off.
 #
 # :::{admonition} Exercise 5.1: The arithmetic of a layer
 # :class: exercise
@@ -555,10 +554,11 @@ check("5.2", seconds_kept)
 # :::{admonition} Exercise 5.3: One cycle
 # :class: exercise
 #
-# Write `one_cycle(step, steps, peak)`, the learning rate at a step of a training, from 0 to
+# Write `one_cycle(step, steps, peak)`, the learning rate at a step of a training run, from 0 to
 # `steps - 1`. It begins with no more than a tenth of the peak, reaches the peak after three tenths
 # of the steps, falls with every step from there on, and ends with no more than a fiftieth of the
-# peak. It never leaps. Whether it follows straight lines or curves is up to you.
+# peak. It never jumps: from one step to the next, it changes by a few hundredths of the peak at
+# most. Assume 100 steps or more. Whether it follows straight lines or curves is up to you.
 # :::
 #
 # :::{dropdown} Hint
@@ -583,9 +583,9 @@ check("5.3", one_cycle)
 # :::{dropdown} Why
 # Draw it: `pd.Series([one_cycle(k, 1500, 1.2e-2) for k in range(1500)]).plot()`. PyTorch's
 # `OneCycleLR`, which `fit` uses, goes along half waves of a cosine. Mind what any such function
-# asks for: the number of steps. It must know the end before it begins. A training that is stopped
-# halfway has not had its small steps, and one that is prolonged has none left. So the time of the
-# recipe is that of the whole recipe.
+# asks for: the number of steps. It must know the end before it begins. A training run that is
+# stopped halfway has not had its small steps, and one that is prolonged has none left. So the time
+# of the recipe is that of the whole recipe.
 # :::
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -619,7 +619,7 @@ check("5.4", smoothed_loss)
 # :::{dropdown} Why
 # With the smoothing $s$ and the label $y$, the cross-entropy falls into two parts:
 #
-# $$-(1 - s) \log p_y - \frac{s}{K} \sum_k \log p_k$$
+# $$-(1 - s) \ln p_y - \frac{s}{K} \sum_k \ln p_k$$
 #
 # The first is the plain one. The second becomes large as soon as any class gets a probability near
 # zero: it is what keeps the network from being certain.
@@ -699,7 +699,7 @@ check("5.5", trained, cost)
 # ## Recap
 #
 # - Compare by turns, with medians and spreads, and leave the first call out.
-# - For small images, the loop of the tutorials spends much of its time on anything but arithmetic.
+# - For small images, the classic loop spends much of its time on anything but arithmetic.
 # - Memory layout, fused operations, 16-bit products and compilers buy speed at the price of last
 #   digits, and compilers at the price of a slow start.
 # - Counting the arithmetic tells how far there is to go.

@@ -179,7 +179,8 @@ def write_chapter(path, title, times=True):
     text = "Python 3.99.1, torch 9.9.0, scikit-learn 1.0.0; Abacus, CPU (beads, 2 threads)\n"
     machine = cell(1, "print(describe_machine())", 0.5, [{"text": [text]}])
     prose = {"cell_type": "markdown", "metadata": {}, "source": [f"# {title}\n", "\n", "Prose."]}
-    cells = [prose, machine, cell(2, "count()", 1.5)]
+    section = prose | {"source": ["Then:\n", "\n", "## Training, at last"]}
+    cells = [prose, machine, section, cell(2, "count()", 1.5)]
     path.write_text(json.dumps({"cells": cells}), encoding="utf-8")
 
 
@@ -198,8 +199,12 @@ def test_times_are_recorded_and_shown(tmp_path, load_script):
     page = load_script("book/make_outputs.py").page(tmp_path, csv)
     assert "| what | all chapters |" in page
     assert "| scikit-learn | 1.0.0 |\n| machine | Abacus, CPU (beads, 2 threads) |" in page
-    assert "All together took 10 s." in page
-    row = "| [2 · B](../notebooks/02_b.ipynb) | 2026-01-02 | 5 s | [2] 3 s, [1] 2 s |"
+    assert "All together took 10\u00a0s." in page
+    row = (
+        "| [2 · B](../notebooks/02_b.ipynb) | 2026-01-02 | 5\u00a0s "
+        "| [Training, at last](../notebooks/02_b.ipynb#training-at-last) 3\u00a0s, "
+        "[Beginning](../notebooks/02_b.ipynb) 2\u00a0s |"
+    )
     assert row in page
     record([tmp_path / "01_a.ipynb"], csv)  # executed anew, without the other
     assert csv.read_text(encoding="utf-8").splitlines() == rows
