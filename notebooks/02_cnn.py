@@ -451,9 +451,9 @@ sorted(file.name for file in folder.iterdir())
 # ## Watching a training run from outside: TensorBoard
 #
 # The bar shows the newest epoch only. For long training runs, or to compare several, people write
-# **event files** and watch them in a browser. The environment that `make` sets up already includes
-# it (in another one, `pip install -e ".[tensorboard]"` in the project's folder). Set the parameter
-# `log_dir` to a folder, say `runs/events/first`, train, and run
+# **event files** and watch them in a browser. The environment that `make` sets up holds TensorBoard
+# already (in another one, `pip install -e ".[tensorboard]"` in the project's folder). Set the
+# parameter `log_dir` to a folder, say `runs/events/first`, train, and run
 #
 # ```shell
 # tensorboard --logdir runs/events

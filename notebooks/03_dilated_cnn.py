@@ -494,7 +494,7 @@ pd.DataFrame(
             field["size"].iloc[-1] for field in fields.values()
         ],
         "validation accuracy": [
-            h["val_acc"].max().round(4) for h in histories.values()
+            h["val_acc"].max().round(3) for h in histories.values()
         ],
     },
     index=pd.Index(["convolutional (chapter 2)", "dilated"], name="network"),

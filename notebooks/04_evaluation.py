@@ -201,7 +201,7 @@ difference = evaluation.accuracy_difference(
     labels, predicted["cnn"], predicted["dilated_cnn"]
 )
 names = {"only_a_right": "only cnn right", "only_b_right": "only dilated right"}
-difference.rename(names).astype(float).round(4).to_frame("plain less dilated")
+difference.rename(names).to_frame("plain less dilated").T.convert_dtypes().round(4)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # If the two were equally good, each of these images would be the toss of a fair coin: which network
@@ -748,7 +748,7 @@ claim("with little contrast, both are ahead with each seed, too", ahead.all())
 # ## Are the labels right?
 #
 # Some are not. [Müller and Markert (2019)](https://arxiv.org/abs/1912.05283) looked for mislabelled
-# images in popular data sets, and reported some of this one to its makers ([issue
+# images in popular data sets, and some of those in this one were reported to its makers ([issue
 # 166](https://github.com/zalandoresearch/fashion-mnist/issues/166)). These six training images are
 # pictured there; under each label stands what a network says that has not seen the image.
 

@@ -19,9 +19,10 @@
 #
 # In chapter 2 a small network took minutes to train. How much of that was arithmetic, and how much
 # was waiting? This chapter climbs a ladder: it starts with the classic loop of the tutorials,
-# changes one thing at a time, and measures what each change buys. (`fit` already stands on the
-# fourth rung: chapter 2 spent its minutes without the waste of the first three.) Then it asks a
-# better question than "how many images a second", and the answer turns the ranking around.
+# changes one thing at a time, and measures what each change buys. (`fit` has taken the first three
+# of these steps already; with the loop of the tutorials, chapter 2 would have taken longer still.)
+# Then it asks a better question than "how many images a second", and the answer turns the ranking
+# around.
 #
 # **After this chapter you can**
 #
