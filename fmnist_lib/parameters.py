@@ -67,6 +67,33 @@ class Parameter:
             ) from None
 
 
+def read_notebook(path):
+    """Read a notebook.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    NotebookNode
+
+    Raises
+    ------
+    ValueError
+        If this is none that can be read, with the reason as its only words.
+    """
+    import nbformat
+
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:  # whatever else the file may be
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(reason[:80]) from None
+    return notebook
+
+
 def read_parameters(notebook):
     """Read the parameters of a chapter.
 
@@ -84,16 +111,13 @@ def read_parameters(notebook):
     ParameterError
         If a default is not a plain number, text, True or False, or if this is no notebook.
     """
-    import nbformat
     from papermill.translators import PythonTranslator
 
     try:
-        content = nbformat.read(notebook, as_version=4)
-        nbformat.validate(content)
-    except Exception as error:  # whatever else the file may be
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        content = read_notebook(notebook)
+    except ValueError as error:
         raise ParameterError(
-            f"{notebook} cannot be read as a notebook: {reason[:80]}; name another file"
+            f"{notebook} cannot be read as a notebook: {error}; name another file"
         ) from None
     tagged = (cell for cell in content.cells if "parameters" in cell.metadata.get("tags", []))
     # As Python, whatever kernel the notebook names: that is what it is executed with.

@@ -22,6 +22,7 @@ import nbformat
 
 from fmnist_lib.chapters import ChapterError
 from fmnist_lib.checksums import what_is_no_folder
+from fmnist_lib.parameters import read_notebook
 
 SOLUTION = "solution"
 ANSWER = "...  # your answer"
@@ -200,14 +201,11 @@ def _relative(path, start):
 
 def _read(path):
     try:
-        notebook = nbformat.read(path, as_version=4)
-        nbformat.validate(notebook)
-    except Exception as error:  # whatever else the file may be
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return read_notebook(path)
+    except ValueError as error:
         raise ChapterError(
-            f"this is no notebook that can be read ({reason[:80]}); take it from the project again"
+            f"this is no notebook that can be read ({error}); take it from the project again"
         ) from None
-    return notebook
 
 
 def _is_solution(cell):

@@ -220,7 +220,7 @@ def _check_vote(vote, ballots):
         "that vote on an image?",
     )
     given = read_array(given, f"{RETURNED} for {voters} networks and {n} images", (n,))
-    counts = (ballots[..., None] == np.arange(10)).sum(axis=0)  # (n, 10)
+    counts = _votes(ballots)
     most = counts.max(axis=1)
     is_class = np.isin(given, np.arange(10))
     # Where votes are tied, each of the tied classes will do.
@@ -237,6 +237,10 @@ def _check_vote(vote, ballots):
     raise Nudge("Some images get a class although another one has more votes.")
 
 
+def _votes(ballots):
+    return (ballots[..., None] == np.arange(10)).sum(axis=0)  # (n, 10)
+
+
 def _shares_of_votes(vote, ballots, labels):
     """Lowest and highest share of right answers that the vote can come to."""
     once, again = (read_array(call(vote, ballots), RETURNED, labels.shape) for _ in range(2))
@@ -244,7 +248,7 @@ def _shares_of_votes(vote, ballots, labels):
         share = accuracy_score(labels, once)
         return share, share
     # Lots are drawn where votes are tied: in the worst case all wrong, in the best all right.
-    counts = (ballots[..., None] == np.arange(10)).sum(axis=0)  # (n, 10)
+    counts = _votes(ballots)
     in_front = counts == counts.max(axis=1, keepdims=True)
     may_be_right = in_front[np.arange(len(labels)), labels]
     return (may_be_right & (in_front.sum(axis=1) == 1)).mean(), may_be_right.mean()
