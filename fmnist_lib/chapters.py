@@ -132,7 +132,9 @@ def run_chapter(
                 # Of this environment, whatever the notebook was written with.
                 kernel_name="python3",
                 language="python",
-                cwd=cwd,
+                # Not papermill's cwd: that moves the whole process, and with it the kernels that other
+                # threads of it start.
+                folder=str(Path(cwd).resolve()) if cwd else None,
                 progress_bar=bar if progress else False,
                 stopped=stopped,
                 env=_environment(threads),
@@ -239,11 +241,19 @@ def _engine():
         """papermill's own, with a client that passes progress on and can be stopped."""
 
         @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, stopped, env, stream, **options):
+        def execute_managed_notebook(cls, nb_man, kernel_name, stopped, folder, env, stream, **options):
             # The kernel's own log would run through the bar. To it, a shutdown after an error is
             # one more error; those of the cells are shown all the same.
             quiet = ["--log-level=CRITICAL"]
-            client = Client(nb_man, kernel_name=kernel_name, timeout=None, extra_arguments=quiet)
+            # nbclient starts the kernel in the folder that this names.
+            resources = {"metadata": {"path": folder} if folder else {}}
+            client = Client(
+                nb_man,
+                kernel_name=kernel_name,
+                timeout=None,
+                extra_arguments=quiet,
+                resources=resources,
+            )
             client.stopped = stopped
             return client.execute(env=env, stdout=stream, stderr=stream)
 

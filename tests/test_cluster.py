@@ -113,16 +113,16 @@ def sweep(start):
 
 @pytest.fixture
 def cluster(start, place):
-    """Start a scheduler and two workers as processes: () -> address, scheduler, workers."""
+    """Start a scheduler and workers as processes: () -> address, scheduler, workers."""
 
-    def make(port=0, n_workers=2):
+    def make(port=0, n_workers=2, threads=1):
         file = place / f"scheduler-{port}-{time.monotonic()}.json"
         options = ("--scheduler-file", file, "--host", "127.0.0.1", "--no-dashboard")
         scheduler = start("distributed.cli.dask_scheduler", *options, "--port", port)
         until(file.exists)
         until(lambda: "address" in file.read_text())
         address = re.search(r'"address": "(.*?)"', file.read_text())[1]
-        options = ("--nthreads", 1, "--no-dashboard", "--no-nanny", "--death-timeout", 20)
+        options = ("--nthreads", threads, "--no-dashboard", "--no-nanny", "--death-timeout", 20)
         workers = [
             start("distributed.cli.dask_worker", address, *options) for _ in range(n_workers)
         ]
@@ -228,6 +228,18 @@ def test_a_sweep_on_a_cluster_that_is_there(place, write_sweep, sweep, cluster):
     printed = end(sweep("--scheduler", next(place.glob("scheduler-*.json"))))
     assert "6 finished, 3 to do" in printed
     assert noted(place).total() == 18
+
+
+def test_two_runs_at_once_on_one_worker_keep_apart(place, write_sweep, sweep, cluster):
+    write_sweep(pause=2)
+    address, _, _ = cluster(n_workers=1, threads=2)
+    assert "6 of 6 runs are finished" in end(sweep("--scheduler", address))
+    records = {name: load_record(place / "runs" / "s" / name) for name in ALL}
+    for record in records.values():
+        values = record["parameters"]
+        assert record["metrics"]["val_accuracy"] == values["lr"] + values["seed"] / 100
+    starts = [line.split()[0] for line in (place / "log").read_text().splitlines()]
+    assert ["start", "start"] in [starts[i : i + 2] for i in range(len(starts))]  # two at once
 
 
 def test_no_scheduler_at_the_address(write_sweep, sweep):

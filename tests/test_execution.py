@@ -1,5 +1,7 @@
 """Executing chapters with papermill."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -27,6 +29,35 @@ def test_a_chapter_is_executed_where_it_is_told(tmp_path):
     chapters.run_chapter(source, output, {"x": 5}, cwd=tmp_path, progress=False)
     cells = nbformat.read(output, 4).cells
     assert cells[-1].outputs[0].text == f"5 {tmp_path}\n"
+
+
+MEETING = """
+import os, pathlib, time
+pathlib.Path(meeting, os.path.basename(os.getcwd())).touch()
+deadline = time.monotonic() + 60
+while len(os.listdir(meeting)) < 2 and time.monotonic() < deadline:
+    time.sleep(0.05)
+pathlib.Path("kept.txt").write_text(os.getcwd())
+print(len(os.listdir(meeting)))
+"""
+
+
+def test_two_chapters_at_once_in_one_process_each_run_in_their_own_folder(tmp_path):
+    source, meeting, before = tmp_path / "a.ipynb", tmp_path / "meeting", os.getcwd()
+    nbformat.write(chapter(f"meeting: str = {str(meeting)!r}", MEETING), source)
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in (*folders, meeting):
+        folder.mkdir()
+
+    def run(folder):
+        chapters.run_chapter(source, folder / "out.ipynb", cwd=folder, progress=False)
+        return nbformat.read(folder / "out.ipynb", 4).cells[-1].outputs[0].text
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, folders)) == ["2\n", "2\n"]  # they did run at the same time
+    for folder in folders:
+        assert (folder / "kept.txt").read_text() == str(folder)
+    assert os.getcwd() == before
 
 
 def test_a_chapter_that_fails_is_kept_up_to_there(tmp_path):
