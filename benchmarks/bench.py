@@ -27,8 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fmnist_lib.models import build_model
 from fmnist_lib.progress import progress_bar
-from fmnist_lib.runs import machine_record
 from fmnist_lib.timing import product_rate
+from fmnist_lib.trained import machine_record
 
 HERE = Path(__file__).parent
 WORKER = HERE / "contenders" / "worker.py"
@@ -184,7 +184,7 @@ def measure_growth(device):
 
 def measure_import(repeats=5):
     """Measure what importing the library adds to importing PyTorch, in seconds."""
-    lines = {"torch": "import torch", "fmnist_lib": "import torch; import fmnist_lib.training"}
+    lines = {"torch": "import torch", "fmnist_lib": "import torch; import fmnist_lib.training.loop"}
     seconds = {name: [] for name in lines}
     for _ in progress_steps(range(repeats), "import"):
         for name, line in lines.items():

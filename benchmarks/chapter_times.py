@@ -10,11 +10,11 @@ import json
 import tempfile
 from pathlib import Path
 
-from fmnist_lib.chapters import CHAPTERS
-from fmnist_lib.experiments import run_experiment
-from fmnist_lib.parameters import read_parameters
-from fmnist_lib.plans import TIMES
-from fmnist_lib.runs import machine_record
+from fmnist_lib.experiments.execution import CHAPTERS
+from fmnist_lib.experiments.parameters import read_parameters
+from fmnist_lib.experiments.plans import TIMES
+from fmnist_lib.experiments.run import run_experiment
+from fmnist_lib.trained import machine_record
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 EPOCHS = (1, 4)  # two points, between which and beyond which time grows evenly

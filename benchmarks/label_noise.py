@@ -23,10 +23,10 @@ import torch
 
 from fmnist_lib.data import CLASS_NAMES, Split, load_fashion_mnist
 from fmnist_lib.evaluation import accuracy, predict
+from fmnist_lib.measured import FOLDER, write_record
 from fmnist_lib.models import build_model
 from fmnist_lib.progress import progress_bar
-from fmnist_lib.results import FOLDER, write_record
-from fmnist_lib.runs import machine_record
+from fmnist_lib.trained import machine_record
 from fmnist_lib.training import TrainConfig, fit
 
 PARTS = 3

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from fmnist_lib.cli import main as fmnist
-from fmnist_lib.collection import load_results
 from fmnist_lib.data import load_fashion_mnist
 from fmnist_lib.evaluation import CORRUPTIONS
+from fmnist_lib.experiments.collection import load_results
+from fmnist_lib.measured import FOLDER, write_record
 from fmnist_lib.models import MODELS
-from fmnist_lib.results import FOLDER, write_record
-from fmnist_lib.runs import load_run
+from fmnist_lib.trained import load_run
 
 RUNS = Path("runs/seeds")
 COLUMNS = ["network", "seed", "best_epoch", "val_accuracy", "test_accuracy", "test_log_loss"]

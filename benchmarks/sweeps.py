@@ -15,10 +15,10 @@ import nbformat
 import papermill
 import psutil
 
-from fmnist_lib.cluster import open_client, run_sweep
-from fmnist_lib.experiments import run_experiment
+from fmnist_lib.experiments.cluster import open_client, run_sweep
+from fmnist_lib.experiments.run import run_experiment
+from fmnist_lib.experiments.sweeps import load_sweep
 from fmnist_lib.progress import progress_bar
-from fmnist_lib.sweeps import load_sweep
 
 TABLE = Path(__file__).with_name("sweeps.csv")
 TRAINING = Path(__file__).with_name("training.ipynb")

@@ -25,7 +25,7 @@ import numpy as np
 
 from fmnist_lib import evaluation, plotting
 from fmnist_lib.data import load_fashion_mnist
-from fmnist_lib.runs import load_or_train, save_run
+from fmnist_lib.trained import load_or_train, save_run
 from fmnist_lib.training import TrainConfig
 
 # %% tags=["parameters"]

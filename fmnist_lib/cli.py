@@ -7,8 +7,8 @@ import warnings
 from pathlib import Path
 
 import fmnist_lib
-from fmnist_lib.classroom import add_kit, add_student
-from fmnist_lib.errors import UserError
+from fmnist_lib.common import UserError
+from fmnist_lib.course.commands import add_kit, add_student
 
 DATA_HELP = "folder to look in first (default: the variable FMNIST_DATA)"
 
@@ -185,13 +185,13 @@ def _add_card(commands):
 
 
 def _data(options):
-    from fmnist_lib.files import find_data
+    from fmnist_lib.download import find_data
 
     print(f"Fashion-MNIST, verified: {find_data(options.data, apt=options.apt)}")
 
 
 def _course(options):
-    from fmnist_lib.chapters import run_course
+    from fmnist_lib.experiments.execution import run_course
 
     def report(name, seconds):
         print(f"  {name:20} {seconds:4.0f} s", flush=True)
@@ -208,14 +208,14 @@ def _course(options):
 
 
 def _batch(options):
-    from fmnist_lib import batch
+    from fmnist_lib.experiments import commands
 
-    return getattr(batch, options.command)(options)
+    return getattr(commands, options.command)(options)
 
 
 def _card(options):
-    from fmnist_lib.cards import model_card
-    from fmnist_lib.runs import RunError
+    from fmnist_lib.experiments.cards import model_card
+    from fmnist_lib.trained import RunError
 
     card = model_card(options.folder)
     if options.output is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fmnist_lib.files import CLASS_NAMES, FILE_NAMES, find_data, raw_folder
+from fmnist_lib.download import CLASS_NAMES, FILE_NAMES, find_data, raw_folder
 
 N_TRAIN = 48_000  # the rest of the 60,000 official training images validate
 
@@ -74,7 +74,7 @@ def load_fashion_mnist(root=None, *, sample=False):
     Parameters
     ----------
     root : path, optional
-        Folder to look in first, see `fmnist_lib.files.find_data`.
+        Folder to look in first, see `fmnist_lib.download.find_data`.
     sample : bool
         True loads the 1,500 real images that ship with this package (800 for training, 200 for
         validation, 500 for testing, the classes equally often in each) and needs nothing else.

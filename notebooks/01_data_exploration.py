@@ -41,12 +41,12 @@ from torchvision.transforms import ToTensor
 
 from fmnist_lib import plotting
 from fmnist_lib.claims import claim, claim_between
+from fmnist_lib.course.exercises import check
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist, nearest_neighbours
-from fmnist_lib.exercises import check
-from fmnist_lib.files import find_data
+from fmnist_lib.download import find_data
 
 # %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]
-from fmnist_lib.runs import describe_machine
+from fmnist_lib.trained import describe_machine
 
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())

@@ -37,10 +37,10 @@ from torch import nn
 
 from fmnist_lib import evaluation, plotting
 from fmnist_lib.claims import claim, claim_between
+from fmnist_lib.course.exercises import check
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
-from fmnist_lib.exercises import check
 from fmnist_lib.models import build_model, count_parameters, layer_table
-from fmnist_lib.runs import describe_machine, save_run
+from fmnist_lib.trained import describe_machine, save_run
 from fmnist_lib.training import TrainConfig, fit
 
 # %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]

@@ -40,12 +40,13 @@ import torch
 from scipy.stats import ttest_1samp
 from torch import nn
 
-from fmnist_lib import evaluation, models, plotting, widgets
+from fmnist_lib import evaluation, models, plotting
 from fmnist_lib.claims import claim, claim_between
+from fmnist_lib.course import widgets
+from fmnist_lib.course.exercises import check
 from fmnist_lib.data import load_fashion_mnist
-from fmnist_lib.exercises import check
-from fmnist_lib.results import load_seeds
-from fmnist_lib.runs import describe_machine, load_or_train, save_run
+from fmnist_lib.measured import load_seeds
+from fmnist_lib.trained import describe_machine, load_or_train, save_run
 from fmnist_lib.training import TrainConfig, fit
 
 # %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]

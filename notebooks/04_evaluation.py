@@ -40,13 +40,14 @@ from itertools import combinations
 import pandas as pd
 from scipy.stats import ttest_rel
 
-from fmnist_lib import evaluation, models, plotting, widgets
+from fmnist_lib import evaluation, models, plotting
 from fmnist_lib.claims import claim, claim_between
+from fmnist_lib.course import widgets
+from fmnist_lib.course.exercises import check
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
-from fmnist_lib.exercises import check
-from fmnist_lib.results import load_label_noise, load_seeds
-from fmnist_lib.runs import describe_machine, load_or_train
+from fmnist_lib.measured import load_label_noise, load_seeds
 from fmnist_lib.timing import compare_times
+from fmnist_lib.trained import describe_machine, load_or_train
 from fmnist_lib.training import TrainConfig
 
 # %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]

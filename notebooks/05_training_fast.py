@@ -46,15 +46,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms.functional import to_tensor
 
 from fmnist_lib import plotting, timing
-from fmnist_lib.acceleration import autocast_for, compiled
-from fmnist_lib.augmentation import augment
+from fmnist_lib.training.acceleration import autocast_for, compiled
+from fmnist_lib.training.augmentation import augment
 
 # %% slideshow={"slide_type": "skip"} tags=["hide-input"]
 from fmnist_lib.claims import claim, claim_between
+from fmnist_lib.course.exercises import check
 from fmnist_lib.data import load_fashion_mnist
-from fmnist_lib.exercises import check
 from fmnist_lib.models import build_model
-from fmnist_lib.runs import describe_machine
+from fmnist_lib.trained import describe_machine
 from fmnist_lib.training import TrainConfig, fit, pick_device
 
 # %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 import torch
 
-from fmnist_lib import files
+from fmnist_lib import download
 from fmnist_lib.data import Split, load_fashion_mnist
 
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -71,10 +71,10 @@ def sample():
 def full_data():
     """All 70,000 images, if they are on this machine; nothing is downloaded for a test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "MIRRORS", ())
+        patch.setattr(download, "MIRRORS", ())
         try:
             return load_fashion_mnist()
-        except files.DataError:
+        except download.DataError:
             pytest.skip("needs the full data set: run 'make data'")
 
 

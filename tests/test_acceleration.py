@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fmnist_lib import acceleration
 from fmnist_lib.models import build_model
-from fmnist_lib.training import TrainConfig, fit
+from fmnist_lib.training import TrainConfig, acceleration, fit
 
 QUICK = TrainConfig(epochs=2, batch_size=64, lr=1e-3, shuffle=False, device="cpu")  # 12.5 batches
 

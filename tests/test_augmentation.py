@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fmnist_lib.augmentation import augment
+from fmnist_lib.training.augmentation import augment
 
 
 def candidates(image, shift, flip):

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fmnist_lib.experiments.parameters import read_parameters
+from fmnist_lib.experiments.sweeps import load_sweep
 from fmnist_lib.models import MODELS
-from fmnist_lib.parameters import read_parameters
-from fmnist_lib.sweeps import load_sweep
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from fmnist_lib import cards, cli, evaluation
+from fmnist_lib import cli, evaluation
 from fmnist_lib.data import CLASS_NAMES, N_TRAIN
-from fmnist_lib.files import SHA256
+from fmnist_lib.download import SHA256
+from fmnist_lib.experiments import cards
 from fmnist_lib.models import MODELS, build_model, count_parameters, layer_table
-from fmnist_lib.runs import RunError, save_run
+from fmnist_lib.trained import RunError, save_run
 from fmnist_lib.training import TrainConfig, fit
 
 ROOT = Path(__file__).parent.parent

@@ -17,10 +17,10 @@ import pytest
 import torch
 from torch import nn
 
-from fmnist_lib import acceleration, checkpoints, cli, training
-from fmnist_lib.checkpoints import Checkpoint, CheckpointError
+from fmnist_lib import cli
 from fmnist_lib.models import build_model
-from fmnist_lib.training import TrainConfig, fit
+from fmnist_lib.training import TrainConfig, acceleration, checkpoints, fit, loop
+from fmnist_lib.training.checkpoints import Checkpoint, CheckpointError
 
 # 200 images in batches of 48: five steps an epoch, the last one short.
 QUICK = TrainConfig(epochs=3, batch_size=48, lr=3e-3, device="cpu")
@@ -145,7 +145,7 @@ PROCESS = """
 import hashlib, json, os, signal, sys
 import torch
 from torch import nn
-from fmnist_lib import checkpoints
+from fmnist_lib.training import checkpoints
 from fmnist_lib.data import load_fashion_mnist
 from fmnist_lib.training import TrainConfig, fit
 
@@ -281,7 +281,7 @@ def test_a_checkpoint_changes_nothing_for_a_training_that_is_not_interrupted(tra
 def test_a_finished_training_returns_at_once(train, tmp_path, monkeypatch):
     path = tmp_path / "run.pt"
     whole, before = train(path=path), path.read_bytes()
-    monkeypatch.setattr(training, "train_one_epoch", None)  # cannot be called
+    monkeypatch.setattr(loop, "train_one_epoch", None)  # cannot be called
     assert same_bits(train(lambda: linear(seed=1), path=path), whole)
     assert path.read_bytes() == before
 
@@ -299,7 +299,7 @@ def test_the_weights_of_the_best_epoch_are_kept(
         snapshots.append(model[1].weight.detach().clone())
         return 1.0, left.pop(0)
 
-    monkeypatch.setattr(training, "loss_and_accuracy", measured)
+    monkeypatch.setattr(loop, "loss_and_accuracy", measured)
     left += accuracies
     with pytest.raises(Interrupted):
         train(config=config, path=path, stop_after=stop_after)
@@ -328,13 +328,13 @@ def test_the_checkpoint_is_written_before_after_epoch_is_called(data, tmp_path):
 
 
 def test_the_bar_starts_at_the_steps_already_done(train, saved, monkeypatch):
-    starts, make_bar = [], training.progress_bar
+    starts, make_bar = [], loop.progress_bar
 
     def watched(total, description, **options):
         starts.append((options["initial"], total))
         return make_bar(total, description, **options)
 
-    monkeypatch.setattr(training, "progress_bar", watched)
+    monkeypatch.setattr(loop, "progress_bar", watched)
     for path in (None, saved, saved):  # the last one is finished
         train(path=path)
     assert starts == [(0, 15), (5, 15), (15, 15)]

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 import fmnist_lib
-from fmnist_lib import batch, chapters, cli, experiments, files, plans
-from fmnist_lib.errors import UserError
-from fmnist_lib.parameters import read_parameters
+from fmnist_lib import cli, download
+from fmnist_lib.common import UserError
+from fmnist_lib.experiments import commands, execution, plans
+from fmnist_lib.experiments.parameters import read_parameters
+from fmnist_lib.experiments.run import code_digest
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -38,7 +40,9 @@ def test_an_unknown_command_is_refused(arguments, capsys):
 
 def test_data_prints_the_folder(monkeypatch, capsys, tmp_path):
     asked = []
-    monkeypatch.setattr(files, "find_data", lambda root, apt: asked.append((root, apt)) or tmp_path)
+    monkeypatch.setattr(
+        download, "find_data", lambda root, apt: asked.append((root, apt)) or tmp_path
+    )
     assert cli.main(["data", "--data", str(tmp_path), "--apt"]) == 0
     assert asked == [(tmp_path, True)]
     assert capsys.readouterr().out == f"Fashion-MNIST, verified: {tmp_path}\n"
@@ -46,9 +50,9 @@ def test_data_prints_the_folder(monkeypatch, capsys, tmp_path):
 
 def test_an_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
     def fail(root, apt):
-        raise files.DataError("no data")
+        raise download.DataError("no data")
 
-    monkeypatch.setattr(files, "find_data", fail)
+    monkeypatch.setattr(download, "find_data", fail)
     assert cli.main(["data"]) == 1
     assert capsys.readouterr().err == "fmnist: no data\n"
 
@@ -70,7 +74,7 @@ def test_an_interrupt_is_told(monkeypatch, capsys):
     def interrupt(root, apt):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "find_data", interrupt)
+    monkeypatch.setattr(download, "find_data", interrupt)
     assert cli.main(["data"]) == 130
     assert capsys.readouterr().err == "fmnist: stopped\n"
 
@@ -79,14 +83,14 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
     def fail(root, apt):
         raise TypeError("a defect")
 
-    monkeypatch.setattr(files, "find_data", fail)
+    monkeypatch.setattr(download, "find_data", fail)
     with pytest.raises(TypeError, match="a defect"):
         cli.main(["data"])
 
 
 def test_course_prints_the_accuracies_and_where_to_look(monkeypatch, capsys, tmp_path):
     metrics = {"02_cnn": {"val_accuracy": 0.91, "test_accuracy": 0.9053}}
-    monkeypatch.setattr(chapters, "run_course", lambda output, notebooks, report: metrics)
+    monkeypatch.setattr(execution, "run_course", lambda output, notebooks, report: metrics)
     monkeypatch.chdir(tmp_path)
     site = tmp_path / "book/_build/html/index.html"
     site.parent.mkdir(parents=True)
@@ -101,7 +105,7 @@ def test_course_prints_the_accuracies_and_where_to_look(monkeypatch, capsys, tmp
 def test_a_relative_folder_in_the_variable_holds_for_the_chapters(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FMNIST_DATA", "stick")
-    monkeypatch.setattr(files, "find_data", lambda root, apt: tmp_path)
+    monkeypatch.setattr(download, "find_data", lambda root, apt: tmp_path)
     cli.main(["data"])
     assert os.environ["FMNIST_DATA"] == str(tmp_path / "stick")
 
@@ -110,7 +114,7 @@ def test_a_missing_package_is_named(monkeypatch, capsys):
     def fail(*arguments):
         raise ModuleNotFoundError("No module named 'papermill'", name="papermill")
 
-    monkeypatch.setattr(chapters, "run_course", fail)
+    monkeypatch.setattr(execution, "run_course", fail)
     assert cli.main(["course"]) == 1
     assert "needs the package papermill" in capsys.readouterr().err
 
@@ -120,7 +124,7 @@ def test_a_warning_is_one_line(monkeypatch, capsys, tmp_path):
         warnings.warn("no data here", stacklevel=1)
         return tmp_path
 
-    monkeypatch.setattr(files, "find_data", warn)
+    monkeypatch.setattr(download, "find_data", warn)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -132,7 +136,7 @@ def test_a_warning_is_one_line(monkeypatch, capsys, tmp_path):
     "code",
     [
         "import fmnist_lib.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass",
-        "import fmnist_lib.batch",
+        "import fmnist_lib.experiments.commands",
         "import fmnist_lib.cli as c\nassert c.main(['run', '02_cnn', '--help']) == 0",
         "import fmnist_lib.cli as c\nassert c.main(['run', '02_cnn', '-p', 'lr=0']) == 2",
     ],
@@ -163,8 +167,8 @@ def nothing_runs(monkeypatch, tmp_path):
     def fail(*arguments, **options):
         raise AssertionError("a run was started")
 
-    monkeypatch.setattr(batch, "run_experiment", fail)
-    monkeypatch.setattr(batch, "_execute", fail)
+    monkeypatch.setattr(commands, "run_experiment", fail)
+    monkeypatch.setattr(commands, "_execute", fail)
     (folder := tmp_path / "here").mkdir()
     monkeypatch.chdir(folder)
     yield
@@ -184,7 +188,7 @@ def test_help_of_run_tells_how_to_see_the_parameters(nothing_runs, capsys):
     assert capsys.readouterr().out == printed
 
 
-@pytest.mark.parametrize("name", chapters.CHAPTERS)
+@pytest.mark.parametrize("name", execution.CHAPTERS)
 def test_help_of_run_lists_the_parameters_of_a_chapter(nothing_runs, capsys, name):
     assert run(name, "--help") == 0
     _, heading, listed = capsys.readouterr().out.partition(f"\nparameters of {name}:\n")
@@ -231,7 +235,7 @@ def test_a_run_is_given_what_was_asked_for(monkeypatch, capsys, tmp_path):
         asked.append((notebook, folder, given, threads))
         return record
 
-    monkeypatch.setattr(batch, "run_experiment", pretend)
+    monkeypatch.setattr(commands, "run_experiment", pretend)
     monkeypatch.chdir(tmp_path)
     assert run("02_cnn", "-p", "lr=1e-3", "-p", "epochs=2", "--threads", "2") == 0
     notebook, folder, given, threads = asked[0]
@@ -289,7 +293,7 @@ def test_a_dry_run_tells_what_is_finished(dry_run, capsys, tmp_path):
     notebook = NOTEBOOKS / "02_cnn.ipynb"
     values = {p.name: p.default for p in read_parameters(notebook).values()}
     values = {n: v for n, v in values.items() if not n.endswith("_dir")} | {"seed": 1}
-    record = {"state": "finished", "chapter": "02_cnn", "code": experiments.code_digest(notebook)}
+    record = {"state": "finished", "chapter": "02_cnn", "code": code_digest(notebook)}
     (folder := tmp_path / "done" / "any name").mkdir(parents=True)
     record |= {"metrics": {}, "networks": {}, "attempts": 1, "seconds": 88, "parameters": values}
     (folder / "results.json").write_text(json.dumps(record))
@@ -305,7 +309,7 @@ def test_a_dry_run_tells_what_is_finished(dry_run, capsys, tmp_path):
 
 def test_what_dask_says_is_kept_back_during_a_sweep_and_no_longer():
     before = logging.root.manager.disable
-    with batch._dask_silenced():
+    with commands._dask_silenced():
         assert not logging.getLogger("distributed").isEnabledFor(logging.ERROR)
     assert logging.root.manager.disable == before
 

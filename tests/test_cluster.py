@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fmnist_lib.experiments import load_record
+from fmnist_lib.experiments.run import load_record
 
 CELLS = (
     """

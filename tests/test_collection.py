@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fmnist_lib import cli, collection
-from fmnist_lib.collection import NoResultsError
-from fmnist_lib.parameters import ParameterError
+from fmnist_lib import cli
+from fmnist_lib.experiments import collection
+from fmnist_lib.experiments.collection import NoResultsError
+from fmnist_lib.experiments.parameters import ParameterError
 
 SUMMARY = ["metric", "runs", "mean", "sd", "min", "max"]
 

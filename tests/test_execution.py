@@ -7,11 +7,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fmnist_lib import chapters
-from fmnist_lib.chapters import ChapterError
+from fmnist_lib.experiments import execution
+from fmnist_lib.experiments.execution import ChapterError
+from fmnist_lib.experiments.parameters import ParameterError
 from fmnist_lib.models import build_model
-from fmnist_lib.parameters import ParameterError
-from fmnist_lib.runs import save_run
+from fmnist_lib.trained import save_run
 from fmnist_lib.training import TrainConfig, fit
 
 
@@ -26,7 +26,7 @@ def chapter(*cells):
 def test_a_chapter_is_executed_where_it_is_told(tmp_path):
     source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
     nbformat.write(chapter("x: int = 1", "import os; print(x, os.getcwd())"), source)
-    chapters.run_chapter(source, output, {"x": 5}, cwd=tmp_path, progress=False)
+    execution.run_chapter(source, output, {"x": 5}, cwd=tmp_path, progress=False)
     cells = nbformat.read(output, 4).cells
     assert cells[-1].outputs[0].text == f"5 {tmp_path}\n"
 
@@ -50,7 +50,7 @@ def test_two_chapters_at_once_in_one_process_each_run_in_their_own_folder(tmp_pa
         folder.mkdir()
 
     def run(folder):
-        chapters.run_chapter(source, folder / "out.ipynb", cwd=folder, progress=False)
+        execution.run_chapter(source, folder / "out.ipynb", cwd=folder, progress=False)
         return nbformat.read(folder / "out.ipynb", 4).cells[-1].outputs[0].text
 
     with ThreadPoolExecutor(2) as pool:
@@ -65,7 +65,7 @@ def test_a_chapter_that_fails_is_kept_up_to_there(tmp_path):
     nbformat.write(chapter("x = 1", "print('before')", "1 / 0"), source)
     message = "a failed in its cell 3: ZeroDivisionError: division by zero; the notebook up to"
     with pytest.raises(ChapterError, match=message):
-        chapters.run_chapter(source, output, cwd=tmp_path, progress=False)
+        execution.run_chapter(source, output, cwd=tmp_path, progress=False)
     texts = [
         o.get("text") for cell in nbformat.read(output, 4).cells for o in cell.get("outputs", [])
     ]
@@ -88,7 +88,7 @@ def test_progress_inside_a_cell_is_passed_on_and_leaves_nothing(tmp_path, monkey
     monkeypatch.setattr("tqdm.asyncio.tqdm_asyncio.set_postfix_str", lambda bar, t: shown.append(t))
     source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
     nbformat.write(chapter("x = 1", PROGRESS), source)
-    chapters.run_chapter(source, output, cwd=tmp_path)
+    execution.run_chapter(source, output, cwd=tmp_path)
     assert "training, loss 0.5" in shown
     (only,) = nbformat.read(output, 4).cells[-1].outputs
     assert only.text == "done\n"
@@ -100,7 +100,7 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(
         ParameterError, match=r"a has no parameter 'epoch'; did you mean epochs\? It has epochs, lr"
     ):
-        chapters.run_chapter(source, output, {"epoch": 5})
+        execution.run_chapter(source, output, {"epoch": 5})
     assert not output.exists()
 
 
@@ -108,12 +108,12 @@ def test_a_dead_kernel_is_told(tmp_path):
     source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
     nbformat.write(chapter("x = 1", "import os; os._exit(1)"), source)
     with pytest.raises(ChapterError, match="the kernel of a died"):
-        chapters.run_chapter(source, output, cwd=tmp_path, progress=False)
+        execution.run_chapter(source, output, cwd=tmp_path, progress=False)
 
 
 def test_missing_chapters_are_told(tmp_path):
     with pytest.raises(ChapterError, match=r"no chapter at .*01_data_exploration.ipynb"):
-        chapters.run_course(tmp_path / "out", tmp_path)
+        execution.run_course(tmp_path / "out", tmp_path)
     assert not (tmp_path / "out").exists()
 
 
@@ -126,13 +126,13 @@ def test_the_course_runs_the_chapters_and_collects_their_metrics(tmp_path, monke
         if "cnn" in source.stem:
             save_run(cwd / source.stem, "dilated_cnn", trained, {"test_accuracy": len(done)})
 
-    monkeypatch.setattr(chapters, "run_chapter", pretend)
+    monkeypatch.setattr(execution, "run_chapter", pretend)
     keep_nothing = ("01_data_exploration", "05_training_fast")
-    for name in chapters.CHAPTERS:
+    for name in execution.CHAPTERS:
         parameter = "seed" if name in keep_nothing else "runs_dir"
         nbformat.write(chapter(f"{parameter} = 1"), tmp_path / f"{name}.ipynb")
-    metrics = chapters.run_course(tmp_path / "out", tmp_path)
-    assert [name for name, _, _ in done] == [f"{name}.ipynb" for name in chapters.CHAPTERS]
+    metrics = execution.run_course(tmp_path / "out", tmp_path)
+    assert [name for name, _, _ in done] == [f"{name}.ipynb" for name in execution.CHAPTERS]
     for name, _, parameters in done:
         assert parameters == ({} if Path(name).stem in keep_nothing else {"runs_dir": "."})
     assert metrics == {"02_cnn": {"test_accuracy": 2}, "03_dilated_cnn": {"test_accuracy": 3}}

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nudges import HUGE
 
-from fmnist_lib.exercises import Feedback, check
-from fmnist_lib.exercises.answers import call, number, read_array, run_model, whole_number
-from fmnist_lib.exercises.feedback import CHECKS, Nudge, exercise
+from fmnist_lib.course.exercises import Feedback, check
+from fmnist_lib.course.exercises.answers import call, number, read_array, run_model, whole_number
+from fmnist_lib.course.exercises.feedback import CHECKS, Nudge, exercise
 from fmnist_lib.models import build_model
 
 # What is handed in: numbers.

@@ -5,8 +5,8 @@ import pytest
 import torch
 from nudges import HUGE
 
+from fmnist_lib.course.exercises import check
 from fmnist_lib.data import FashionMNIST, Split
-from fmnist_lib.exercises import check
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from nudges import HUGE, assert_nudged
 from torch import nn
 from torch.nn import functional
 
-from fmnist_lib.exercises import check
+from fmnist_lib.course.exercises import check
 from fmnist_lib.models import ConvNet, build_model, count_parameters
 
 # 2.1: parameters with padding 1 in the second convolution.

@@ -10,7 +10,7 @@ import torch
 from nudges import HUGE, assert_nudged
 from torch import nn
 
-from fmnist_lib.exercises import check
+from fmnist_lib.course.exercises import check
 from fmnist_lib.models import build_model
 from fmnist_lib.models import receptive_field as field_table
 

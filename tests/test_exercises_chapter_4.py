@@ -14,11 +14,11 @@ from scipy.stats import mode
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch import nn
 
+from fmnist_lib.course.exercises import chapter_4, check
+from fmnist_lib.course.exercises.chapter_4 import _labels_and_predictions
 from fmnist_lib.data import Split
 from fmnist_lib.evaluation import accuracy_interval, class_report, predict
-from fmnist_lib.exercises import chapter_4, check
-from fmnist_lib.exercises.chapter_4 import _labels_and_predictions
-from fmnist_lib.results import load_seeds
+from fmnist_lib.measured import load_seeds
 
 
 @pytest.mark.parametrize(

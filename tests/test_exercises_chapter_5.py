@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from torch.optim.lr_scheduler import LinearLR, OneCycleLR, SequentialLR
 from torch.utils.flop_counter import FlopCounterMode
 
-from fmnist_lib.exercises import check
+from fmnist_lib.course.exercises import check
 from fmnist_lib.models import ConvNet
 from fmnist_lib.timing import seconds_to_accuracy
 from fmnist_lib.training import TrainConfig, fit

@@ -16,12 +16,12 @@ import nbformat
 import pandas as pd
 import pytest
 
-from fmnist_lib import experiments
-from fmnist_lib.chapters import ChapterError, Stopped
-from fmnist_lib.experiments import load_record, run_experiment
-from fmnist_lib.files import SHA256
-from fmnist_lib.parameters import ParameterError
-from fmnist_lib.runs import load_run
+from fmnist_lib.download import SHA256
+from fmnist_lib.experiments import run as runs
+from fmnist_lib.experiments.execution import ChapterError, Stopped
+from fmnist_lib.experiments.parameters import ParameterError
+from fmnist_lib.experiments.run import load_record, run_experiment
+from fmnist_lib.trained import load_run
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 PARAMETERS = "x: int = 1  # a number\nruns_dir: str = 'runs'  # where\nlog_dir: str = ''  # where"
@@ -84,7 +84,7 @@ def test_the_page_needs_nothing_from_the_net(tmp_path, tiny):
 def test_a_finished_run_is_not_run_again(tmp_path, tiny, monkeypatch):
     chapter = tiny("print(x)")
     record = run(chapter, tmp_path / "a", {"x": 2})
-    monkeypatch.setattr(experiments, "run_chapter", None)
+    monkeypatch.setattr(runs, "run_chapter", None)
     assert run(chapter, tmp_path / "a", {"x": 2}) == record
     folder = re.escape(str(tmp_path / "a"))
     message = rf"^{folder} holds a finished run with x=2; name another folder with -o, or remove"
@@ -192,7 +192,7 @@ def test_two_at_a_time_are_one_after_the_other(tmp_path, tiny):
 
 RUN = """
 import sys
-from fmnist_lib.experiments import run_experiment
+from fmnist_lib.experiments.run import run_experiment
 run_experiment(sys.argv[1], sys.argv[2], progress=False)
 """
 
@@ -234,7 +234,7 @@ def test_a_killed_run_is_unfinished_at_every_step_of_the_last_moves(tmp_path, ti
         folder = tmp_path / f"{allowed}"
         moves.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(experiments.os, "replace", move)
+            patch.setattr(runs.os, "replace", move)
             with pytest.raises(KilledError):
                 run(chapter, folder)
         assert load_record(folder) is None
@@ -281,7 +281,7 @@ def test_a_real_chapter_is_kept_with_its_network(tmp_path):
     assert record["metrics"] == own["metrics"] | {"best_epoch": 1}
     assert record["machine"] == own["machine"]
     assert record["data"] == "sample"
-    assert experiments._data({"data_dir"}, {"sample": False}) == SHA256
+    assert runs._data({"data_dir"}, {"sample": False}) == SHA256
 
 
 def test_papermill_alone_says_the_same_in_the_first_cells(tmp_path):

@@ -16,8 +16,9 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 
-from fmnist_lib import checksums, cli, files, kit
-from fmnist_lib.kit import KitError, check_kit, make_kit
+from fmnist_lib import cli, download
+from fmnist_lib.course import checksums, kit
+from fmnist_lib.course.kit import KitError, check_kit, make_kit
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("pyproject.toml", "README.md", "LICENSE", "LICENSE-text")
@@ -75,9 +76,9 @@ def own_temporary_files(tmp_path_factory, monkeypatch):
 @pytest.fixture
 def make(project, tmp_path, monkeypatch):
     """Make a kit with small data and without building the library: (folder, **options)."""
-    raw = files.raw_folder(tmp_path / "raw")
+    raw = download.raw_folder(tmp_path / "raw")
     raw.mkdir(parents=True)
-    for name in files.FILE_NAMES:
+    for name in download.FILE_NAMES:
         (raw / name).write_text(name)
 
     def build(source, folder):
@@ -113,12 +114,12 @@ def test_a_kit_holds_what_a_class_needs(make, project, tmp_path):
     found = tree(tmp_path / "kit")
     site = {f"site/{name}" for name in tree(project / "book/_build/html")}
     chapters = {"notebooks/01_one.ipynb", "notebooks/02_two.ipynb"}
-    data = {f"data/{name}" for name in (*files.FILE_NAMES, "LICENSE")}
+    data = {f"data/{name}" for name in (*download.FILE_NAMES, "LICENSE")}
     others = {"README.txt", "SHA256SUMS", "LICENSE", "LICENSE-text", "requirements.lock"}
     assert found.keys() == site | chapters | data | others | {"fmnist_lib-1.whl"}
     for name in site:
         assert found[name] == (project / "book/_build/html" / name[5:]).read_bytes()
-    assert all(found[f"data/{name}"].decode() == name for name in files.FILE_NAMES)
+    assert all(found[f"data/{name}"].decode() == name for name in download.FILE_NAMES)
     assert found["requirements.lock"] == b"tqdm==4.67.1\n"
     copy = found["notebooks/01_one.ipynb"].decode()
     assert "(../site/book/batch.html)" in copy
@@ -483,7 +484,7 @@ def test_a_kill_at_any_step_leaves_the_earlier_kit_or_plainly_none(
 
 MAKE = """
 import sys
-from fmnist_lib import kit
+from fmnist_lib.course import kit
 raw, kit.build_library = sys.argv[3], lambda project, folder: "none.whl"
 kit.find_data = lambda root: raw
 while True:
@@ -543,9 +544,9 @@ def test_a_source_that_cannot_be_read_is_named(project, tmp_path, as_a_user, tro
         page.symlink_to("none")
     else:
         source.chmod(0)
-    raw = files.raw_folder(tmp_path / "raw")
+    raw = download.raw_folder(tmp_path / "raw")
     raw.mkdir(parents=True)
-    for name in files.FILE_NAMES:
+    for name in download.FILE_NAMES:
         (raw / name).write_text(name)
     # Root may read everywhere, too.
     as_a_user = [
@@ -562,8 +563,8 @@ def test_a_source_that_cannot_be_read_is_named(project, tmp_path, as_a_user, tro
     inside = "/html/index.html" if trouble == "site" else ""
     why = "No such file or directory" if trouble == "link" else "Permission denied"
     assert told == (
-        f"fmnist_lib.kit.KitError: {source}{inside} cannot be read ({why}); give rights to it or "
-        "make it anew"
+        f"fmnist_lib.course.kit.KitError: {source}{inside} cannot be read ({why}); give rights "
+        "to it or make it anew"
     )
 
 

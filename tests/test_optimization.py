@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from fmnist_lib import training
 from fmnist_lib.models import build_model
-from fmnist_lib.optimization import make_optimizer
-from fmnist_lib.training import TrainConfig, fit
+from fmnist_lib.training import TrainConfig, fit, loop
+from fmnist_lib.training.optimization import make_optimizer
 
 QUICK = TrainConfig(epochs=1, batch_size=80, lr=1e-3, shuffle=False, device="cpu")  # 10 steps
 
@@ -90,7 +89,7 @@ def test_fit_augments_the_training_images_alone(sample, monkeypatch):
         seen.append((len(images), shift, flip))
         return images
 
-    monkeypatch.setattr(training, "augment", watching)
+    monkeypatch.setattr(loop, "augment", watching)
     config = replace(QUICK, shift=1, flip=True)
     fit(build_model("cnn", 0), sample.train, sample.validation, config)
     assert seen == [(80, 1, True)] * 10
@@ -103,7 +102,7 @@ def test_fit_moves_the_schedule_at_each_step(sample, monkeypatch):
         made.append(make_optimizer(*arguments))
         return made[-1]
 
-    monkeypatch.setattr(training, "make_optimizer", watching)
+    monkeypatch.setattr(loop, "make_optimizer", watching)
     config = replace(QUICK, schedule="one-cycle")
     fit(build_model("cnn", 0), sample.train, sample.validation, config)
     assert made[0][1].last_epoch == 10

@@ -10,11 +10,11 @@ import nbformat
 import pytest
 import yaml
 
-from fmnist_lib.chapters import CHAPTERS
 from fmnist_lib.cli import main
-from fmnist_lib.exercises.feedback import CHECKS
+from fmnist_lib.course.exercises.feedback import CHECKS
+from fmnist_lib.experiments.execution import CHAPTERS
+from fmnist_lib.experiments.sweeps import load_sweep
 from fmnist_lib.models import build_model, layer_table, receptive_field
-from fmnist_lib.sweeps import load_sweep
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("index", "glossary", "teaching", "handout", "contributing", "changelog")
@@ -183,7 +183,7 @@ def test_the_sweep_of_the_notes_can_be_run(tmp_path):
 
 def test_the_notes_count_right_answers(tmp_path, monkeypatch, capsys):
     sources = (
-        "from fmnist_lib.exercises import check",
+        "from fmnist_lib.course.exercises import check",
         'check("1.1", 32)',
         'check("1.1", 31)',
         'print("✓ Right.")',

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist_lib.chapters import CHAPTERS
-from fmnist_lib.config import TrainConfig
-from fmnist_lib.parameters import (
+from fmnist_lib.experiments.execution import CHAPTERS
+from fmnist_lib.experiments.parameters import (
     Parameter,
     ParameterError,
     check_parameters,
     read_parameters,
     unknown,
 )
+from fmnist_lib.training import TrainConfig
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 KINDS = {int: "int", float: "float", bool: "bool", str: "str"}

@@ -8,10 +8,10 @@ from dataclasses import replace
 import nbformat
 import pytest
 
-from fmnist_lib import plans
-from fmnist_lib.chapters import ChapterError
-from fmnist_lib.plans import estimate, make_plan
-from fmnist_lib.sweeps import load_sweep
+from fmnist_lib.experiments import plans
+from fmnist_lib.experiments.execution import ChapterError
+from fmnist_lib.experiments.plans import estimate, make_plan
+from fmnist_lib.experiments.sweeps import load_sweep
 
 CELL = 'epochs: int = 25\nlr: float = 3e-4\nseed: int = 0\nsample: bool = False\ndata_dir: str = ""'
 DEFAULTS = {"epochs": 25, "lr": 3e-4, "seed": 0, "sample": False}

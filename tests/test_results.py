@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fmnist_lib.evaluation import CORRUPTIONS
+from fmnist_lib.measured import load_label_noise, load_record, load_seeds
 from fmnist_lib.models import MODELS
-from fmnist_lib.results import load_label_noise, load_record, load_seeds
 
 
 @pytest.fixture(scope="module")

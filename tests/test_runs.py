@@ -6,8 +6,8 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from fmnist_lib import runs
-from fmnist_lib.files import SHA256
+from fmnist_lib import trained as runs
+from fmnist_lib.download import SHA256
 from fmnist_lib.models import build_model
 from fmnist_lib.training import TrainConfig, fit
 
@@ -239,7 +239,7 @@ def test_a_run_that_cannot_be_saved_keeps_its_checkpoint(sample, tmp_path, monke
         raise runs.RunError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "save_run", full)
+        patch.setattr(trained, "save_run", full)
         with pytest.raises(runs.RunError, match="no room"):
             runs.load_or_train(tmp_path / "run", "dilated_cnn", sample, CONFIG, sample=True)
     monkeypatch.setattr("fmnist_lib.training.train_one_epoch", None)  # nothing is trained again

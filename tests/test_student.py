@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmnist_lib import cli
-from fmnist_lib.chapters import CHAPTERS, ChapterError
-from fmnist_lib.student import copy_chapters, student_notebook, write_student_notebooks
+from fmnist_lib.course.student import copy_chapters, student_notebook, write_student_notebooks
+from fmnist_lib.experiments.execution import CHAPTERS, ChapterError
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 HIDDEN = {
@@ -424,7 +424,7 @@ def test_a_folder_in_the_place_of_a_copy_is_told_before_anything_is_written(
 
 CUT = """
 import os, sys
-from fmnist_lib.student import write_student_notebooks
+from fmnist_lib.course.student import write_student_notebooks
 os.replace = lambda source, target: os.kill(os.getpid(), 15)
 write_student_notebooks(*sys.argv[1:])
 """

@@ -6,9 +6,9 @@ from itertools import product
 
 import pytest
 
-from fmnist_lib.chapters import ChapterError
-from fmnist_lib.parameters import ParameterError
-from fmnist_lib.sweeps import load_sweep
+from fmnist_lib.experiments.execution import ChapterError
+from fmnist_lib.experiments.parameters import ParameterError
+from fmnist_lib.experiments.sweeps import load_sweep
 
 CELL = """
 epochs: int = 25  # passes

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fmnist_lib import training
 from fmnist_lib.data import Split
 from fmnist_lib.evaluation import class_report, predict
 from fmnist_lib.models import build_model
-from fmnist_lib.training import (
+from fmnist_lib.training import loop
+from fmnist_lib.training.loop import (
     HISTORY_COLUMNS,
     TrainConfig,
     fit,
@@ -189,7 +189,7 @@ def test_trying_a_network_out_changes_neither_statistics_nor_random_numbers(samp
     network = Drawing()
     before = copy.deepcopy(network.state_dict())
     numbers = torch.get_rng_state()
-    monkeypatch.setattr(training, "train_one_epoch", lambda *arguments: (1.0, 0.5))
+    monkeypatch.setattr(loop, "train_one_epoch", lambda *arguments: (1.0, 0.5))
     fit(network, sample.train, sample.validation, QUICK)
     assert torch.get_rng_state().equal(numbers)
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())
@@ -220,7 +220,7 @@ def test_the_weights_of_the_best_epoch_are_kept(sample, monkeypatch):
         snapshots.append(copy.deepcopy(model.state_dict()))
         return 1.0, next(accuracies)
 
-    monkeypatch.setattr(training, "loss_and_accuracy", measured)
+    monkeypatch.setattr(loop, "loss_and_accuracy", measured)
     model, config = build_model("cnn", seed=0), replace(QUICK, epochs=4)
     trained = fit(model, sample.train, sample.validation, config)
     assert trained.best_epoch == 2

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_lib import wheels
-from fmnist_lib.wheels import WheelError, build_library, download_packages
+from fmnist_lib.course import wheels
+from fmnist_lib.course.wheels import WheelError, build_library, download_packages
 
 ROOT = Path(__file__).parent.parent
 # An entry of a lock, and one that is for another system.

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
-from fmnist_lib import widgets
+from fmnist_lib.course import widgets
 from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.evaluation import confusion_matrix
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 LOOKS = """
-from fmnist_lib import widgets
+from fmnist_lib.course import widgets
 from fmnist_lib.data import load_fashion_mnist
 widgets.slide_dilation(load_fashion_mnist(sample=True).train.images[0])
 """

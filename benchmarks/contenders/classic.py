@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import datasets
 from torchvision.transforms import ToTensor
 
-from fmnist_lib.files import find_data
+from fmnist_lib.download import find_data
 from fmnist_lib.models import build_model
 
 

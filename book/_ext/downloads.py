@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-from fmnist_lib.student import student_notebook
+from fmnist_lib.course.student import student_notebook
 
 # Ending of the file behind the name of the chapter, text and tooltip of its entry in the menu.
 STUDENT = ("_student.ipynb", ".ipynb, to solve", "Notebook with the exercises unsolved")

@@ -15,7 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 from string import Template
 
-from fmnist_lib.checksums import (
+from fmnist_lib.common import UserError
+from fmnist_lib.course.checksums import (
     LIST,
     compare,
     list_entries,
@@ -26,11 +27,10 @@ from fmnist_lib.checksums import (
     what_is_no_folder,
     write_list,
 )
-from fmnist_lib.errors import UserError
-from fmnist_lib.files import FILE_NAMES, find_data, raw_folder
+from fmnist_lib.course.student import copy_chapters
+from fmnist_lib.course.wheels import build_library, download_packages
+from fmnist_lib.download import FILE_NAMES, find_data, raw_folder
 from fmnist_lib.progress import progress_bar
-from fmnist_lib.student import copy_chapters
-from fmnist_lib.wheels import build_library, download_packages
 
 HERE = Path(__file__).parent
 PART = ".kit-"
@@ -243,7 +243,7 @@ def _list_copies(project, raw, part):
     """List what is copied as it is: pairs of paths, from where and to where."""
     copies = [(project / name, part / name) for name in (LOCK, *LICENCES)]
     copies += [(raw / name, part / "data" / name) for name in FILE_NAMES]
-    copies.append((HERE / "sample" / "LICENSE", part / "data/LICENSE"))
+    copies.append((HERE.parent / "sample" / "LICENSE", part / "data/LICENSE"))
     for name, source in (("site", project / SITE), ("slides", project / SLIDES)):
         if source.is_dir():
             copies += [(source / file, part / name / file) for file in list_files(source)]

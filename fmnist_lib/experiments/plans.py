@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import linear_regression, mean
 
-from fmnist_lib.experiments import check_same, code_digest, load_record
-from fmnist_lib.sweeps import Sweep, identify
+from fmnist_lib.experiments.run import check_same, code_digest, load_record
+from fmnist_lib.experiments.sweeps import Sweep, identify
 
-TIMES = Path(__file__).parent / "measured" / "chapter_times.json"
+TIMES = Path(__file__).parents[1] / "measured" / "chapter_times.json"
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from fmnist_lib.acceleration import autocast_for, compiled
-from fmnist_lib.augmentation import augment
-from fmnist_lib.checkpoints import Checkpoint
-from fmnist_lib.config import TrainConfig, pick_device
-from fmnist_lib.events import EventLog
-from fmnist_lib.optimization import make_optimizer
 from fmnist_lib.progress import progress_bar
+from fmnist_lib.training.acceleration import autocast_for, compiled
+from fmnist_lib.training.augmentation import augment
+from fmnist_lib.training.checkpoints import Checkpoint
+from fmnist_lib.training.config import TrainConfig, pick_device
+from fmnist_lib.training.events import EventLog
+from fmnist_lib.training.optimization import make_optimizer
 
 HISTORY_COLUMNS = ("epoch", "train_loss", "val_loss", "train_acc", "val_acc")
 

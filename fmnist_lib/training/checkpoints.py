@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from fmnist_lib.errors import UserError
+from fmnist_lib.common import UserError
 
 FIRST_WORDS = b"fmnist-lib checkpoint 1"  # the number is that of the format
 CONTENT = {"training", "history", "best_weights", "model", "optimizer", "scheduler", "random"}

@@ -2,8 +2,8 @@
 
 import torch
 
+from fmnist_lib.course.exercises.answers import RETURNED, call, read_array, require
 from fmnist_lib.data import _first_of_each_class, load_fashion_mnist
-from fmnist_lib.exercises.answers import RETURNED, call, read_array, require
 
 
 def damaged(hide, images):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fmnist_lib.exercises.answers import call, require
+from fmnist_lib.course.exercises.answers import call, require
 from fmnist_lib.models import count_parameters
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import platformdirs
 
-from fmnist_lib.errors import UserError
+from fmnist_lib.common import UserError
 from fmnist_lib.progress import progress_bar
 
 #: What the labels 0 to 9 stand for.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fmnist_lib.exercises.feedback import Nudge, one_line, shortened
+from fmnist_lib.course.exercises.feedback import Nudge, one_line, shortened
 from fmnist_lib.models import device_of, evaluating
 
 MOST = 50_000_000
@@ -21,7 +21,7 @@ MOST = 50_000_000
 RETURNED = "what your function returns"
 """What the result of a student's function is called in the words."""
 
-LIBRARIES = (sysconfig.get_path("stdlib"), str(Path(__file__).parents[1]))
+LIBRARIES = (sysconfig.get_path("stdlib"), str(Path(__file__).parents[2]))
 """Where Python and this package lie: lines from there, and from site-packages, nobody can mend."""
 
 

@@ -5,9 +5,16 @@ import math
 import torch
 from torch.nn import functional
 
-from fmnist_lib.exercises.answers import call, number, read_array, require, run_model, whole_number
-from fmnist_lib.exercises.feedback import Nudge, exercise
-from fmnist_lib.exercises.networks import require_layers, require_learning, require_logits
+from fmnist_lib.course.exercises.answers import (
+    call,
+    number,
+    read_array,
+    require,
+    run_model,
+    whole_number,
+)
+from fmnist_lib.course.exercises.feedback import Nudge, exercise
+from fmnist_lib.course.exercises.networks import require_layers, require_learning, require_logits
 
 
 @exercise("2.1")

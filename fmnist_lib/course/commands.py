@@ -83,7 +83,7 @@ def add_kit(commands, chapters):
 
 
 def _student(options):
-    from fmnist_lib.student import write_student_notebooks
+    from fmnist_lib.course.student import write_student_notebooks
 
     _print_any_name()
     written = write_student_notebooks(
@@ -99,8 +99,8 @@ def _student(options):
 
 
 def _kit(options):
-    from fmnist_lib import kit
-    from fmnist_lib.parameters import ParameterError
+    from fmnist_lib.course import kit
+    from fmnist_lib.experiments.parameters import ParameterError
 
     _print_any_name()
     making = [name for name in ("wheels", "solved", "data", "overwrite") if getattr(options, name)]

@@ -8,8 +8,8 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from fmnist_lib.checksums import digest_of
-from fmnist_lib.errors import UserError
+from fmnist_lib.common import UserError
+from fmnist_lib.course.checksums import digest_of
 
 BUILD = "import sys, flit_core.buildapi as backend; print(backend.build_wheel(sys.argv[1]))"
 TORCH_CPU = "https://download.pytorch.org/whl/cpu"  # PyTorch's own index of builds without CUDA

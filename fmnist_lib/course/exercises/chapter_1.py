@@ -2,8 +2,8 @@
 
 import torch
 
-from fmnist_lib.exercises.answers import call, number, read_array, require, whole_number
-from fmnist_lib.exercises.feedback import exercise
+from fmnist_lib.course.exercises.answers import call, number, read_array, require, whole_number
+from fmnist_lib.course.exercises.feedback import exercise
 
 
 @exercise("1.1")

@@ -6,8 +6,15 @@ from itertools import product
 import torch
 from torch.nn import functional
 
-from fmnist_lib.exercises.answers import call, number, read_array, require, run_model, whole_number
-from fmnist_lib.exercises.feedback import exercise
+from fmnist_lib.course.exercises.answers import (
+    call,
+    number,
+    read_array,
+    require,
+    run_model,
+    whole_number,
+)
+from fmnist_lib.course.exercises.feedback import exercise
 from fmnist_lib.models import input_gradient
 
 

@@ -5,10 +5,10 @@ import torch
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, precision_score, recall_score
 
+from fmnist_lib.course.exercises.answers import RETURNED, call, number, read_array, require
+from fmnist_lib.course.exercises.damage import check_damage, damaged
+from fmnist_lib.course.exercises.feedback import Nudge, exercise
 from fmnist_lib.evaluation import predict
-from fmnist_lib.exercises.answers import RETURNED, call, number, read_array, require
-from fmnist_lib.exercises.damage import check_damage, damaged
-from fmnist_lib.exercises.feedback import Nudge, exercise
 
 ROUNDED = 6e-3  # by this much, a share of two digits may be off
 

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from fmnist_lib.errors import UserError
-from fmnist_lib.experiments import PART, RECORD, load_record
-from fmnist_lib.parameters import ParameterError, unknown
+from fmnist_lib.common import UserError
+from fmnist_lib.experiments.parameters import ParameterError, unknown
+from fmnist_lib.experiments.run import PART, RECORD, load_record
 
 SEED = "seed"
 CHOSEN_BY = "val_accuracy"

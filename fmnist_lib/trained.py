@@ -21,8 +21,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from fmnist_lib.errors import UserError
-from fmnist_lib.files import SHA256
+from fmnist_lib.common import UserError
+from fmnist_lib.download import SHA256
 from fmnist_lib.models import build_model, device_of
 from fmnist_lib.training import TrainConfig, TrainedModel, fit
 

@@ -7,8 +7,8 @@ from itertools import islice
 from math import isfinite
 from pathlib import Path
 
-from fmnist_lib.config import TrainConfig
-from fmnist_lib.errors import UserError
+from fmnist_lib.common import UserError
+from fmnist_lib.training import TrainConfig
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 # Where a run keeps its files is for the command to say, not for a parameter.

@@ -25,9 +25,9 @@ from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 
-from fmnist_lib.chapters import ChapterError, Stopped, run_chapter
-from fmnist_lib.files import SHA256
-from fmnist_lib.parameters import RESERVED, check_parameters, read_parameters
+from fmnist_lib.download import SHA256
+from fmnist_lib.experiments.execution import ChapterError, Stopped, run_chapter
+from fmnist_lib.experiments.parameters import RESERVED, check_parameters, read_parameters
 
 RECORD = "results.json"
 PART = ".part-"

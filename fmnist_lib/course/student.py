@@ -20,9 +20,9 @@ from urllib.parse import quote
 
 import nbformat
 
-from fmnist_lib.chapters import ChapterError
-from fmnist_lib.checksums import what_is_no_folder
-from fmnist_lib.parameters import read_notebook
+from fmnist_lib.course.checksums import what_is_no_folder
+from fmnist_lib.experiments.execution import ChapterError
+from fmnist_lib.experiments.parameters import read_notebook
 
 SOLUTION = "solution"
 ANSWER = "...  # your answer"

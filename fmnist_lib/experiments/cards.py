@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fmnist_lib.data import N_TRAIN
 from fmnist_lib.models import count_parameters, layer_table
-from fmnist_lib.runs import load_run
+from fmnist_lib.trained import load_run
 from fmnist_lib.training import TrainConfig
 
 TITLES = {
@@ -111,7 +111,7 @@ sample that ships with the package.
 ```python
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
 from fmnist_lib.evaluation import predict
-from fmnist_lib.runs import load_run
+from fmnist_lib.trained import load_run
 
 trained, record = load_run({folder})
 images = load_fashion_mnist(sample=True).validation.images

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-FOLDER = Path(__file__).parent / "measured"
+FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, eq=False)

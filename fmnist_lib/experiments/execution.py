@@ -6,8 +6,8 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from fmnist_lib.errors import UserError
-from fmnist_lib.parameters import ParameterError, read_parameters, unknown
+from fmnist_lib.common import UserError
+from fmnist_lib.experiments.parameters import ParameterError, read_parameters, unknown
 from fmnist_lib.progress import DISPLAY_ID, outside_options
 
 CHAPTERS = (
@@ -132,8 +132,8 @@ def run_chapter(
                 # Of this environment, whatever the notebook was written with.
                 kernel_name="python3",
                 language="python",
-                # Not papermill's cwd: that moves the whole process, and with it the kernels that other
-                # threads of it start.
+                # Not papermill's cwd, which moves the whole process, and the kernels of its other
+                # threads with it.
                 folder=str(Path(cwd).resolve()) if cwd else None,
                 progress_bar=bar if progress else False,
                 stopped=stopped,
@@ -180,7 +180,7 @@ def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None)
     ChapterError
         If a chapter is missing or fails, or the folder cannot be made.
     """
-    from fmnist_lib.runs import load_run
+    from fmnist_lib.trained import load_run
 
     folder, sources = Path(folder), [Path(notebooks) / f"{name}.ipynb" for name in CHAPTERS]
     if missing := [str(path) for path in sources if not path.is_file()]:
@@ -241,7 +241,9 @@ def _engine():
         """papermill's own, with a client that passes progress on and can be stopped."""
 
         @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, stopped, folder, env, stream, **options):
+        def execute_managed_notebook(
+            cls, nb_man, kernel_name, stopped, folder, env, stream, **options
+        ):
             # The kernel's own log would run through the bar. To it, a shutdown after an error is
             # one more error; those of the cells are shown all the same.
             quiet = ["--log-level=CRITICAL"]

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 
-from fmnist_lib.exercises.answers import call, number, read_array, require, whole_number
-from fmnist_lib.exercises.feedback import exercise
+from fmnist_lib.course.exercises.answers import call, number, read_array, require, whole_number
+from fmnist_lib.course.exercises.feedback import exercise
 
 PARTS = {"schedule": "constant", "weight_decay": 0.0, "label_smoothing": 0.0}
 """What these settings of the recipe are where that part is taken out."""

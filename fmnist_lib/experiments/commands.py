@@ -7,18 +7,18 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from fmnist_lib.chapters import find_chapter
-from fmnist_lib.experiments import load_record, run_experiment
-from fmnist_lib.parameters import (
+from fmnist_lib.experiments.execution import find_chapter
+from fmnist_lib.experiments.parameters import (
     RESERVED,
     ParameterError,
     check_parameters,
     read_parameters,
     unknown,
 )
-from fmnist_lib.plans import estimate, make_plan
+from fmnist_lib.experiments.plans import estimate, make_plan
+from fmnist_lib.experiments.run import load_record, run_experiment
+from fmnist_lib.experiments.sweeps import load_sweep, run_name
 from fmnist_lib.progress import progress_bar
-from fmnist_lib.sweeps import load_sweep, run_name
 
 WANTED = ("val_accuracy", "test_accuracy")
 
@@ -68,7 +68,7 @@ def sweep(options):
 
 def results(options):
     """Write the table, the summary and the figure of a folder of runs."""
-    from fmnist_lib import collection
+    from fmnist_lib.experiments import collection
 
     table = collection.load_results(options.folder)
     states = table["state"].value_counts().to_dict()
@@ -96,7 +96,7 @@ def results(options):
 
 def _write(folder, table, summary, axes):
     from fmnist_lib import plotting
-    from fmnist_lib.collection import NoResultsError
+    from fmnist_lib.experiments.collection import NoResultsError
 
     x, y, group = axes
     finished = table[table["state"] == "finished"]
@@ -120,7 +120,7 @@ def _write(folder, table, summary, axes):
 
 
 def _execute(wanted, plan, folder, options):
-    from fmnist_lib.cluster import open_client, run_sweep
+    from fmnist_lib.experiments.cluster import open_client, run_sweep
 
     with (
         _dask_silenced(),
@@ -189,7 +189,7 @@ def _print_parameters(notebook):
 
 
 def _print_plan(plan, options):
-    from fmnist_lib.cluster import local_workers
+    from fmnist_lib.experiments.cluster import local_workers
 
     for name in plan.finished:
         print(f"  {name}: finished")

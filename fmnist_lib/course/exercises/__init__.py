@@ -5,6 +5,6 @@ form, and one module for each chapter holds the checks of its exercises; ``netwo
 hold what two of them ask.
 """
 
-from fmnist_lib.exercises.feedback import Feedback, check
+from fmnist_lib.course.exercises.feedback import Feedback, check
 
 __all__ = ["Feedback", "check"]

@@ -19,9 +19,14 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from fmnist_lib.chapters import find_chapter
-from fmnist_lib.experiments import resolve
-from fmnist_lib.parameters import ParameterError, check_parameters, read_parameters, unknown
+from fmnist_lib.experiments.execution import find_chapter
+from fmnist_lib.experiments.parameters import (
+    ParameterError,
+    check_parameters,
+    read_parameters,
+    unknown,
+)
+from fmnist_lib.experiments.run import resolve
 
 KEYS = ("chapter", "parameters", "grid", "list", "seeds", "threads", "retries")
 

@@ -30,10 +30,10 @@ from distributed import (
 from distributed.comm import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
-from fmnist_lib.chapters import ChapterError, Stopped
-from fmnist_lib.errors import UserError
-from fmnist_lib.experiments import run_experiment
-from fmnist_lib.plans import make_plan
+from fmnist_lib.common import UserError
+from fmnist_lib.experiments.execution import ChapterError, Stopped
+from fmnist_lib.experiments.plans import make_plan
+from fmnist_lib.experiments.run import run_experiment
 
 STOP = ".stop"  # a file in the sweep's folder that tells all its runs to stop
 # What Dask would gather in its workers, run after run, about threads that only wait.

@@ -1,0 +1,1 @@
+"""What a class needs: exercises with instant checks, student copies, the kit."""

@@ -1,0 +1,1 @@
+"""Running chapters as experiments: one run, sweeps of many, and what they measured."""
