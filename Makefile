@@ -86,8 +86,8 @@ claims: $(READY)  ## list the claims of the chapters' outputs on a page of the s
 	$(BIN)/python book/make_claims.py
 
 cards: $(READY)  ## make the model cards from the runs that make notebooks left
-	$(BIN)/fmnist card notebooks/runs/02_cnn -o book/model_card_cnn.md
-	$(BIN)/fmnist card notebooks/runs/03_dilated_cnn -o book/model_card_dilated_cnn.md
+	$(BIN)/fmnist card notebooks/trained/02_cnn -o book/model_card_cnn.md
+	$(BIN)/fmnist card notebooks/trained/03_dilated_cnn -o book/model_card_dilated_cnn.md
 
 outputs: $(READY)  ## list versions and times of the chapters' outputs on a page of the site
 	$(BIN)/python book/make_outputs.py
@@ -125,7 +125,7 @@ lock: $(READY)  ## pin the packages of pyproject.toml (UPGRADE=1: the newest tha
 	  --output-file benchmarks/requirements.lock
 
 clean:  ## remove what these commands made: environment, course, site; not the data, not runs/
-	rm -rf .venv .venv-bench runs/course notebooks/runs book/_build .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench runs/course notebooks/trained book/_build .pytest_cache .hypothesis
 	find . \( -name __pycache__ -o -name .ruff_cache -o -name .ipynb_checkpoints \) -prune \
 	  -exec rm -rf {} +
 

@@ -184,7 +184,7 @@ def measure_growth(device):
 
 def measure_import(repeats=5):
     """Measure what importing the library adds to importing PyTorch, in seconds."""
-    lines = {"torch": "import torch", "fmnist_lib": "import torch; import fmnist_lib.training.loop"}
+    lines = {"torch": "import torch", "fmnist_lib": "import torch; import fmnist_lib.training"}
     seconds = {name: [] for name in lines}
     for _ in progress_steps(range(repeats), "import"):
         for name, line in lines.items():

@@ -10,7 +10,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from fmnist_lib.experiments.execution import CHAPTERS
+from fmnist_lib.chapters import CHAPTERS
 from fmnist_lib.experiments.parameters import read_parameters
 from fmnist_lib.experiments.plans import TIMES
 from fmnist_lib.experiments.run import run_experiment

@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from fmnist_lib.experiments.execution import CHAPTERS, THREADS
+from fmnist_lib.chapters import CHAPTERS
+from fmnist_lib.experiments.execution import THREADS
 from fmnist_lib.progress import progress_bar
 
 ROOT = Path(__file__).parent.parent

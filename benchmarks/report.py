@@ -110,7 +110,7 @@ def other_table(results):
     extra = imports["fmnist_lib"] - imports["torch"]
     rows.append(
         (
-            "import fmnist_lib.training.loop over import torch",
+            "import fmnist_lib.training over import torch",
             f"{extra * 1000:+.0f} ms of {imports['torch']:.1f} s",
         )
     )

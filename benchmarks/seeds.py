@@ -17,7 +17,7 @@ from fmnist_lib.evaluation import CORRUPTIONS
 from fmnist_lib.experiments.collection import load_results
 from fmnist_lib.measured import FOLDER, write_record
 from fmnist_lib.models import MODELS
-from fmnist_lib.trained import load_run
+from fmnist_lib.trained import load_trained
 
 RUNS = Path("runs/seeds")
 COLUMNS = ["network", "seed", "best_epoch", "val_accuracy", "test_accuracy", "test_log_loss"]
@@ -41,7 +41,7 @@ def main():
     labels = load_fashion_mnist().test.labels.numpy().astype("uint8")
     np.savez_compressed(FOLDER / "seeds.npz", **predicted, labels=labels)
     first = table["run"].iloc[0]
-    trained, record = load_run(RUNS / first / "training")
+    trained, record = load_trained(RUNS / first / "training")
     write_record("seeds", "python benchmarks/seeds.py", trained.config, record["machine"])
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from fmnist_lib import evaluation, plotting
 from fmnist_lib.data import load_fashion_mnist
-from fmnist_lib.trained import load_or_train, save_run
+from fmnist_lib.trained import load_or_train, save_trained
 from fmnist_lib.training import TrainConfig
 
 # %% tags=["parameters"]
@@ -39,8 +39,8 @@ device: str = "auto"  # "auto", "cpu", "cuda" or "mps"
 strength: int = 3  # of the damage, from 1 to 5
 sample: bool = False  # True: 1,500 images that need no download, for a quick look
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
-runs_dir: str = "runs"  # folder in which the results are kept
-trained_dir: str = ""  # folder of trainings, where one that is there is taken up; empty: none
+trained_dir: str = "trained"  # folder in which the results are kept
+cache_dir: str = ""  # folder of trainings, where one that is there is taken up; empty: none
 
 # %%
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
@@ -48,7 +48,7 @@ data = load_fashion_mnist(data_dir, sample=sample)
 test = data.test
 
 # %%
-folder = f"{trained_dir}/{network}-{seed}" if trained_dir else f"{runs_dir}/training"
+folder = f"{cache_dir}/{network}-{seed}" if cache_dir else f"{trained_dir}/training"
 trained = load_or_train(folder, network, data, config, sample=sample)
 figure = plotting.training_curves(trained.history, trained.best_epoch)
 
@@ -62,5 +62,5 @@ for kind in evaluation.CORRUPTIONS:
     metrics[kind] = evaluation.accuracy(test.labels, predicted)
 
 # %%
-folder = save_run(f"{runs_dir}/training", network, trained, metrics, sample=sample)
+folder = save_trained(f"{trained_dir}/training", network, trained, metrics, sample=sample)
 np.save(folder / "predicted.npy", probabilities.argmax(axis=1).astype("uint8"))

@@ -215,7 +215,7 @@ def _batch(options):
 
 def _card(options):
     from fmnist_lib.experiments.cards import model_card
-    from fmnist_lib.trained import RunError
+    from fmnist_lib.trained import TrainedModelError
 
     card = model_card(options.folder)
     if options.output is None:
@@ -226,7 +226,7 @@ def _card(options):
     try:
         options.output.write_text(card, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise RunError(
+        raise TrainedModelError(
             f"the card cannot be written to {options.output} ({error.strerror}); make the folder, "
             "give rights there, or name another file"
         ) from None

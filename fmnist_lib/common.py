@@ -1,13 +1,181 @@
-"""What all errors have in common that a user can cause."""
+"""What every room needs once: errors for users, a staged write, a lock, a digest, a near name."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
 
 
 class UserError(Exception):
-    """An error whose message is for users, and says what to do: no traceback is needed.
+    """An error that a user can cause. Its message says what to do, so no traceback is shown.
 
     Attributes
     ----------
     exit_code : int
-        Of the command that ends with it.
+        Exit code of a command that ends with it.
     """
 
     exit_code = 1
+
+
+class ParameterError(UserError, ValueError):
+    """A name that does not exist, or a value that is not allowed."""
+
+    exit_code = 2
+
+
+def did_you_mean(kind, name, known, owner):
+    """Say that a name does not exist, and suggest the nearest one that does.
+
+    Parameters
+    ----------
+    kind, name : str
+        What the name stands for, and the name itself.
+    known : sequence of str
+        The names that exist.
+    owner : str
+        What they belong to.
+
+    Returns
+    -------
+    str
+    """
+    nearest = get_close_matches(str(name), known, n=1)
+    guess = f"did you mean {nearest[0]}? It" if nearest else "it"
+    return f"{owner} has no {kind} {str(name)!r}; {guess} has {', '.join(known) or 'none'}"
+
+
+def one_line(error):
+    """Put an exception into one line: its type, and the first line of its message."""
+    first = (str(error).strip().splitlines() or [""])[0][:200]
+    return f"{type(error).__name__}: {first}".removesuffix(": ")
+
+
+def digest(*parts):
+    """Compute the SHA-256 of bytes, in hexadecimal digits.
+
+    Parameters
+    ----------
+    *parts : bytes-like, str or Path
+        Taken one after the other. Text counts as UTF-8, a path as the content of its file, which
+        is never held in memory whole.
+
+    Returns
+    -------
+    str
+    """
+    sha256 = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            with open(part, "rb") as file:
+                hashlib.file_digest(file, lambda: sha256)
+        else:
+            sha256.update(part.encode() if isinstance(part, str) else part)
+    return sha256.hexdigest()
+
+
+@contextmanager
+def writing(what, place, error=UserError):
+    """Turn any `OSError` of a ``with`` block into one sentence about a place to write to.
+
+    Parameters
+    ----------
+    what : str
+        What is being written: "the checkpoint".
+    place : path
+    error : type of UserError
+        Raised in its place.
+    """
+    try:
+        yield
+    except OSError as problem:
+        raise error(
+            f"{what} cannot be written to {place} ({problem.strerror or problem}); free some "
+            "space, check the permissions, or name another place"
+        ) from None
+
+
+@contextmanager
+def staged(folder, what, error=UserError, *, last=None):
+    """Write files or folders so that a kill leaves the old ones or the new ones, never halves.
+
+    Yields a temporary folder inside ``folder``, hence on the same disk. When the ``with`` block
+    ends, everything in it is moved up, in place of what has the same name; when the block fails,
+    it is removed. A kill leaves the temporary folder behind, whose name begins with `PART`.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it does not exist.
+    what : str
+        What is being written, for the error message.
+    error : type of UserError
+        Raised if it cannot be written.
+    last : str, optional
+        Name of the file that says that the others are complete: removed first, moved last.
+
+    Yields
+    ------
+    Path
+    """
+    folder = Path(folder)
+    with writing(what, folder, error):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=folder, prefix=PART, ignore_cleanup_errors=True
+        ) as part:
+            yield Path(part)
+            for path in Path(part).rglob("*"):
+                _flush(path)
+            if last:
+                (folder / last).unlink(missing_ok=True)
+            for path in sorted(Path(part).iterdir(), key=lambda path: path.name == last):
+                target = folder / path.name
+                if path.is_dir() and target.is_dir():
+                    shutil.rmtree(target)
+                os.replace(path, target)
+
+
+PART = ".part-"
+"""How the names of temporary folders begin."""
+
+
+def _flush(path):
+    # Otherwise a power cut soon after the move could leave an empty file.
+    if path.is_file():
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def locked(path, stopped=lambda: False):
+    """Hold a lock on a file; the system releases it when the process dies.
+
+    Parameters
+    ----------
+    path : path
+        The lock file; made if it does not exist, and left behind.
+    stopped : callable
+        Asked once a second while another process holds the lock; True gives up.
+
+    Yields
+    ------
+    bool
+        Whether the lock was acquired.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            if stopped():
+                break
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()

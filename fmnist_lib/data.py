@@ -10,7 +10,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fmnist_lib.download import CLASS_NAMES, FILE_NAMES, find_data, raw_folder
+from fmnist_lib.download import FILE_NAMES, find_data, raw_folder
+
+#: What the labels 0 to 9 stand for.
+CLASS_NAMES = (
+    "T-shirt",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 N_TRAIN = 48_000  # the rest of the 60,000 official training images validate
 

@@ -18,20 +18,6 @@ import platformdirs
 from fmnist_lib.common import UserError
 from fmnist_lib.progress import progress_bar
 
-#: What the labels 0 to 9 stand for.
-CLASS_NAMES = (
-    "T-shirt",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-
 # SHA-256 of the four files: decompressed, and as the mirrors serve them (gzip).
 SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",

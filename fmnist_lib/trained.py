@@ -4,7 +4,7 @@ A run is a folder::
 
     weights.pt     the model's state dict: tensors only, read without unpickling objects
     history.csv    one row an epoch
-    run.json       network, settings, metrics, the record of data, versions and machine, and the
+    record.json       network, settings, metrics, the record of data, versions and machine, and the
                    SHA-256 of the other two
 """
 
@@ -23,13 +23,14 @@ import torch
 
 from fmnist_lib.common import UserError
 from fmnist_lib.download import SHA256
-from fmnist_lib.models import build_model, device_of
+from fmnist_lib.inspection import device_of
+from fmnist_lib.models import build_model
 from fmnist_lib.training import TrainConfig, TrainedModel, fit
 
 PACKAGES = ("fmnist-lib", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
 
 
-class RunError(UserError):
+class TrainedModelError(UserError):
     """A folder does not hold a finished run, or not the one that was asked for."""
 
 
@@ -61,7 +62,7 @@ def describe_machine():
     return f"Python {record['python']}, {packages}; {record['system']}, {device}"
 
 
-def save_run(folder, name, trained, metrics, *, sample=False):
+def save_trained(folder, name, trained, metrics, *, sample=False):
     """Write a run; one that is there already is replaced.
 
     Parameters
@@ -81,7 +82,7 @@ def save_run(folder, name, trained, metrics, *, sample=False):
 
     Raises
     ------
-    RunError
+    TrainedModelError
         If the folder cannot be written.
     """
     folder = Path(folder)
@@ -106,21 +107,21 @@ def save_run(folder, name, trained, metrics, *, sample=False):
             record["sha256"] = {
                 file: _sha256(part / file) for file in ("weights.pt", "history.csv")
             }
-            (part / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            (part / "record.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             # The record goes last: without it a folder holds no run, and the hashes in it tell
             # files apart that two processes have mixed.
-            (folder / "run.json").unlink(missing_ok=True)
-            for file in ("weights.pt", "history.csv", "run.json"):
+            (folder / "record.json").unlink(missing_ok=True)
+            for file in ("weights.pt", "history.csv", "record.json"):
                 os.replace(part / file, folder / file)
     except OSError as error:
-        raise RunError(
+        raise TrainedModelError(
             f"the run cannot be written to {folder} ({error.strerror}); make room or give rights "
             "there, or name another folder"
         ) from None
     return folder
 
 
-def load_run(folder):
+def load_trained(folder):
     """Read a run.
 
     Parameters
@@ -132,16 +133,16 @@ def load_run(folder):
     trained : TrainedModel
         On the CPU.
     record : dict
-        What ``run.json`` holds.
+        What ``record.json`` holds.
 
     Raises
     ------
-    RunError
+    TrainedModelError
         If the folder holds no finished run, or files that do not belong together.
     """
     folder = Path(folder)
     try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         for file, digest in record["sha256"].items():
             if _sha256(folder / file) != digest:
                 raise ValueError(f"{file} is not the file that was saved")
@@ -151,13 +152,13 @@ def load_run(folder):
         model.load_state_dict(weights)
         history = pd.read_csv(folder / "history.csv")
     except FileNotFoundError as error:
-        raise RunError(
+        raise TrainedModelError(
             f"{folder} holds no finished run: {Path(error.filename).name} is missing; name "
             "another folder, or train again"
         ) from None
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(
+        raise TrainedModelError(
             f"the run in {folder} cannot be read ({type(error).__name__}: {reason}); remove the "
             "folder and train again"
         ) from None
@@ -190,7 +191,7 @@ def load_or_train(folder, name, data, config, *, sample=False, progress=True):
 
     Raises
     ------
-    RunError
+    TrainedModelError
         If the run cannot be written.
     CheckpointError
         If the checkpoint is damaged, was made with other data or on another kind of device, or
@@ -201,8 +202,8 @@ def load_or_train(folder, name, data, config, *, sample=False, progress=True):
     target = folder
     for place in (folder, folder.with_name(f"{folder.name}-{key}")):
         try:
-            trained, record = load_run(place)
-        except RunError:
+            trained, record = load_trained(place)
+        except TrainedModelError:
             target = place
             break
         if _settings(record["network"], asdict(trained.config), record["data"]) == wanted:
@@ -214,7 +215,7 @@ def load_or_train(folder, name, data, config, *, sample=False, progress=True):
         model, data.train, data.validation, config, progress=progress, checkpoint=checkpoint
     )
     metrics = {"val_accuracy": float(trained.history["val_acc"].max())}
-    save_run(target, name, trained, metrics, sample=sample)
+    save_trained(target, name, trained, metrics, sample=sample)
     checkpoint.unlink(missing_ok=True)  # missing where another process did the same training
     return trained
 

@@ -39,8 +39,9 @@ from fmnist_lib import evaluation, plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.course.exercises import check
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
-from fmnist_lib.models import build_model, count_parameters, layer_table
-from fmnist_lib.trained import describe_machine, save_run
+from fmnist_lib.inspection import count_parameters, layer_table
+from fmnist_lib.models import build_model
+from fmnist_lib.trained import describe_machine, save_trained
 from fmnist_lib.training import TrainConfig, fit
 
 # %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]
@@ -61,7 +62,7 @@ seed: int = 0  # of the first weights and of the order
 device: str = "auto"  # "auto", "cpu", "cuda" or "mps"
 sample: bool = False  # True: 1,500 images that need no download, for a quick look
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
-runs_dir: str = "runs"  # folder in which the trained network is kept
+trained_dir: str = "trained"  # folder in which the trained network is kept
 log_dir: str = ""  # folder for TensorBoard's event files; empty: none
 
 # %% slideshow={"slide_type": "skip"}
@@ -444,7 +445,7 @@ claim("shirts are right least often", hardest == "Shirt", applies=as_published)
 # %% slideshow={"slide_type": "skip"}
 metrics = {"val_accuracy": float(best)}
 metrics |= evaluation.test_metrics(data.test.labels, probabilities)
-folder = save_run(f"{runs_dir}/02_cnn", "cnn", trained, metrics, sample=sample)
+folder = save_trained(f"{trained_dir}/02_cnn", "cnn", trained, metrics, sample=sample)
 sorted(file.name for file in folder.iterdir())
 
 # %% [markdown] slideshow={"slide_type": "slide"}

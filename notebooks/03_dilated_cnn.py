@@ -40,13 +40,14 @@ import torch
 from scipy.stats import ttest_1samp
 from torch import nn
 
-from fmnist_lib import evaluation, models, plotting
+from fmnist_lib import evaluation, inspection, plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.course import widgets
 from fmnist_lib.course.exercises import check
 from fmnist_lib.data import load_fashion_mnist
 from fmnist_lib.measured import load_seeds
-from fmnist_lib.trained import describe_machine, load_or_train, save_run
+from fmnist_lib.models import build_model
+from fmnist_lib.trained import describe_machine, load_or_train, save_trained
 from fmnist_lib.training import TrainConfig, fit
 
 # %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]
@@ -65,7 +66,7 @@ seed: int = 0  # of the first weights and of the order
 device: str = "auto"  # "auto", "cpu", "cuda" or "mps"
 sample: bool = False  # True: 1,500 images that need no download, for a quick look
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
-runs_dir: str = "runs"  # folder in which the trained networks are kept
+trained_dir: str = "trained"  # folder in which the trained networks are kept
 
 # %% slideshow={"slide_type": "skip"}
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
@@ -168,8 +169,8 @@ print(28, after_conv_1, after_pool_1, after_conv_2, after_pool_2, sep=" → ")
 # last row and column. Now the network itself; its table must show the sizes that you found.
 
 # %% slideshow={"slide_type": "subslide"}
-model = models.build_model("dilated_cnn", seed=seed)
-layers = models.layer_table(model)
+model = build_model("dilated_cnn", seed=seed)
+layers = inspection.layer_table(model)
 print(f"{layers['parameters'].sum():,} parameters")
 layers
 
@@ -221,10 +222,10 @@ claim("the network's feature maps have the sizes worked out by hand", sizes == e
 # that layer and `step` the distance between two neighbouring ones, both in pixels.
 
 # %% slideshow={"slide_type": "subslide"}
-plain = models.build_model("cnn", seed=seed)
+plain = build_model("cnn", seed=seed)
 fields = {
-    "plain": models.receptive_field(plain.features),
-    "dilated": models.receptive_field(model.features),
+    "plain": inspection.receptive_field(plain.features),
+    "dilated": inspection.receptive_field(model.features),
 }
 for field in fields.values():
     field["layer"] = ["convolution", "pooling", "convolution", "pooling"]
@@ -261,9 +262,9 @@ pd.concat({name: field.set_index("layer") for name, field in fields.items()}, ax
 noise = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 maps = {}
 for name, unit in (("cnn", (2, 2)), ("dilated_cnn", (1, 1))):
-    networks = [models.build_model(name, seed=k).features for k in range(20)]
+    networks = [build_model(name, seed=k).features for k in range(20)]
     maps[name] = torch.stack(
-        [models.input_gradient(f, noise, unit) for f in networks]
+        [inspection.input_gradient(f, noise, unit) for f in networks]
     ).mean(0)
 
 for field, gradient in zip(fields.values(), maps.values(), strict=True):
@@ -281,7 +282,7 @@ stacks = [
     for _ in range(20)
 ]
 maps["grid"] = torch.stack(
-    [models.input_gradient(f, noise, (10, 10)) for f in stacks]
+    [inspection.input_gradient(f, noise, (10, 10)) for f in stacks]
 ).mean(0)
 
 # %% mystnb={"image": {"alt": "Three heat maps of gradients on the 28 by 28 image. The plain network's is a square of 10 by 10 pixels, strongest in the middle. The dilated network's is a square of 16 by 16 pixels, filled without gaps and flatter. Two dilated convolutions without pooling give 9 by 9 pixels of which only every second one in each direction is lit, like a grid of dots."}} slideshow={"slide_type": "subslide"}
@@ -311,8 +312,8 @@ claim("without pooling, it reads 25 of 9×9 pixels", grid.count_nonzero() == 25)
 
 # %% slideshow={"slide_type": "subslide"}
 effective = {
-    "plain": models.effective_field(plain_map),
-    "dilated": models.effective_field(dilated_map),
+    "plain": inspection.effective_field(plain_map),
+    "dilated": inspection.effective_field(dilated_map),
 }
 pd.DataFrame(
     {
@@ -397,7 +398,7 @@ figure = plotting.training_curves(trained.history, trained.best_epoch)
 # accuracy that this one ends with, its own gap was much smaller than at its end.
 
 # %% slideshow={"slide_type": "skip"} tags=["hide-input"]
-cnn = load_or_train(f"{runs_dir}/02_cnn", "cnn", data, config, sample=sample)
+cnn = load_or_train(f"{trained_dir}/02_cnn", "cnn", data, config, sample=sample)
 histories = {"cnn": cnn.history, "dilated": trained.history}
 # One epoch is noisy: each gap is a mean over five.
 gaps = {name: h["train_acc"] - h["val_acc"] for name, h in histories.items()}
@@ -433,10 +434,12 @@ claim(
 looked_at = data.validation.images[:200]
 places = {"plain": (cnn.model, (2, 2)), "dilated": (trained.model, (1, 1))}
 learned = {
-    f"{name}, trained": models.input_gradient(network.cpu().features, looked_at, unit)
+    f"{name}, trained": inspection.input_gradient(
+        network.cpu().features, looked_at, unit
+    )
     for name, (network, unit) in places.items()
 }
-after = [models.effective_field(m) for m in learned.values()]
+after = [inspection.effective_field(m) for m in learned.values()]
 pairs = zip(after, effective.values(), strict=True)
 near = all(abs(now - before) <= 2 for now, before in pairs)
 claim(
@@ -478,8 +481,8 @@ most = mistaken.idxmax() == "Shirt"
 claim("shirts take part in the most mistakes", most, applies=as_published)
 metrics = {"val_accuracy": float(best)}
 metrics |= evaluation.test_metrics(data.test.labels, probabilities)
-folder = save_run(
-    f"{runs_dir}/03_dilated_cnn", "dilated_cnn", trained, metrics, sample=sample
+folder = save_trained(
+    f"{trained_dir}/03_dilated_cnn", "dilated_cnn", trained, metrics, sample=sample
 )
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -490,7 +493,7 @@ folder = save_run(
 # %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
 pd.DataFrame(
     {
-        "parameters": [models.count_parameters(m) for m in (plain, model)],
+        "parameters": [inspection.count_parameters(m) for m in (plain, model)],
         "receptive field (pixels)": [
             field["size"].iloc[-1] for field in fields.values()
         ],
@@ -526,12 +529,12 @@ claim_between(
 # same weights.
 
 # %% slideshow={"slide_type": "subslide"}
-padded = models.build_model("padded_dilated_cnn", seed=seed)
-plain = models.build_model("cnn", seed=seed)
-outputs = [models.layer_table(m)["output"].tolist() for m in (plain, padded)]
+padded = build_model("padded_dilated_cnn", seed=seed)
+plain = build_model("cnn", seed=seed)
+outputs = [inspection.layer_table(m)["output"].tolist() for m in (plain, padded)]
 alike = outputs[0] == outputs[1]
 claim("the padded network's feature maps have the sizes of the plain one's", alike)
-counts = [models.count_parameters(m) for m in (plain, padded)]
+counts = [inspection.count_parameters(m) for m in (plain, padded)]
 claim(
     "the padded network has as many parameters as the plain one", counts[0] == counts[1]
 )
@@ -714,7 +717,7 @@ check("3.3", dilations)
 # are only 3 · 3 · 3 = 27 paths along a row, so that no two may end at the same pixel. The first kernel
 # reads three neighbours, the second one joins three such threes, the third one three nines: nothing is
 # read twice. The order does not matter. With 4, 4 and 5 the field is as wide, but many of the 27 paths
-# meet, and nearly half of the pixels of a row are never read. `models.input_gradient` shows the
+# meet, and nearly half of the pixels of a row are never read. `inspection.input_gradient` shows the
 # difference.
 # :::
 
@@ -771,7 +774,7 @@ check("3.4", receptive_field)
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
 # A solution
-first_dilated = models.build_model("cnn")
+first_dilated = build_model("cnn")
 first_dilated.features[0] = nn.Conv2d(1, 16, kernel_size=3, padding=2, dilation=2)
 loaded = first_dilated.load_state_dict(plain.state_dict())
 

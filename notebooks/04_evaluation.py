@@ -40,7 +40,7 @@ from itertools import combinations
 import pandas as pd
 from scipy.stats import ttest_rel
 
-from fmnist_lib import evaluation, models, plotting
+from fmnist_lib import evaluation, inspection, plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.course import widgets
 from fmnist_lib.course.exercises import check
@@ -67,7 +67,7 @@ seed: int = 0  # of the first weights and of the order
 device: str = "auto"  # "auto", "cpu", "cuda" or "mps"
 sample: bool = False  # True: 1,500 images that need no download, for a quick look
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
-runs_dir: str = "runs"  # folder in which the trained networks are kept
+trained_dir: str = "trained"  # folder in which the trained networks are kept
 
 # %% slideshow={"slide_type": "skip"}
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
@@ -78,7 +78,7 @@ data = load_fashion_mnist(data_dir, sample=sample)
 folders = {"cnn": "02_cnn", "dilated_cnn": "03_dilated_cnn"}
 networks = {
     name: load_or_train(
-        f"{runs_dir}/{folder}", name, data, config, sample=sample
+        f"{trained_dir}/{folder}", name, data, config, sample=sample
     ).model.cpu()
     for name, folder in folders.items()
 }
@@ -630,9 +630,9 @@ claim(
 # %% slideshow={"slide_type": "subslide"}
 costs = pd.DataFrame(
     {
-        "parameters": {n: models.count_parameters(m) for n, m in networks.items()},
+        "parameters": {n: inspection.count_parameters(m) for n, m in networks.items()},
         "multiply-adds an image": {
-            n: models.multiply_adds(m) for n, m in networks.items()
+            n: inspection.multiply_adds(m) for n, m in networks.items()
         },
     }
 )

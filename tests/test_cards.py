@@ -13,8 +13,9 @@ from fmnist_lib import cli, evaluation
 from fmnist_lib.data import CLASS_NAMES, N_TRAIN
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments import cards
-from fmnist_lib.models import MODELS, build_model, count_parameters, layer_table
-from fmnist_lib.trained import RunError, save_run
+from fmnist_lib.inspection import count_parameters, layer_table
+from fmnist_lib.models import MODELS, build_model
+from fmnist_lib.trained import TrainedModelError, save_trained
 from fmnist_lib.training import TrainConfig, fit
 
 ROOT = Path(__file__).parent.parent
@@ -50,8 +51,8 @@ def make(tmp_path, trained):
     """Make a card of the same training: (metrics, sample) -> text, record."""
 
     def make(metrics, sample=False):
-        folder = save_run(tmp_path / "run", "dilated_cnn", trained, metrics, sample=sample)
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        folder = save_trained(tmp_path / "run", "dilated_cnn", trained, metrics, sample=sample)
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         return cards.model_card(folder), record
 
     return make
@@ -207,7 +208,7 @@ def test_the_code_of_the_card_runs(make, capsys):
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):
-    with pytest.raises(RunError, match=r"holds no finished run: run.json is missing"):
+    with pytest.raises(TrainedModelError, match=r"holds no finished run: record.json is missing"):
         cards.model_card(tmp_path)
 
 
@@ -250,7 +251,7 @@ def test_a_committed_card_is_that_of_the_published_chapter(page):
     assert f"with {count_parameters(build_model(network)):,} parameters" in card
     assert "Trained on the sample" not in card
     assert "Not in the record" not in card
-    assert f'load_run("notebooks/runs/{chapter}")' in card
+    assert f'load_trained("notebooks/trained/{chapter}")' in card
     assert set(SHA256) <= set(rows(section(card, "SHA-256")))
     accuracy = rows(section(card, "Metrics"))["accuracy, test images"][0]
     notebook = json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
@@ -314,7 +315,7 @@ def test_the_dataset_card_describes_the_sample_as_it_is(dataset_card, sample):
 def test_the_dataset_card_types_no_hash_but_shows_those_of_the_library(dataset_card):
     assert not re.search(r"[0-9a-f]{32}", dataset_card)
     start, end = re.findall(r"^:(?:start-at|end-before): '(.*)'$", dataset_card, re.MULTILINE)
-    source = (ROOT / "fmnist_lib" / "files.py").read_text(encoding="utf-8")
+    source = (ROOT / "fmnist_lib" / "download.py").read_text(encoding="utf-8")
     shown = source[source.index(start) : source.index(end)]
     for name, digest in SHA256.items():
         assert f'"{name}": "{digest}"' in shown

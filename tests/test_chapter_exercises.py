@@ -8,10 +8,10 @@ import nbformat
 import pytest
 import torch
 
+from fmnist_lib.chapters import CHAPTERS
 from fmnist_lib.course.exercises import check
 from fmnist_lib.course.exercises.feedback import CHECKS
 from fmnist_lib.course.student import student_notebook
-from fmnist_lib.experiments.execution import CHAPTERS
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 each_chapter = pytest.mark.parametrize("name", CHAPTERS)

@@ -10,7 +10,8 @@ import jupytext
 import nbformat
 import pytest
 
-from fmnist_lib.experiments.execution import CHAPTERS, ChapterError, run_chapter
+from fmnist_lib.chapters import CHAPTERS, ChapterError
+from fmnist_lib.experiments.execution import run_chapter
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "notebooks"

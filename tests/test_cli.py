@@ -58,7 +58,7 @@ def test_an_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
 
 
 def test_every_error_of_the_library_is_for_users_but_those_that_are_no_messages():
-    found = pkgutil.iter_modules(fmnist_lib.__path__, "fmnist_lib.")
+    found = pkgutil.walk_packages(fmnist_lib.__path__, "fmnist_lib.")
     modules = [importlib.import_module(info.name) for info in found]
     others = {
         name
@@ -67,7 +67,7 @@ def test_every_error_of_the_library_is_for_users_but_those_that_are_no_messages(
         if isinstance(kind, type) and issubclass(kind, Exception)
         if kind.__module__ == module.__name__ and not issubclass(kind, UserError)
     }
-    assert others == {"ClaimError", "Stopped"}
+    assert others == {"ClaimError", "Nudge", "Stopped"}
 
 
 def test_an_interrupt_is_told(monkeypatch, capsys):
@@ -194,7 +194,7 @@ def test_help_of_run_lists_the_parameters_of_a_chapter(nothing_runs, capsys, nam
     _, heading, listed = capsys.readouterr().out.partition(f"\nparameters of {name}:\n")
     assert heading
     found = read_parameters(NOTEBOOKS / f"{name}.ipynb")
-    found.pop("runs_dir", None)
+    found.pop("trained_dir", None)
     expected = [[f"{p.name}={p.default}", p.kind, p.help] for p in found.values()]
     assert [line.split(maxsplit=2) for line in listed.splitlines()] == expected
 
@@ -211,7 +211,10 @@ def test_help_of_run_lists_the_parameters_of_a_chapter(nothing_runs, capsys, nam
         (["02_cnn", "-p", "shuffle=1"], "shuffle is '1', expected true or false (True: a new "),
         (["02_cnn", "-p", "device=gpu"], "device is 'gpu', expected the name of a device: auto, "),
         (["02_cnn", "-p", "lr=-1"], "lr is -1.0, expected a number above 0"),
-        (["02_cnn", "-p", "runs_dir=x"], "runs_dir cannot be given: a run keeps its files in its "),
+        (
+            ["02_cnn", "-p", "trained_dir=x"],
+            "trained_dir cannot be given: a run keeps its files in its ",
+        ),
         (["02_cnn", "-p", "epochs"], "-p epochs names no value; write -p NAME=VALUE, as in -p "),
         (
             ["02_cnn", "-p", "epochs=1", "-p", "epochs=1"],

@@ -27,7 +27,7 @@ seed: int = 0  # of nothing
 pause: float = 0.0  # seconds
 trouble: str = ""  # "die", "die once", "fail" or "fill"
 log: str = ""  # a file
-runs_dir: str = "runs"  # where the network is kept
+trained_dir: str = "trained"  # where the network is kept
 """,
     """
 import json, os, pathlib, signal, time
@@ -46,9 +46,9 @@ if trouble == "die" or (trouble == "die once" and open(log).read().count(f"lr={l
     os.kill(os.getpid(), signal.SIGKILL)
 """,
     """
-folder = pathlib.Path(runs_dir, "tiny")
+folder = pathlib.Path(trained_dir, "tiny")
 folder.mkdir(parents=True)
-(folder / "run.json").write_text(json.dumps({"metrics": {"val_accuracy": lr + seed / 100}}))
+(folder / "record.json").write_text(json.dumps({"metrics": {"val_accuracy": lr + seed / 100}}))
 if trouble == "fill":
     (folder / "weights.pt").write_bytes(bytes(600_000))
 note("end")

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from fmnist_lib import cli
+from fmnist_lib.common import ParameterError
 from fmnist_lib.experiments import collection
 from fmnist_lib.experiments.collection import NoResultsError
-from fmnist_lib.experiments.parameters import ParameterError
 
 SUMMARY = ["metric", "runs", "mean", "sd", "min", "max"]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from fmnist_lib.chapters import ChapterError
+from fmnist_lib.common import ParameterError
 from fmnist_lib.experiments import execution
-from fmnist_lib.experiments.execution import ChapterError
-from fmnist_lib.experiments.parameters import ParameterError
 from fmnist_lib.models import build_model
-from fmnist_lib.trained import save_run
+from fmnist_lib.trained import save_trained
 from fmnist_lib.training import TrainConfig, fit
 
 
@@ -124,15 +124,15 @@ def test_the_course_runs_the_chapters_and_collects_their_metrics(tmp_path, monke
     def pretend(source, output, parameters, cwd):
         done.append((source.name, output, parameters))
         if "cnn" in source.stem:
-            save_run(cwd / source.stem, "dilated_cnn", trained, {"test_accuracy": len(done)})
+            save_trained(cwd / source.stem, "dilated_cnn", trained, {"test_accuracy": len(done)})
 
     monkeypatch.setattr(execution, "run_chapter", pretend)
     keep_nothing = ("01_data_exploration", "05_training_fast")
     for name in execution.CHAPTERS:
-        parameter = "seed" if name in keep_nothing else "runs_dir"
+        parameter = "seed" if name in keep_nothing else "trained_dir"
         nbformat.write(chapter(f"{parameter} = 1"), tmp_path / f"{name}.ipynb")
     metrics = execution.run_course(tmp_path / "out", tmp_path)
     assert [name for name, _, _ in done] == [f"{name}.ipynb" for name in execution.CHAPTERS]
     for name, _, parameters in done:
-        assert parameters == ({} if Path(name).stem in keep_nothing else {"runs_dir": "."})
+        assert parameters == ({} if Path(name).stem in keep_nothing else {"trained_dir": "."})
     assert metrics == {"02_cnn": {"test_accuracy": 2}, "03_dilated_cnn": {"test_accuracy": 3}}

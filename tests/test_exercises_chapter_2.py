@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from fmnist_lib.course.exercises import check
-from fmnist_lib.models import ConvNet, build_model, count_parameters
+from fmnist_lib.inspection import count_parameters
+from fmnist_lib.models import ConvNet, build_model
 
 # 2.1: parameters with padding 1 in the second convolution.
 

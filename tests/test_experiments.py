@@ -16,21 +16,22 @@ import nbformat
 import pandas as pd
 import pytest
 
+from fmnist_lib.chapters import ChapterError
+from fmnist_lib.common import ParameterError
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments import run as runs
-from fmnist_lib.experiments.execution import ChapterError, Stopped
-from fmnist_lib.experiments.parameters import ParameterError
+from fmnist_lib.experiments.execution import Stopped
 from fmnist_lib.experiments.run import load_record, run_experiment
-from fmnist_lib.trained import load_run
+from fmnist_lib.trained import load_trained
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 PARAMETERS = "x: int = 1  # a number\nruns_dir: str = 'runs'  # where\nlog_dir: str = ''  # where"
 NETWORK = """
 import json, pathlib
-folder = pathlib.Path(runs_dir, "tiny")
+folder = pathlib.Path(trained_dir, "tiny")
 folder.mkdir()
 record = {"best_epoch": 3, "metrics": {"val_accuracy": x / 10}, "machine": {"threads": 1}}
-(folder / "run.json").write_text(json.dumps(record))
+(folder / "record.json").write_text(json.dumps(record))
 """
 
 
@@ -56,7 +57,7 @@ def printed(notebook):
 
 
 def test_a_run_is_kept_with_its_record(tmp_path, tiny):
-    chapter = tiny(NETWORK, "print(x, runs_dir)")
+    chapter = tiny(NETWORK, "print(x, trained_dir)")
     record = run(chapter, tmp_path / "a" / "b", {"x": "3"})
     folder = tmp_path / "a" / "b"
     assert names(folder) == ["results.json", "tiny", "tiny.html", "tiny.ipynb"]
@@ -120,7 +121,7 @@ def test_a_failed_run_keeps_its_notebook_and_can_be_tried_again(tmp_path, tiny):
 
 
 def test_bad_parameters_leave_no_folder(tmp_path, tiny):
-    for given in ({"y": 1}, {"x": "one"}, {"runs_dir": "here"}):
+    for given in ({"y": 1}, {"x": "one"}, {"trained_dir": "here"}):
         with pytest.raises(ParameterError):
             run(tiny(), tmp_path / "a", given)
     assert not (tmp_path / "a").exists()
@@ -162,7 +163,7 @@ def test_a_folder_that_holds_something_else_is_not_touched(tmp_path, tiny):
     """The chapter itself, say, or networks that were trained before."""
     chapter = tiny("print(1)")
     (tmp_path / "runs" / "tiny").mkdir(parents=True)
-    (tmp_path / "runs" / "tiny" / "run.json").write_text("{}")
+    (tmp_path / "runs" / "tiny" / "record.json").write_text("{}")
     for folder in (tmp_path, tmp_path / "runs"):
         before = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
         message = f"{folder} is not empty, and holds no run; name another one with -o"
@@ -276,7 +277,7 @@ def test_a_folder_that_is_a_file_is_told(tmp_path, tiny):
 def test_a_real_chapter_is_kept_with_its_network(tmp_path):
     given = {"epochs": "1", "sample": "true", "device": "cpu"}
     record = run(NOTEBOOKS / "02_cnn.ipynb", tmp_path / "a", given)
-    trained, own = load_run(tmp_path / "a" / "02_cnn")
+    trained, own = load_trained(tmp_path / "a" / "02_cnn")
     assert trained.config.epochs == record["parameters"]["epochs"] == 1
     assert record["metrics"] == own["metrics"] | {"best_epoch": 1}
     assert record["machine"] == own["machine"]

@@ -2,10 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from fmnist_lib.models import (
-    ConvNet,
-    DilatedConvNet,
-    build_model,
+from fmnist_lib.inspection import (
     count_parameters,
     device_of,
     effective_field,
@@ -15,6 +12,7 @@ from fmnist_lib.models import (
     multiply_adds,
     receptive_field,
 )
+from fmnist_lib.models import ConvNet, DilatedConvNet, build_model
 
 SHAPES = {
     "cnn": "16×28×28 16×28×28 16×14×14 32×12×12 32×12×12 32×6×6 1152 256 256 128 128 10",

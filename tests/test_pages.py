@@ -10,11 +10,12 @@ import nbformat
 import pytest
 import yaml
 
+from fmnist_lib.chapters import CHAPTERS
 from fmnist_lib.cli import main
 from fmnist_lib.course.exercises.feedback import CHECKS
-from fmnist_lib.experiments.execution import CHAPTERS
 from fmnist_lib.experiments.sweeps import load_sweep
-from fmnist_lib.models import build_model, layer_table, receptive_field
+from fmnist_lib.inspection import layer_table, receptive_field
+from fmnist_lib.models import build_model
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("index", "glossary", "teaching", "handout", "contributing", "changelog")

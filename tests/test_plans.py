@@ -8,8 +8,8 @@ from dataclasses import replace
 import nbformat
 import pytest
 
+from fmnist_lib.chapters import ChapterError
 from fmnist_lib.experiments import plans
-from fmnist_lib.experiments.execution import ChapterError
 from fmnist_lib.experiments.plans import estimate, make_plan
 from fmnist_lib.experiments.sweeps import load_sweep
 

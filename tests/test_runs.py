@@ -21,11 +21,11 @@ def trained(sample):
 
 @pytest.fixture
 def folder(tmp_path, trained):
-    return runs.save_run(tmp_path / "run", "dilated_cnn", trained, {"val_accuracy": 0.5})
+    return runs.save_trained(tmp_path / "run", "dilated_cnn", trained, {"val_accuracy": 0.5})
 
 
 def test_a_run_comes_back_as_it_was(folder, trained, sample):
-    loaded, record = runs.load_run(folder)
+    loaded, record = runs.load_trained(folder)
     weights = trained.model.state_dict()
     assert all(value.equal(weights[key]) for key, value in loaded.model.state_dict().items())
     assert loaded.history.equals(trained.history)
@@ -35,14 +35,14 @@ def test_a_run_comes_back_as_it_was(folder, trained, sample):
     assert record["metrics"] == {"val_accuracy": 0.5}
     assert sorted(path.name for path in folder.iterdir()) == [
         "history.csv",
-        "run.json",
+        "record.json",
         "weights.pt",
     ]
     assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_the_record_says_what_it_was_made_with(folder):
-    record = json.loads((folder / "run.json").read_text())
+    record = json.loads((folder / "record.json").read_text())
     assert record["network"] == "dilated_cnn"
     assert record["config"]["lr"] == 3e-4
     assert record["data"] == SHA256
@@ -58,8 +58,8 @@ def test_the_description_of_the_machine_is_one_line():
 
 
 def test_a_run_is_replaced_whole(folder, trained):
-    runs.save_run(folder, "dilated_cnn", trained, {"val_accuracy": 0.75}, sample=True)
-    _, record = runs.load_run(folder)
+    runs.save_trained(folder, "dilated_cnn", trained, {"val_accuracy": 0.75}, sample=True)
+    _, record = runs.load_trained(folder)
     assert record["metrics"] == {"val_accuracy": 0.75}
     assert record["data"] == "sample"
 
@@ -70,33 +70,35 @@ def test_an_interrupted_save_leaves_no_false_run(tmp_path, trained, monkeypatch)
 
     monkeypatch.setattr(runs.json, "dumps", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        runs.save_run(tmp_path / "run", "dilated_cnn", trained, {})
+        runs.save_trained(tmp_path / "run", "dilated_cnn", trained, {})
     assert not list((tmp_path / "run").iterdir())
 
 
 def test_no_run_is_told(tmp_path):
-    with pytest.raises(runs.RunError, match=r"holds no finished run: run.json is missing"):
-        runs.load_run(tmp_path)
+    with pytest.raises(
+        runs.TrainedModelError, match=r"holds no finished run: record.json is missing"
+    ):
+        runs.load_trained(tmp_path)
 
 
 def test_missing_weights_are_told(folder):
     (folder / "weights.pt").unlink()
-    with pytest.raises(runs.RunError, match=r"weights.pt is missing"):
-        runs.load_run(folder)
+    with pytest.raises(runs.TrainedModelError, match=r"weights.pt is missing"):
+        runs.load_trained(folder)
 
 
 def test_weights_of_the_other_network_are_told(folder):
-    record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(record | {"network": "cnn"}))
-    with pytest.raises(runs.RunError, match="cannot be read"):
-        runs.load_run(folder)
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps(record | {"network": "cnn"}))
+    with pytest.raises(runs.TrainedModelError, match="cannot be read"):
+        runs.load_trained(folder)
 
 
 def test_truncated_weights_are_told(folder):
     path = folder / "weights.pt"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(runs.RunError, match="cannot be read"):
-        runs.load_run(folder)
+    with pytest.raises(runs.TrainedModelError, match="cannot be read"):
+        runs.load_trained(folder)
 
 
 class Malicious:
@@ -114,29 +116,31 @@ def test_loading_executes_nothing(folder, tmp_path, how):
         torch.save({"features.0.weight": trap}, folder / "weights.pt")
     else:
         (folder / "weights.pt").write_bytes(pickle.dumps(trap))
-    with pytest.raises(runs.RunError, match="cannot be read"):
-        runs.load_run(folder)
+    with pytest.raises(runs.TrainedModelError, match="cannot be read"):
+        runs.load_trained(folder)
     assert not (tmp_path / "trap").exists()
 
 
 def test_files_that_do_not_belong_together_are_told(folder, tmp_path, sample):
     other = fit(build_model("dilated_cnn", seed=1), sample.train, sample.validation, CONFIG)
-    runs.save_run(tmp_path / "other", "dilated_cnn", other, {})
+    runs.save_trained(tmp_path / "other", "dilated_cnn", other, {})
     os.replace(tmp_path / "other" / "weights.pt", folder / "weights.pt")
-    with pytest.raises(runs.RunError, match=r"weights.pt is not the file that was saved"):
-        runs.load_run(folder)
+    with pytest.raises(runs.TrainedModelError, match=r"weights.pt is not the file that was saved"):
+        runs.load_trained(folder)
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path, trained):
     (tmp_path / "run").write_text("a file where the folder should be")
-    with pytest.raises(runs.RunError, match=r"cannot be written to .*run"):
-        runs.save_run(tmp_path / "run", "dilated_cnn", trained, {})
+    with pytest.raises(runs.TrainedModelError, match=r"cannot be written to .*run"):
+        runs.save_trained(tmp_path / "run", "dilated_cnn", trained, {})
 
 
 def test_a_full_disk_is_told(tmp_path, mount_disk, trained):
     disk = mount_disk(tmp_path / "disk", "400k")  # the weights are 670 kB
-    with pytest.raises(runs.RunError, match=r"cannot be written to .*\(No space left on device\)"):
-        runs.save_run(disk / "run", "dilated_cnn", trained, {})
+    with pytest.raises(
+        runs.TrainedModelError, match=r"cannot be written to .*\(No space left on device\)"
+    ):
+        runs.save_trained(disk / "run", "dilated_cnn", trained, {})
     assert not list((disk / "run").iterdir())
 
 
@@ -151,9 +155,9 @@ def test_a_kill_between_two_files_leaves_no_false_run(folder, trained, monkeypat
 
     monkeypatch.setattr(runs.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        runs.save_run(folder, "dilated_cnn", trained, {})
-    with pytest.raises(runs.RunError, match=r"run.json is missing"):
-        runs.load_run(folder)
+        runs.save_trained(folder, "dilated_cnn", trained, {})
+    with pytest.raises(runs.TrainedModelError, match=r"record.json is missing"):
+        runs.load_trained(folder)
 
 
 def test_a_run_with_the_same_settings_is_loaded_and_any_other_kept(sample, tmp_path, monkeypatch):
@@ -229,19 +233,21 @@ def test_an_interrupted_training_goes_on_and_leaves_no_checkpoint(sample, tmp_pa
     assert sorted(tmp_path.iterdir()) == [folder, other]
     assert sorted(path.name for path in other.iterdir()) == [
         "history.csv",
-        "run.json",
+        "record.json",
         "weights.pt",
     ]
 
 
 def test_a_run_that_cannot_be_saved_keeps_its_checkpoint(sample, tmp_path, monkeypatch):
     def full(*args, **kwargs):
-        raise runs.RunError("no room")
+        raise runs.TrainedModelError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(trained, "save_run", full)
-        with pytest.raises(runs.RunError, match="no room"):
+        patch.setattr(runs, "save_trained", full)
+        with pytest.raises(runs.TrainedModelError, match="no room"):
             runs.load_or_train(tmp_path / "run", "dilated_cnn", sample, CONFIG, sample=True)
-    monkeypatch.setattr("fmnist_lib.training.train_one_epoch", None)  # nothing is trained again
+    monkeypatch.setattr(
+        "fmnist_lib.training.loop.train_one_epoch", None
+    )  # nothing is trained again
     runs.load_or_train(tmp_path / "run", "dilated_cnn", sample, CONFIG, sample=True)
     assert list(tmp_path.iterdir()) == [tmp_path / "run"]

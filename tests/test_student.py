@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmnist_lib import cli
+from fmnist_lib.chapters import CHAPTERS, ChapterError
 from fmnist_lib.course.student import copy_chapters, student_notebook, write_student_notebooks
-from fmnist_lib.experiments.execution import CHAPTERS, ChapterError
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 HIDDEN = {
@@ -298,20 +298,6 @@ def test_a_chapter_that_cannot_be_copied_is_named_with_its_cell(tmp_path, cells,
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "out").exists()
     write_student_notebooks(tmp_path / "out", tmp_path, solved=True)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        *(b"", b"{", b"[]", b"{}", b"3", b"\xff\xfe", b"\x00" * 9, b'{"nbformat": 4}'),
-        b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "x"}]}',
-    ],
-)
-def test_a_file_that_is_no_notebook_is_told(tmp_path, content):
-    (tmp_path / "01_x.ipynb").write_bytes(content)
-    with pytest.raises(ChapterError, match=r"^\S*01_x\.ipynb: this is no notebook that") as refused:
-        copy_chapters(tmp_path)
-    assert "\n" not in str(refused.value)
 
 
 def test_a_folder_without_chapters_is_told(tmp_path):

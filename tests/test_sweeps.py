@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
-from fmnist_lib.experiments.execution import ChapterError
-from fmnist_lib.experiments.parameters import ParameterError
+from fmnist_lib.chapters import ChapterError
+from fmnist_lib.common import ParameterError
 from fmnist_lib.experiments.sweeps import load_sweep
 
 CELL = """
@@ -17,7 +17,7 @@ seed: int = 0
 shuffle: bool = False
 device: str = "auto"
 data_dir: str = ""
-runs_dir: str = "runs"
+trained_dir: str = "trained"
 """
 PAIRS = "expected 'name: value' pairs"
 COUNT = "expected a whole number of 1 or more"
@@ -212,8 +212,9 @@ def refused(message):
         ("list: [{lr: 1}, {lr: 0}]", "lr is 0.0, expected a number above 0"),
         ("grid: {lr: [[1]]}", "lr is [1], expected a number (learning rate; default: 0.0003)"),
         (
-            "parameters: {runs_dir: x}",
-            "runs_dir cannot be given: a run keeps its files in its own folder; name that with -o",
+            "parameters: {trained_dir: x}",
+            "trained_dir cannot be given: a run keeps its files in its own folder; name that "
+            "with -o",
         ),
         (
             "grid: {lr: [1, 1.0]}",

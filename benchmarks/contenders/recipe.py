@@ -5,7 +5,8 @@ from importlib.metadata import version
 from torch import nn
 
 from fmnist_lib.data import load_fashion_mnist
-from fmnist_lib.models import build_model, device_of
+from fmnist_lib.inspection import device_of
+from fmnist_lib.models import build_model
 from fmnist_lib.timing import Stopwatch
 from fmnist_lib.training.loop import TrainConfig, fit, loss_and_accuracy
 

@@ -99,8 +99,8 @@ def _student(options):
 
 
 def _kit(options):
+    from fmnist_lib.common import ParameterError
     from fmnist_lib.course import kit
-    from fmnist_lib.experiments.parameters import ParameterError
 
     _print_any_name()
     making = [name for name in ("wheels", "solved", "data", "overwrite") if getattr(options, name)]

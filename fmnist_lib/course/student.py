@@ -20,9 +20,8 @@ from urllib.parse import quote
 
 import nbformat
 
+from fmnist_lib.chapters import ChapterError, read_notebook
 from fmnist_lib.course.checksums import what_is_no_folder
-from fmnist_lib.experiments.execution import ChapterError
-from fmnist_lib.experiments.parameters import read_notebook
 
 SOLUTION = "solution"
 ANSWER = "...  # your answer"
@@ -128,8 +127,9 @@ def copy_chapters(notebooks, *, solved=False, pages="../book/{}.md"):
     make = solved_notebook if solved else student_notebook
     copies = {}
     for path in chapters:
+        notebook = read_notebook(path)
         try:
-            copies[path.name] = nbformat.writes(make(_read(path), pages=pages)) + "\n"
+            copies[path.name] = nbformat.writes(make(notebook, pages=pages)) + "\n"
         except ChapterError as error:
             raise ChapterError(f"{path}: {error}") from None
     return copies
@@ -197,15 +197,6 @@ def _relative(path, start):
         return Path(os.path.relpath(path, start)).as_posix()
     except ValueError:  # on another drive of Windows
         return Path(path).as_posix()
-
-
-def _read(path):
-    try:
-        return read_notebook(path)
-    except ValueError as error:
-        raise ChapterError(
-            f"this is no notebook that can be read ({error}); take it from the project again"
-        ) from None
 
 
 def _is_solution(cell):

@@ -2,7 +2,7 @@
 
 import torch
 
-from fmnist_lib.models import device_of, evaluating
+from fmnist_lib.inspection import device_of, evaluating
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from math import isfinite
 from pathlib import Path
 
 from fmnist_lib.data import N_TRAIN
-from fmnist_lib.models import count_parameters, layer_table
-from fmnist_lib.trained import load_run
+from fmnist_lib.inspection import count_parameters, layer_table
+from fmnist_lib.trained import load_trained
 from fmnist_lib.training import TrainConfig
 
 TITLES = {
@@ -111,9 +111,9 @@ sample that ships with the package.
 ```python
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
 from fmnist_lib.evaluation import predict
-from fmnist_lib.trained import load_run
+from fmnist_lib.trained import load_trained
 
-trained, record = load_run({folder})
+trained, record = load_trained({folder})
 images = load_fashion_mnist(sample=True).validation.images
 probabilities = predict(trained.model, images)
 print(CLASS_NAMES[probabilities[0].argmax()])
@@ -145,7 +145,7 @@ def model_card(folder):
     Parameters
     ----------
     folder : path
-        Of a run, as `save_run` writes it.
+        Of a run, as `save_trained` writes it.
 
     Returns
     -------
@@ -154,10 +154,10 @@ def model_card(folder):
 
     Raises
     ------
-    RunError
+    TrainedModelError
         If the folder holds no finished run, or files that do not belong together.
     """
-    trained, record = load_run(folder)
+    trained, record = load_trained(folder)
     network, machine = record["network"], record["machine"]
     layers = layer_table(trained.model)
     return CARD.format(

@@ -30,8 +30,9 @@ from distributed import (
 from distributed.comm import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
+from fmnist_lib.chapters import ChapterError
 from fmnist_lib.common import UserError
-from fmnist_lib.experiments.execution import ChapterError, Stopped
+from fmnist_lib.experiments.execution import Stopped
 from fmnist_lib.experiments.plans import make_plan
 from fmnist_lib.experiments.run import run_experiment
 

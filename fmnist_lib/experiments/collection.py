@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from fmnist_lib.common import UserError
-from fmnist_lib.experiments.parameters import ParameterError, unknown
+from fmnist_lib.common import ParameterError, UserError, did_you_mean
 from fmnist_lib.experiments.run import PART, RECORD, load_record
 
 SEED = "seed"
@@ -149,7 +148,7 @@ def check_columns(table, names):
     known = ["chapter", *table.attrs["parameters"], *table.attrs["metrics"], "seconds"]
     for name in names:
         if name not in known:
-            raise ParameterError(unknown("column", name, known, "the table of runs"))
+            raise ParameterError(did_you_mean("column", name, known, "the table of runs"))
 
 
 def _apart(values, taken, prefix):

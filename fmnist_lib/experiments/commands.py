@@ -7,14 +7,9 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from fmnist_lib.experiments.execution import find_chapter
-from fmnist_lib.experiments.parameters import (
-    RESERVED,
-    ParameterError,
-    check_parameters,
-    read_parameters,
-    unknown,
-)
+from fmnist_lib.chapters import find_chapter
+from fmnist_lib.common import ParameterError, did_you_mean
+from fmnist_lib.experiments.parameters import RESERVED, check_parameters, read_parameters
 from fmnist_lib.experiments.plans import estimate, make_plan
 from fmnist_lib.experiments.run import load_record, run_experiment
 from fmnist_lib.experiments.sweeps import load_sweep, run_name
@@ -79,7 +74,7 @@ def results(options):
     y = options.y or (WANTED[0] if WANTED[0] in table else "seconds")
     collection.check_columns(table, [n for n in (options.x, options.y, options.group) if n])
     if options.y and options.y not in (measured := list(summary["metric"].unique())):
-        raise ParameterError(unknown("metric", y, measured, "the table of runs"))
+        raise ParameterError(did_you_mean("metric", y, measured, "the table of runs"))
     shown = dict.fromkeys(name for name in (y, *WANTED) if name in set(summary["metric"]))
     for metric in shown:
         rows = summary[summary["metric"] == metric].drop(columns="metric")

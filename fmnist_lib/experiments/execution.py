@@ -1,4 +1,4 @@
-"""Finding the chapters, and executing them with papermill."""
+"""Executing chapters with papermill."""
 
 import os
 import re
@@ -6,70 +6,17 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from fmnist_lib.common import UserError
-from fmnist_lib.experiments.parameters import ParameterError, read_parameters, unknown
+from fmnist_lib.chapters import CHAPTERS, ChapterError
+from fmnist_lib.common import ParameterError, did_you_mean
+from fmnist_lib.experiments.parameters import read_parameters
 from fmnist_lib.progress import DISPLAY_ID, outside_options
-
-CHAPTERS = (
-    "01_data_exploration",
-    "02_cnn",
-    "03_dilated_cnn",
-    "04_evaluation",
-    "05_training_fast",
-)
 
 # All libraries of the chapters heed the first, unless one of the others is set.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-class ChapterError(UserError):
-    """A chapter that is not there, or that failed.
-
-    Attributes
-    ----------
-    args : tuple of str
-        What happened, and, where there is one, the path of the notebook as far as it came.
-    """
-
-    def __str__(self):
-        return "; the notebook up to there is ".join(map(str, self.args))
-
-
 class Stopped(RuntimeError):
     """A chapter was stopped from outside, before its end."""
-
-
-def find_chapter(name, notebooks="notebooks"):
-    """Find a chapter's notebook.
-
-    Parameters
-    ----------
-    name : str
-        ``"02_cnn"``, or the path of any notebook.
-    notebooks : path
-        The folder of the chapters.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    ParameterError
-        If there is none of that name.
-    ChapterError
-        If there is no such folder.
-    """
-    path = Path(name) if str(name).endswith(".ipynb") else Path(notebooks) / f"{name}.ipynb"
-    if path.is_file():
-        return path
-    if path.parent == Path(notebooks) and (there := sorted(Path(notebooks).glob("*.ipynb"))):
-        names = [path.stem for path in there]
-        raise ParameterError(unknown("chapter", path.stem, names, f"the folder {notebooks}"))
-    raise ChapterError(
-        f"no chapter at {path}; run this in the project's folder, or name the folder of the "
-        "chapters with --notebooks"
-    )
 
 
 def run_chapter(
@@ -119,7 +66,7 @@ def run_chapter(
     name, known = Path(notebook).stem, read_parameters(notebook)
     for parameter in parameters or {}:
         if parameter not in known:
-            raise ParameterError(unknown("parameter", parameter, list(known), name))
+            raise ParameterError(did_you_mean("parameter", parameter, list(known), name))
     papermill.engines.papermill_engines.register("fmnist", _engine())
     bar = {"desc": name} | outside_options()
     try:
@@ -180,7 +127,7 @@ def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None)
     ChapterError
         If a chapter is missing or fails, or the folder cannot be made.
     """
-    from fmnist_lib.trained import load_run
+    from fmnist_lib.trained import load_trained
 
     folder, sources = Path(folder), [Path(notebooks) / f"{name}.ipynb" for name in CHAPTERS]
     if missing := [str(path) for path in sources if not path.is_file()]:
@@ -196,12 +143,12 @@ def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None)
         ) from None
     for source in sources:
         start = time.perf_counter()
-        keeps_runs = "runs_dir" in read_parameters(source)
-        parameters = {"runs_dir": "."} if keeps_runs else {}
+        keeps_runs = "trained_dir" in read_parameters(source)
+        parameters = {"trained_dir": "."} if keeps_runs else {}
         run_chapter(source, folder / source.name, parameters, cwd=folder)
         report(source.stem, time.perf_counter() - start)
-    done = [name for name in CHAPTERS if (folder / name / "run.json").is_file()]
-    return {name: load_run(folder / name)[1]["metrics"] for name in done}
+    done = [name for name in CHAPTERS if (folder / name / "record.json").is_file()]
+    return {name: load_trained(folder / name)[1]["metrics"] for name in done}
 
 
 def _environment(threads):

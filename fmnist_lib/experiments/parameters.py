@@ -2,23 +2,17 @@
 
 import ast
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from itertools import islice
 from math import isfinite
 from pathlib import Path
 
-from fmnist_lib.common import UserError
+from fmnist_lib.chapters import read_notebook
+from fmnist_lib.common import ParameterError, did_you_mean
 from fmnist_lib.training import TrainConfig
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 # Where a run keeps its files is for the command to say, not for a parameter.
-RESERVED = "runs_dir"
-
-
-class ParameterError(UserError, ValueError):
-    """A name that the chapter does not have, or a value that it does not take."""
-
-    exit_code = 2
+RESERVED = "trained_dir"
 
 
 @dataclass(frozen=True)
@@ -67,33 +61,6 @@ class Parameter:
             ) from None
 
 
-def read_notebook(path):
-    """Read a notebook.
-
-    Parameters
-    ----------
-    path : path
-
-    Returns
-    -------
-    NotebookNode
-
-    Raises
-    ------
-    ValueError
-        If this is none that can be read, with the reason as its only words.
-    """
-    import nbformat
-
-    try:
-        notebook = nbformat.read(path, as_version=4)
-        nbformat.validate(notebook)
-    except Exception as error:  # whatever else the file may be
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(reason[:80]) from None
-    return notebook
-
-
 def read_parameters(notebook):
     """Read the parameters of a chapter.
 
@@ -109,16 +76,13 @@ def read_parameters(notebook):
     Raises
     ------
     ParameterError
-        If a default is not a plain number, text, True or False, or if this is no notebook.
+        If a default is not a plain number, text, True or False.
+    ChapterError
+        If the file is not a readable notebook.
     """
     from papermill.translators import PythonTranslator
 
-    try:
-        content = read_notebook(notebook)
-    except ValueError as error:
-        raise ParameterError(
-            f"{notebook} cannot be read as a notebook: {error}; name another file"
-        ) from None
+    content = read_notebook(notebook)
     tagged = (cell for cell in content.cells if "parameters" in cell.metadata.get("tags", []))
     # As Python, whatever kernel the notebook names: that is what it is executed with.
     found = [entry for cell in islice(tagged, 1) for entry in PythonTranslator.inspect(cell)]
@@ -172,7 +136,7 @@ def check_parameters(chapter, parameters, given):
             )
         if name not in parameters:
             known = [name for name in parameters if name != RESERVED]
-            raise ParameterError(unknown("parameter", name, known, chapter))
+            raise ParameterError(did_you_mean("parameter", name, known, chapter))
     # In the chapter's order, whatever order they were given in.
     values = {name: p.convert(given[name]) for name, p in parameters.items() if name in given}
     settings = {name: parameter.default for name, parameter in parameters.items()} | values
@@ -186,27 +150,6 @@ def check_parameters(chapter, parameters, given):
             # Relative to where it was typed: the chapter runs in another folder.
             values[name] = str(Path(values[name]).expanduser().resolve())
     return values
-
-
-def unknown(kind, name, known, owner):
-    """Say that there is no such name, and which one may have been meant.
-
-    Parameters
-    ----------
-    kind, name : str
-        What it should have been, and what was given.
-    known : sequence of str
-    owner : str
-        What has no such name.
-
-    Returns
-    -------
-    str
-    """
-    near = get_close_matches(str(name), known, n=1)
-    guess = f"did you mean {near[0]}? " if near else ""
-    there = f"it has {', '.join(known)}" if known else "it has none"
-    return f"{owner} has no {kind} {str(name)!r}; {guess}{there}".replace("? it", "? It")
 
 
 def _whole(value):

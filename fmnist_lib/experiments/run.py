@@ -25,8 +25,9 @@ from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 
+from fmnist_lib.chapters import ChapterError
 from fmnist_lib.download import SHA256
-from fmnist_lib.experiments.execution import ChapterError, Stopped, run_chapter
+from fmnist_lib.experiments.execution import Stopped, run_chapter
 from fmnist_lib.experiments.parameters import RESERVED, check_parameters, read_parameters
 
 RECORD = "results.json"
@@ -203,7 +204,7 @@ def _run(notebook, folder, given, known, record, threads, progress, stopped):
         if not (part / LOG).stat().st_size:
             (part / LOG).unlink()
         _write_view(output)
-        networks = {path.parent.name: _load(path) for path in sorted(part.glob("*/run.json"))}
+        networks = {path.parent.name: _load(path) for path in sorted(part.glob("*/record.json"))}
         own = networks.get(notebook.stem, {})
         best = {name: own[name] for name in ("best_epoch",) if name in own}
         record = {"state": "failed" if error else "finished", "error": error} | record
@@ -231,7 +232,7 @@ def _run(notebook, folder, given, known, record, threads, progress, stopped):
 def _clear(folder, chapter):
     """Remove what an attempt left that failed or was killed, and nothing else."""
     (folder / RECORD).unlink(missing_ok=True)
-    for path in [*folder.glob(f"{PART}*"), *(path.parent for path in folder.glob("*/run.json"))]:
+    for path in [*folder.glob(f"{PART}*"), *(path.parent for path in folder.glob("*/record.json"))]:
         shutil.rmtree(path)
     for name in (f"{chapter}.ipynb", f"{chapter}.html", LOG):
         (folder / name).unlink(missing_ok=True)

@@ -19,13 +19,9 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from fmnist_lib.experiments.execution import find_chapter
-from fmnist_lib.experiments.parameters import (
-    ParameterError,
-    check_parameters,
-    read_parameters,
-    unknown,
-)
+from fmnist_lib.chapters import find_chapter
+from fmnist_lib.common import ParameterError, did_you_mean
+from fmnist_lib.experiments.parameters import check_parameters, read_parameters
 from fmnist_lib.experiments.run import resolve
 
 KEYS = ("chapter", "parameters", "grid", "list", "seeds", "threads", "retries")
@@ -93,7 +89,7 @@ def load_sweep(file, notebooks="notebooks"):
     content = _read(file)
     for key in content:
         if key not in KEYS:
-            raise ParameterError(unknown("entry", key, KEYS, file.name))
+            raise ParameterError(did_you_mean("entry", key, KEYS, file.name))
     if not isinstance(content.get("chapter"), str):
         raise ParameterError(f"{file.name} names no chapter; write 'chapter: 02_cnn', say")
     chapter = content["chapter"]

@@ -5,7 +5,7 @@ from numbers import Real
 import matplotlib.pyplot as plt
 import numpy as np
 
-from fmnist_lib.download import CLASS_NAMES
+from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.plotting.images import image_grid
 from fmnist_lib.plotting.style import WIDTH, new_axes, with_looks
 

@@ -5,7 +5,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.patches import Rectangle
 
-from fmnist_lib.download import CLASS_NAMES
+from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH, new_axes
 
 

@@ -1,6 +1,14 @@
-"""Training: `fit` and its settings, `TrainConfig`."""
+"""Training: `fit`, its settings `TrainConfig`, and the `TrainedModel` that it returns."""
 
 from fmnist_lib.training.config import TrainConfig, pick_device
-from fmnist_lib.training.loop import HISTORY_COLUMNS, TrainedModel, fit
 
-__all__ = ["HISTORY_COLUMNS", "TrainConfig", "TrainedModel", "fit", "pick_device"]
+__all__ = ["TrainConfig", "TrainedModel", "fit", "pick_device"]
+
+
+def __getattr__(name):
+    # A command that only checks settings answers at once: it need not load PyTorch.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fmnist_lib.training import loop
+
+    return getattr(loop, name)

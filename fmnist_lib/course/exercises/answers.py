@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from fmnist_lib.course.exercises.feedback import Nudge, one_line, shortened
-from fmnist_lib.models import device_of, evaluating
+from fmnist_lib.inspection import device_of, evaluating
 
 MOST = 50_000_000
 """Elements of the largest array that is looked at: the training images are 37,632,000."""

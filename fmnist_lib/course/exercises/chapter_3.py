@@ -15,7 +15,7 @@ from fmnist_lib.course.exercises.answers import (
     whole_number,
 )
 from fmnist_lib.course.exercises.feedback import exercise
-from fmnist_lib.models import input_gradient
+from fmnist_lib.inspection import input_gradient
 
 
 @exercise("3.1")
@@ -242,7 +242,7 @@ def first_dilated(first_dilated, plain):
     require(
         torch.allclose(run_model(first_dilated, images), run_model(wanted, images), atol=1e-4),
         "Its weights and its field are right, and yet it answers differently: something beside the "
-        "first convolution has changed. Compare models.layer_table of both.",
+        "first convolution has changed. Compare inspection.layer_table of both.",
     )
     return "Trained like the plain network, it differs in one thing only."
 

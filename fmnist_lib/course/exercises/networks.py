@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from fmnist_lib.course.exercises.answers import call, require
-from fmnist_lib.models import count_parameters
+from fmnist_lib.inspection import count_parameters
 
 
 def require_layers(model):

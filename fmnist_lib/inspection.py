@@ -1,0 +1,198 @@
+"""What can be read off a network without training it: layers, costs, receptive fields.
+
+N is the number of images, C channels, H and W height and width.
+
+Receptive fields: Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural
+Networks", Distill 2019, doi:10.23915/distill.00021.
+"""
+
+from contextlib import contextmanager
+
+import torch
+
+
+def count_parameters(model):
+    """Count the numbers that training may change."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def device_of(model):
+    """Tell where a model computes: the device of its parameters, the CPU if it has none."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def evaluating(model):
+    """Keep a model in evaluation mode for a ``with`` block, then give each layer its own back."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+
+
+def multiply_adds(model, input_shape=(1, 28, 28)):
+    """Count the multiplications, each with an addition, that one image takes.
+
+    Parameters
+    ----------
+    model : nn.Module
+    input_shape : tuple of int
+        Shape of one image, (C, H, W).
+
+    Returns
+    -------
+    int
+        Those of the convolutions and linear layers; the rest is next to nothing.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *input_shape, device=device_of(model)))
+    return counter.get_total_flops() // 2
+
+
+def layer_table(model, input_shape=(1, 28, 28)):
+    """List the layers of a network in the order in which an image passes through them.
+
+    Parameters
+    ----------
+    model : nn.Module
+    input_shape : tuple of int
+        Shape of one image, (C, H, W).
+
+    Returns
+    -------
+    DataFrame
+        Columns ``layer`` (such as ``Conv2d 1→16, 3×3, padding 1``), ``output`` (its shape for one
+        image, as C×H×W) and ``parameters``; one row a layer.
+    """
+    import pandas as pd
+
+    rows = []
+
+    def record(layer, inputs, output):
+        shape = "×".join(map(str, output.shape[1:]))
+        n = count_parameters(layer)
+        rows.append({"layer": _describe(layer), "output": shape, "parameters": n})
+
+    layers = [m for m in model.modules() if not list(m.children())]
+    hooks = [layer.register_forward_hook(record) for layer in layers]
+    try:
+        with torch.no_grad(), evaluating(model):  # lazy layers made here can be trained later
+            model(torch.zeros(1, *input_shape, device=device_of(model)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return pd.DataFrame(rows)
+
+
+def receptive_field(features):
+    """Compute, layer by layer, how much of the image one unit sees.
+
+    Parameters
+    ----------
+    features : nn.Sequential
+        Convolutions, poolings and activations, in the order of use.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``layer``, ``size`` (pixels along one side) and ``step`` (pixels by which the view
+        moves from one unit to the next); one row for each layer that has a kernel.
+    """
+    import pandas as pd
+
+    rows, size, step = [], 1, 1
+    names = ("kernel_size", "stride", "dilation")
+    for layer in features:
+        if not hasattr(layer, "kernel_size"):
+            continue
+        kernel, stride, dilation = (_side(getattr(layer, name, 1)) for name in names)
+        size += dilation * (kernel - 1) * step
+        step *= stride
+        rows.append({"layer": _describe(layer), "size": size, "step": step})
+    return pd.DataFrame(rows)
+
+
+def input_gradient(features, images, unit):
+    """Measure how strongly each pixel moves one unit of the last feature maps.
+
+    Parameters
+    ----------
+    features : nn.Module
+    images : Tensor, (N, C, H, W), float32
+    unit : tuple of int
+        Row and column of the unit, which is taken in all feature maps at once.
+
+    Returns
+    -------
+    Tensor, (H, W), float32
+        Absolute gradient, averaged over images and channels: zero outside the receptive field.
+    """
+    images = images.detach().clone().requires_grad_()
+    row, column = unit
+    (gradient,) = torch.autograd.grad(features(images)[:, :, row, column].sum(), images)
+    return gradient.abs().mean(dim=(0, 1))
+
+
+def effective_field(gradient, share=0.8):
+    """Measure how much of a receptive field does most of the work.
+
+    A unit sees its whole field, but not all of it equally well: Luo, Li, Urtasun and Zemel,
+    "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", NeurIPS
+    2016, arXiv:1701.04128.
+
+    Parameters
+    ----------
+    gradient : Tensor, (H, W)
+        From `input_gradient`: zero outside the receptive field.
+    share : float
+        Of the sum of the gradient, above 0 and at most 1.
+
+    Returns
+    -------
+    int
+        Side, in pixels, of the smallest square in the middle of the field that holds that share;
+        from one side to the next are two pixels, a ring.
+
+    Raises
+    ------
+    ValueError
+        If the gradient is zero everywhere, or the share is none.
+    """
+    if not 0 < share <= 1 or not gradient.any():
+        raise ValueError(
+            f"the share is {share!r} of a gradient that adds up to {gradient.sum():g}, expected a "
+            "share above 0 and at most 1, and a gradient that is not zero everywhere"
+        )
+    rows, columns = (gradient.sum(dim=axis).nonzero()[:, 0] for axis in (1, 0))
+    field = gradient[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].double()
+    side, edge = min(field.shape), 0
+    # Rings are peeled off as long as what is left holds enough; sums may round below the share.
+    while side - 2 * edge > 2:
+        inner = field[edge + 1 : side - edge - 1, edge + 1 : side - edge - 1]
+        if inner.sum() < share * field.sum():
+            break
+        edge += 1
+    return side - 2 * edge
+
+
+def _describe(layer):
+    text = type(layer).__name__
+    for a, b in (("in_channels", "out_channels"), ("in_features", "out_features")):
+        if hasattr(layer, a):
+            text += f" {getattr(layer, a)}→{getattr(layer, b)}"
+    if hasattr(layer, "kernel_size"):
+        kernel = _side(layer.kernel_size)
+        text += f"{',' if '→' in text else ''} {kernel}×{kernel}"
+    usual = {"padding": 0, "dilation": 1}
+    settings = {name: _side(getattr(layer, name, value)) for name, value in usual.items()}
+    return text + "".join(f", {k} {v}" for k, v in settings.items() if v != usual[k])
+
+
+def _side(value):
+    # PyTorch keeps a setting either as one number or as one for each side; ours are square.
+    return value[0] if isinstance(value, tuple) else value
