@@ -78,7 +78,6 @@ notebooks: data  ## run the chapters in place and keep their outputs
 	  --ClearMetadataPreprocessor.clear_notebook_metadata=False \
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=tags \
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=jupyter \
-	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=slideshow \
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=mystnb $(CHAPTERS)
 	$(MAKE) claims cards outputs
 

@@ -14,7 +14,7 @@
 #     name: python3
 # ---
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # # 1 · Looking at the data
 #
 # A classifier learns whatever its data holds: the shapes of shoes, but also every quirk of how the
@@ -30,7 +30,7 @@
 #
 # **Time:** about a minute of computing on a laptop, an hour of reading and trying.
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
 from sklearn.decomposition import PCA
@@ -45,23 +45,23 @@ from fmnist_lib.course.exercises import check
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist, nearest_neighbours
 from fmnist_lib.download import find_data
 
-# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["nbval-ignore-output", "hide-input"]
 from fmnist_lib.trained import describe_machine
 
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # The next cell holds the chapter's parameters. Change them here, or from outside with papermill, a
 # program that runs a notebook with other parameters.
 
-# %% slideshow={"slide_type": "skip"} tags=["parameters"]
+# %% tags=["parameters"]
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 n_embedded: int = 2000  # training images in the two-dimensional map
 n_compared: int = 10000  # training images among which near-duplicates are sought
 seed: int = 0  # of the two-dimensional map, which hardly depends on it
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## What an image is
 #
 # Fashion-MNIST ([Xiao, Rasul and Vollgraf, 2017](https://arxiv.org/abs/1708.07747)) holds 70,000
@@ -75,7 +75,7 @@ seed: int = 0  # of the two-dimensional map, which hardly depends on it
 # examples into batches. `ToTensor` makes bytes from 0 to 255 into floating-point numbers from 0 to
 # 1 and puts the channel first, as PyTorch's convolutions want it.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 root = find_data(data_dir)
 official_train = datasets.FashionMNIST(root, train=True, transform=ToTensor())
 
@@ -85,7 +85,7 @@ print(f"  {tuple(image.shape)}, {image.dtype}")
 print(f"  from {image.min():.0f} to {image.max():.0f}")
 print(f"  label {label}, {CLASS_NAMES[label]}")
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 loader = DataLoader(official_train, batch_size=64)
 images, labels = next(iter(loader))
 
@@ -93,16 +93,16 @@ print(f"{len(loader)} batches; the first one:")
 print(f"  images {tuple(images.shape)}: batch, channel, row, column")
 print(f"  labels {tuple(labels.shape)}, {labels.dtype}")
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Here is that batch. The shape `(64, 1, 28, 28)` says it all: 64 images, one channel (grey), 28
 # rows, 28 columns. Read a few rows before you go on. (The class that we call *T-shirt* is
 # *T-shirt/top* in full, which is why some have no sleeves.) Could *you* tell every shirt from every
 # coat?
 
-# %% mystnb={"image": {"alt": "The first 64 training images in eight rows of eight, each with the name of its class: articles of clothing, dark on white, some easy to name and some, such as shirts and coats, hard to tell apart."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "The first 64 training images in eight rows of eight, each with the name of its class: articles of clothing, dark on white, some easy to name and some, such as shirts and coats, hard to tell apart."}}
 figure = plotting.image_grid(images, [CLASS_NAMES[label] for label in labels])
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # (The pictures are drawn dark on white, because that prints better. In the tensors, the article is
 # bright: 0 is the empty background, 1 the brightest cloth.)
 #
@@ -137,7 +137,7 @@ figure = plotting.image_grid(images, [CLASS_NAMES[label] for label in labels])
 # begins with ✓ is a statement that its cell has just checked, and the cell fails if the statement
 # is false.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 data = load_fashion_mnist(data_dir)
 
 claim(
@@ -149,7 +149,7 @@ claim(
     torch.equal(data.train.labels[:64], labels),
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## Three parts, and one of them sealed
 #
 # The data set comes in two parts, 60,000 images to learn from and 10,000 to test with. We cut the
@@ -186,38 +186,38 @@ claim(
 # :::
 # ::::
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 splits = {"train": data.train, "validation": data.validation, "test": data.test}
 counts = pd.DataFrame({name: part.labels.bincount() for name, part in splits.items()})
 counts.index = pd.Index(CLASS_NAMES, name="class")
 counts.loc["all"] = counts.sum()
 counts
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Two things to see. The test set has exactly 1,000 images of each class. The training and
 # validation parts are only *nearly* even, because they were cut from the official 60,000 in file
 # order, without regard to the labels. That is fine here: no class is rare, so accuracy, the plain
 # share of right answers, is a fair measure, and whoever always guesses the same class is right one
 # time in ten. Keep that figure in mind: it is what knowing nothing scores.
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 shares = counts.drop("all") / counts.loc["all"]
 claim_between("the smallest share of a class in a part", shares.min().min(), 0.095, 0.1)
 claim_between("the largest share of a class in a part", shares.max().max(), 0.1, 0.105)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## What the classes look like
 #
 # The mean of all images of a class is what they share. Where it is sharp, the articles lie alike
 # (trousers; sneakers and ankle boots, all with their toes to the left). Where it is a blur, they
 # differ: sandals hardly have anything in common but the sole.
 
-# %% mystnb={"image": {"alt": "The mean image of each of the ten classes. Trousers, sneakers and ankle boots are sharp, the shoes with their toes to the left; sandals and bags are blurred; pullover, coat and shirt are nearly the same silhouette."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "The mean image of each of the ten classes. Trousers, sneakers and ankle boots are sharp, the shoes with their toes to the left; sandals and bags are blurred; pullover, coat and shirt are nearly the same silhouette."}}
 by_class = [data.train.images[data.train.labels == k] for k in range(10)]
 means = torch.stack([images_of_class.mean(dim=0) for images_of_class in by_class])
 figure = plotting.image_grid(means, CLASS_NAMES, columns=5)
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Now compare *pullover*, *coat* and *shirt*: three nearly equal silhouettes, two sleeves and a
 # body. Any method that judges by the outline alone must confuse them. Remember this picture; the
 # confusion matrices of chapters 2 to 4 will bring it back.
@@ -226,7 +226,7 @@ figure = plotting.image_grid(means, CLASS_NAMES, columns=5)
 # all pixels, their standard deviation, and the share of the pixels that are not zero, which is
 # how much of the picture the article fills.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 rows = []
 for k, name in enumerate(CLASS_NAMES):
     pixels = data.train.images[data.train.labels == k]
@@ -236,21 +236,21 @@ statistics = pd.DataFrame(rows, columns=["class", "mean", "std", "filled"])
 statistics = statistics.set_index("class")
 statistics.round(2)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 claim("sandals have the lowest mean", statistics["mean"].idxmin() == "Sandal")
 claim("coats have the highest mean", statistics["mean"].idxmax() == "Coat")
 zeros = (data.train.images == 0).float().mean().item()
 claim_between("the share of pixels that are exactly zero", zeros, 0.45, 0.55)
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # About half of all pixels are exactly zero: empty background. The histograms show the rest, pixel
 # values above zero, class by class. They are not alike. A coat or a bag is mostly bright cloth; a
 # sandal has many pixels just above zero, faint traces around its straps that the eye does not see.
 
-# %% mystnb={"image": {"alt": "Ten histograms of the non-zero pixel values, one for each class. Most classes rise to a peak between 0.8 and 0.9; shirts and pullovers are flatter; sandals have a tall peak just above zero and are flat beyond it."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Ten histograms of the non-zero pixel values, one for each class. Most classes rise to a peak between 0.8 and 0.9; shirts and pullovers are flatter; sandals have a tall peak just above zero and are flat beyond it."}}
 figure = plotting.pixel_histograms(data.train.images, data.train.labels)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## A map of the classes
 #
 # An image is a point in a space of 784 dimensions, one for each pixel. t-SNE ([van der Maaten and
@@ -260,13 +260,13 @@ figure = plotting.pixel_histograms(data.train.images, data.train.labels)
 # faster and keeps most of what tells the images apart.) Labels play no part in it: the colours are
 # put on afterwards.
 
-# %% mystnb={"image": {"alt": "A map of 2,000 training images. Trousers and bags form islands of their own; ankle boots, sneakers and sandals share a third; T-shirts, dresses, pullovers, coats and shirts run into one another, with shirts scattered among the others."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "A map of 2,000 training images. Trousers and bags form islands of their own; ankle boots, sneakers and sandals share a third; T-shirts, dresses, pullovers, coats and shirts run into one another, with shirts scattered among the others."}}
 embedded = data.train[:n_embedded]
 directions = PCA(50, random_state=seed).fit_transform(embedded.images.flatten(1))
 points = TSNE(random_state=seed, init="pca").fit_transform(directions)
 ax = plotting.embedding(points, embedded.labels)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # A map like this invites stories, so keep to what it can carry: *which points are neighbours*.
 # Distances between islands, their sizes and their places mean little: start t-SNE from random
 # points (`init="random"`) and they are turned and shuffled. The neighbourhoods stay: footwear on
@@ -297,7 +297,7 @@ ax = plotting.embedding(points, embedded.labels)
 # give each image the label of the image nearest to it. It learns nothing and it needs no
 # network, which makes it the figure to beat.
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 compared = data.train[:n_compared]
 distance, neighbour = nearest_neighbours(compared.images)
 same_class = (compared.labels == compared.labels[neighbour]).float()
@@ -305,11 +305,11 @@ same_class = (compared.labels == compared.labels[neighbour]).float()
 share = pd.Series(same_class.numpy()).groupby(compared.labels.numpy()).mean()
 share.index = CLASS_NAMES
 
-# %% mystnb={"image": {"alt": "Bars: the share of images whose nearest neighbour has the same class. More than nine in ten for trousers, sneakers, ankle boots and bags, about eight in ten for T-shirts, dresses and sandals, about seven in ten for pullovers and coats, less than six in ten for shirts."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Bars: the share of images whose nearest neighbour has the same class. More than nine in ten for trousers, sneakers, ankle boots and bags, about eight in ten for T-shirts, dresses and sandals, about seven in ten for pullovers and coats, less than six in ten for shirts."}}
 xlabel = "share of images whose nearest neighbour has the same class"
 ax = plotting.bars(share, share.index, xlabel, fmt="{:.2f}")
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 right = same_class.mean().item()
 claim_between("the accuracy of the nearest neighbour", right, 0.80, 0.84)
 claim("shirts do worst", share.idxmin() == "Shirt")
@@ -317,7 +317,7 @@ claim("sandals are in the harder half", share.rank()["Sandal"] <= 5)
 claim("trousers are right more than nine times in ten", share["Trouser"] > 0.9)
 claim("shirts are right less than two times in three", share["Shirt"] < 2 / 3)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # About four in five, from nothing but distances between pixels. A network that does not beat this
 # has learned nothing worth its electricity. And the difficulty is uneven: it sits with the tops,
 # above all with the shirts.
@@ -330,7 +330,7 @@ claim("shirts are right less than two times in three", share["Shirt"] < 2 / 3)
 # (though they flatter the nearest neighbour that we have just measured). *Across* parts they are
 # not: a test image whose near-duplicate was in training tests nothing.
 
-# %% mystnb={"image": {"alt": "Eight pairs of training images that are nearest to each other: pullovers, dresses and trousers, the outlines of each pair nearly the same pixel for pixel; some pairs differ in print or shade."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Eight pairs of training images that are nearest to each other: pullovers, dresses and trousers, the outlines of each pair nearly the same pixel for pixel; some pairs differ in print or shade."}}
 nearest_first = distance.argsort()
 # Pairs in which each image is the other's nearest.
 mutual = nearest_first[neighbour[neighbour[nearest_first]] == nearest_first]
@@ -344,12 +344,12 @@ names = [
 ]
 figure = plotting.image_grid(pairs, names, columns=4)
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Second, the nearest pairs whose *labels differ*. Is the left one really a shirt, and the right one
 # really a T-shirt? Sometimes a detail settles it, such as a row of buttons. Sometimes nothing in
 # 28×28 pixels does: the staff knew the product, and we see a thumbnail.
 
-# %% mystnb={"image": {"alt": "Eight pairs of nearly equal training images whose labels differ, most often shirt beside T-shirt or pullover beside coat."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Eight pairs of nearly equal training images whose labels differ, most often shirt beside T-shirt or pullover beside coat."}}
 differ = mutual[(compared.labels != compared.labels[neighbour])[mutual]]
 left = differ[differ < neighbour[differ]][:8]
 right = neighbour[left]
@@ -360,12 +360,12 @@ names = [
 ]
 figure = plotting.image_grid(pairs, names, columns=4)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 upper_body = {"T-shirt", "Pullover", "Dress", "Coat", "Shirt"}
 found = {CLASS_NAMES[label] for label in compared.labels[torch.cat([left, right])]}
 claim("all these pairs are of garments for the upper body", found <= upper_body)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # So there is a ceiling. Where two images are the same to the eye and their labels differ, no
 # classifier can be right about both except by memory, and memory does not help with new images.
 # When the networks of the next chapters stop short of one hundred percent, part of the reason is
@@ -388,20 +388,20 @@ claim("all these pairs are of garments for the upper body", found <= upper_body)
 # All batches before it are full.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 last_batch = 60_000 - 937 * 64
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("1.1", last_batch)
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # The 937 full batches hold 59,968 images, so 32 are left. `list(loader)[-1][0].shape` shows it, after
 # it has made all batches before it.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 1.2: A mean of means
 # :class: exercise
 #
@@ -414,22 +414,22 @@ check("1.1", last_batch)
 # How much loss is there altogether, and how many images is it shared among?
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 mean_loss = (937 * 64 * 0.5 + 32 * 2.0) / 60_000
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("1.2", mean_loss)
 
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # The mean of the 938 batch means is a little higher, because it gives each image of the last batch twice
 # the weight of any other. The difference is small here, and large where the last batch is: with two
 # batches, one of 64 images and one of 1, that single image would make up half of the mean.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 1.3: The mean-image classifier
 # :class: exercise
 #
@@ -444,7 +444,7 @@ check("1.2", mean_loss)
 # row of one tensor from every row of another.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 def nearest_mean(images, means):
     """Number of the nearest mean, (K, 1, 28, 28), of each image, (N, 1, 28, 28)."""
@@ -454,17 +454,17 @@ def nearest_mean(images, means):
 answers = nearest_mean(data.validation.images, means)
 share_right = (answers == data.validation.labels).float().mean()
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("1.3", nearest_mean, share_right, data)
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # About seven in ten, fewer than by the nearest neighbour: one mean for each class is too coarse.
 # Shirts fare worst by far. Their mean lies between those of the other tops, so that most of them
 # are nearer to another class's mean than to their own.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 1.4: Near-duplicates across the cut
 # :class: exercise
 #
@@ -480,7 +480,7 @@ check("1.3", nearest_mean, share_right, data)
 # `min(dim=1)` gives two things at once.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution", "image": {"alt": "Eight pairs of a validation image and the training image nearest to it, among the last 2,000: mostly trousers, and the two of a pair hard to tell apart."}} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution", "image": {"alt": "Eight pairs of a validation image and the training image nearest to it, among the last 2,000: mostly trousers, and the two of a pair hard to tell apart."}} tags=["solution", "hide-input"]
 # A solution
 late, early = data.train.images[-2000:], data.validation.images[:2000]
 distances, nearest = torch.cdist(early.flatten(1), late.flatten(1)).min(dim=1)
@@ -489,16 +489,16 @@ closest = distances.argsort()[:8]
 pairs = torch.cat([early[closest], late[nearest[closest]]], dim=-1)
 figure = plotting.image_grid(pairs, columns=4)
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("1.4", nearest, distances, data)
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # There are a few, mostly trousers, which are nearly alike even when they are different articles. If there
 # were many, the validation accuracy would be too good: a network could have learned those images by heart.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## Recap
 #
 # - An image is a tensor `(1, 28, 28)` of numbers from 0 to 1; a batch puts the number of images in

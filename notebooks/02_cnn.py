@@ -14,7 +14,7 @@
 #     name: python3
 # ---
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # # 2 · A convolutional network
 #
 # The nearest neighbour of chapter 1 compared images pixel by pixel. Move a shoe two pixels to the
@@ -31,7 +31,7 @@
 # **Time:** two to six minutes of computing on a two-core laptop, nearly all of it in one cell; an
 # hour of reading.
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 import torch
 from torch import nn
 
@@ -44,16 +44,16 @@ from fmnist_lib.models import build_model
 from fmnist_lib.trained import describe_machine, save_trained
 from fmnist_lib.training import TrainConfig, fit
 
-# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # The next cell holds the chapter's parameters. Its defaults are those of the script that this
 # course grew out of (we call them the *reference protocol*), and the published outputs were made
 # with them. Change them, and the claims about those outputs are skipped and marked ○.
 
-# %% slideshow={"slide_type": "skip"} tags=["parameters"]
+# %% tags=["parameters"]
 epochs: int = 25  # passes over the training images
 batch_size: int = 64  # images in a step
 lr: float = 3e-4  # learning rate of Adam
@@ -65,12 +65,12 @@ data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 trained_dir: str = "trained"  # folder in which the trained network is kept
 log_dir: str = ""  # folder for TensorBoard's event files; empty: none
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
 as_published = (epochs, batch_size, lr, sample) == (25, 64, 3e-4, False)
 data = load_fashion_mnist(data_dir, sample=sample)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## What a convolution is
 #
 # Take a 3×3 table of weights, the **kernel**. Lay it on a corner of the image, multiply each weight
@@ -93,14 +93,14 @@ data = load_fashion_mnist(data_dir, sample=sample)
 # sharing*: a pattern is worth finding anywhere, so the same nine weights serve every place. See
 # what that saves, for 16 feature maps as large as the image:
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 convolution = nn.Conv2d(1, 16, kernel_size=3, padding=1)
 linear = nn.Linear(28 * 28, 16 * 28 * 28)
 
 print(f"convolution to 16 maps:  {count_parameters(convolution):>10,} parameters")
 print(f"linear layer to as many: {count_parameters(linear):>10,} parameters")
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # The convolution has 16 kernels of nine weights and a bias each: 16 × 10 parameters. The linear
 # layer connects each of 784 pixels to each of 12,544 outputs, and would have to learn to see a
 # collar again for every place where a collar can be.
@@ -133,7 +133,7 @@ print(f"linear layer to as many: {count_parameters(linear):>10,} parameters")
 # it has 16 × 9 weights and one bias; there are 32 such kernels, 32 × 145 = 4,640 parameters. The
 # comments give the shapes for a batch of N images.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 features = nn.Sequential(
     nn.Conv2d(1, 16, kernel_size=3, padding=1),  # (N, 1, 28, 28) -> (N, 16, 28, 28)
     nn.ReLU(),
@@ -143,12 +143,12 @@ features = nn.Sequential(
     nn.AvgPool2d(2),  #                             (N, 32, 6, 6)
 )
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # The **classifier**: it flattens the 32 feature maps of 6×6 into one row of 1,152 numbers, and
 # three linear layers turn them into ten **logits**, one for each class. The largest logit is the
 # prediction.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 classifier = nn.Sequential(
     nn.Flatten(),  #           (N, 32 * 6 * 6) = (N, 1152)
     nn.Linear(1152, 256),
@@ -158,12 +158,12 @@ classifier = nn.Sequential(
     nn.Linear(128, 10),  #     (N, 10): the logits
 )
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # The library holds the same network, so that every chapter can use it. *The same* is something one
 # can check: give the library's network our weights (`state_dict` holds them by name), and both must
 # give the same answers.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 model = build_model("cnn", seed=seed)
 model.features.load_state_dict(features.state_dict())
 model.classifier.load_state_dict(classifier.state_dict())
@@ -173,21 +173,21 @@ with torch.inference_mode():  # no gradients are needed
     ours, library = classifier(features(batch)), model(batch)
 claim("both networks give the same logits", torch.equal(ours, library))
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Follow an image down the table. The maps get smaller and there are more of them: less *where*,
 # more *what*.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 layers = layer_table(model)
 print(f"{layers['parameters'].sum():,} parameters")
 layers
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Look where the parameters are: nine out of ten sit in one layer, the first linear one. The two
 # convolutions, which do the seeing, have about 5,000 between them. Remember this when chapter 3
 # makes the feature maps smaller.
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 largest = layers.loc[layers["parameters"].idxmax()]
 share = largest["parameters"] / layers["parameters"].sum()
 claim_between("the largest layer's share of the parameters", share, 0.85, 0.92)
@@ -195,7 +195,7 @@ claim(
     "the largest layer is the first linear one", largest["layer"] == "Linear 1152→256"
 )
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # ::::{admonition} Question
 # :class: question
 #
@@ -215,7 +215,7 @@ claim(
 # :::
 # ::::
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## From logits to a loss
 #
 # Softmax turns the ten logits $z_0, \dots, z_9$ of an image into ten probabilities, by taking
@@ -228,13 +228,13 @@ claim(
 # nothing gives each class one tenth, and its loss is $-\ln \frac{1}{10} = \ln 10$, about 2.3. An
 # untrained network should start there. When yours does not, look for a bug before you train.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 model = build_model("cnn", seed=seed)
 with torch.inference_mode():
     loss = nn.functional.cross_entropy(model(batch), data.train.labels[:64]).item()
 claim_between("the loss before training", loss, 2.2, 2.4)
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # ::::{admonition} Question
 # :class: question
 #
@@ -257,7 +257,7 @@ claim_between("the loss before training", loss, 2.2, 2.4)
 # :::
 # ::::
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## Training
 #
 # Training repeats four steps. Compute the logits of a batch; compute the loss; compute its
@@ -281,20 +281,20 @@ claim_between("the loss before training", loss, 2.2, 2.4)
 # order. Shuffling them anew in each epoch is what most people do, and for good reason: exercise
 # 2.5 shows what can happen otherwise.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 trained = fit(model, data.train, data.validation, config, log_dir=log_dir or None)
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Each row is an epoch. The losses are means over images, in *nats* (the unit that goes with the
 # natural logarithm).
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 trained.history.set_index("epoch").iloc[::4].round(3)
 
-# %% mystnb={"image": {"alt": "Two panels over 25 epochs. Left, the cross-entropy: training falls steadily, validation falls with it and then flattens out above it. Right, the accuracy: both rise steeply at first, and validation levels off below training."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Two panels over 25 epochs. Left, the cross-entropy: training falls steadily, validation falls with it and then flattens out above it. Right, the accuracy: both rise steeply at first, and validation levels off below training."}}
 figure = plotting.training_curves(trained.history, trained.best_epoch)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## Reading the curves
 #
 # **At first the validation curve may be the better one.** That is no mistake: the training
@@ -311,7 +311,7 @@ figure = plotting.training_curves(trained.history, trained.best_epoch)
 # what the reference protocol takes, not what the network could use. Whether more would help is a
 # question for the validation images.
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 first, last = trained.history.iloc[0], trained.history.iloc[-1]
 gap = last["train_acc"] - last["val_acc"]
 ahead = first["val_acc"] > first["train_acc"]
@@ -328,7 +328,7 @@ claim("the best epoch is a late one", trained.best_epoch > 18, applies=as_publis
 best = trained.history["val_acc"].max()
 claim_between("the best validation accuracy", best, 0.89, 0.93, applies=as_published)
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # ::::{admonition} Question
 # :class: question
 #
@@ -349,24 +349,24 @@ claim_between("the best validation accuracy", best, 0.89, 0.93, applies=as_publi
 # :::
 # ::::
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## What the network looks for
 #
 # The 16 kernels of the first convolution are small enough to draw. Teal weights are positive and
 # brown ones negative; the darker, the larger. A kernel with a teal and a brown side answers to
 # edges of that direction, as many kernels in the first layers of trained image networks do.
 
-# %% mystnb={"image": {"alt": "The sixteen learned kernels of the first convolution, three by three weights each, teal for positive and brown for negative. Several have positive weights on one side and negative ones on the other: detectors of edges in various directions."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "The sixteen learned kernels of the first convolution, three by three weights each, teal for positive and brown for negative. Several have positive weights on one side and negative ones on the other: detectors of edges in various directions."}}
 kernels = trained.model.features[0].weight.detach().cpu()
 figure = plotting.image_grid(kernels, columns=8, cmap="BrBG", symmetric=True)
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Now send three images through. The first column shows the image, the others the feature maps of
 # the first eight kernels (the upper row above), after the ReLU. Most kernels light up the same kind
 # of place (one sort of edge, the cloth, the empty background) on a boot, on a coat and on a bag
 # alike: that is weight sharing, made visible.
 
-# %% mystnb={"image": {"alt": "An ankle boot, a coat and a bag, each followed by eight feature maps. In most columns the same kind of place is bright in all three articles: edges of one direction, the filled area, or the empty background."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "An ankle boot, a coat and a bag, each followed by eight feature maps. In most columns the same kind of place is bright in all three articles: edges of one direction, the filled area, or the empty background."}}
 examples = [(data.train.labels == k).nonzero()[0].item() for k in (9, 4, 8)]
 shown = data.train[torch.tensor(examples)]
 network = trained.model.cpu()
@@ -378,19 +378,19 @@ rows = [
 ]
 figure = plotting.image_channels(rows, [CLASS_NAMES[label] for label in shown.labels])
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## The test, once
 #
 # Every choice is made: network, learning rate, number of epochs, best epoch. Only now do the test
 # images come out.
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 probabilities = evaluation.predict(trained.model, data.test.images)
 predicted = probabilities.argmax(axis=1)
 test_accuracy = evaluation.accuracy(data.test.labels, predicted)
 print(f"test accuracy: {test_accuracy:.4f}")
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 claim_between("the test accuracy", test_accuracy, 0.89, 0.92, applies=as_published)
 lower = test_accuracy < best
 claim(
@@ -399,7 +399,7 @@ claim(
     applies=as_published,
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # About nine in ten. The nearest neighbour of chapter 1 got eight in ten right, among 10,000 images;
 # among all 48,000 it gets nearly eight and a half (the project at the end). And the test accuracy
 # is somewhat lower than the validation accuracy. We *chose* the best of 25 epochs by that accuracy,
@@ -413,11 +413,11 @@ claim(
 # class and each column a prediction; what is right stands on the diagonal. The colours show the
 # mistakes alone, since the diagonal is so much larger.
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images, as an annotated heat map. The diagonal holds by far the largest number in every row, least so in that of shirts. The largest mistakes are between shirt and T-shirt, and between shirt, pullover and coat; there are some between sneaker, sandal and ankle boot."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images, as an annotated heat map. The diagonal holds by far the largest number in every row, least so in that of shirts. The largest mistakes are between shirt and T-shirt, and between shirt, pullover and coat; there are some between sneaker, sandal and ankle boot."}}
 confusion = evaluation.confusion_matrix(data.test.labels, predicted)
 ax = plotting.confusion_heatmap(confusion)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 worst = evaluation.worst_confusions(confusion, n=4)
 tops = {"T-shirt", "Pullover", "Dress", "Coat", "Shirt"}
 right = dict(zip(CLASS_NAMES, confusion.to_numpy().diagonal(), strict=True))
@@ -430,7 +430,7 @@ claim(
 hardest = min(right, key=right.get)
 claim("shirts are right least often", hardest == "Shirt", applies=as_published)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # Chapter 1 predicted most of it. Pullover, coat and shirt share one silhouette; shirt and T-shirt
 # were the labels to doubt. Shirts, which are in both groups, do worst. Trousers and bags stand
 # apart and are nearly always right. Shoes are confused with shoes, and hardly ever with anything
@@ -442,13 +442,13 @@ claim("shirts are right least often", hardest == "Shirt", applies=as_published)
 # settings, metrics, versions, processor, threads and data. Chapters 3 and 4 load it from there, and
 # `fmnist card` makes a page of it that tells others what the network is good for, and what not.
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 metrics = {"val_accuracy": float(best)}
 metrics |= evaluation.test_metrics(data.test.labels, probabilities)
 folder = save_trained(f"{trained_dir}/02_cnn", "cnn", trained, metrics, sample=sample)
 sorted(file.name for file in folder.iterdir())
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## Watching a training run from outside: TensorBoard
 #
 # The bar shows the newest epoch only. For long training runs, or to compare several, people write
@@ -465,7 +465,7 @@ sorted(file.name for file in folder.iterdir())
 # training a folder of its own below `runs/events`, and TensorBoard lays their curves over one
 # another.
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## Exercises
 #
 # Write your answer in the cell below each exercise, in place of the dots, run it, and run the cell
@@ -483,24 +483,24 @@ sorted(file.name for file in folder.iterdir())
 # layer has a number of parameters that depends on that shape?
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 side = 28 // 2 // 2  # both convolutions now keep the size, both poolings halve it
 inputs = 32 * side * side
 convolutions = 16 * (9 + 1) + 32 * (16 * 9 + 1)
 parameters = convolutions + (inputs + 1) * 256 + (256 + 1) * 128 + (128 + 1) * 10
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("2.1", parameters)
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # The second convolution now gives maps of 14×14, pooled to 7×7, so the classifier begins with
 # 32 × 49 = 1,568 inputs instead of 1,152. Each of the 416 new inputs is joined with 256 outputs: over a
 # hundred thousand parameters more, from a border of zeros one pixel wide.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 2.2: A kernel by hand
 # :class: exercise
 #
@@ -514,15 +514,15 @@ check("2.1", parameters)
 # edge that runs up and down, the three pixels of a column are alike.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 kernel = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]])
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("2.2", kernel)
 
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # The three weights of each column must add up to 0. Then an even area gives 0, and so does whatever
 # does not change from one row to the next. With 1, 0 and −1 in each column, the kernel compares a
@@ -530,7 +530,7 @@ check("2.2", kernel)
 # top, brown at the bottom. Nobody told the network that edges are worth finding.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 2.3: Cross-entropy from scratch
 # :class: exercise
 #
@@ -551,7 +551,7 @@ check("2.2", kernel)
 # the fraction if you subtract the same number from all logits of an image?
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 def cross_entropy(logits, labels):
     """Mean cross-entropy of logits (N, K) with labels (N,), in nats."""
@@ -564,10 +564,10 @@ def cross_entropy(logits, labels):
 good, mistake = -torch.tensor([0.9, 0.01]).log()
 mistakes = 100 * good / mistake
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("2.3", cross_entropy, mistakes)
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # The logarithm of the fraction is $z_y - \ln \sum_k \exp z_k$, so nothing needs to be divided.
 # Subtracting the largest logit from all of them multiplies numerator and denominator by the same
@@ -580,7 +580,7 @@ check("2.3", cross_entropy, mistakes)
 # accuracy as well.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 2.4: A smaller network
 # :class: exercise
 #
@@ -598,7 +598,7 @@ check("2.3", cross_entropy, mistakes)
 # or fewer outputs? `layer_table` shows the shapes as soon as the layers fit together.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 small_network = nn.Sequential(
     nn.Conv2d(1, 16, kernel_size=3, padding=1),
@@ -613,10 +613,10 @@ small_network = nn.Sequential(
     nn.Linear(32 * 6 * 6, 10),
 )
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("2.4", small_network, data)
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # This one keeps the features and shortens the classifier to a single layer, which writes ten numbers where
 # 256 were written before. It has about a twentieth of the parameters.
@@ -628,7 +628,7 @@ check("2.4", small_network, data)
 # like, and compare the curves.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 2.5: In order
 # :class: exercise
 #
@@ -644,7 +644,7 @@ check("2.4", small_network, data)
 # `TrainConfig`, and the history that `fit` returns has a column `val_acc`.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 part = data.train[:5000]
 quick = TrainConfig(epochs=1, batch_size=16, lr=1e-3, shuffle=False)
@@ -655,10 +655,10 @@ for split in (part[part.labels.argsort()], part):
     accuracies.append(run.history["val_acc"].iloc[-1])
 sorted_accuracy, mixed_accuracy = accuracies
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("2.5", sorted_accuracy, mixed_accuracy)
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # As long as all images are T-shirts, the quickest way to a lower loss is to answer "T-shirt" to everything,
 # whatever the image shows. Then come the trousers, and the quickest way is to answer "trouser". What all
@@ -670,7 +670,7 @@ check("2.5", sorted_accuracy, mixed_accuracy)
 # in the parameters cell, and compare the change with what another `seed` does.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Project: Are the test images harder?
 # :class: exercise
 #
@@ -686,7 +686,7 @@ check("2.5", sorted_accuracy, mixed_accuracy)
 # $\sqrt{p(1-p)/n}$, and the difference of two of them about 1.4 times that.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} What to expect
 # With all images you should find the accuracy on the test images a little more than half a
 # percentage point lower, and a standard deviation of half a point. That is a faint hint, and no
@@ -695,7 +695,7 @@ check("2.5", sorted_accuracy, mixed_accuracy)
 # an interval around such a difference.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## Recap
 #
 # - A convolution looks for one small pattern everywhere with the same few weights.

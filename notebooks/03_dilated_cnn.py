@@ -14,7 +14,7 @@
 #     name: python3
 # ---
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # # 3 · A dilated network
 #
 # A 3×3 kernel sees nine neighbouring pixels. To see a whole sleeve, a network needs larger kernels,
@@ -34,7 +34,7 @@
 # **Time:** two to five minutes of computing on a two-core laptop, and as much again if chapter 2
 # has not been run yet; an hour of reading.
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
 from scipy.stats import ttest_1samp
@@ -50,14 +50,14 @@ from fmnist_lib.models import build_model
 from fmnist_lib.trained import describe_machine, load_or_train, save_trained
 from fmnist_lib.training import TrainConfig, fit
 
-# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # The next cell holds the chapter's parameters, with the same meaning as in chapter 2.
 
-# %% slideshow={"slide_type": "skip"} tags=["parameters"]
+# %% tags=["parameters"]
 epochs: int = 25  # passes over the training images
 batch_size: int = 64  # images in a step
 lr: float = 3e-4  # learning rate of Adam
@@ -68,40 +68,40 @@ sample: bool = False  # True: 1,500 images that need no download, for a quick lo
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 trained_dir: str = "trained"  # folder in which the trained networks are kept
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
 as_published = (epochs, batch_size, lr, sample) == (25, 64, 3e-4, False)
 data = load_fashion_mnist(data_dir, sample=sample)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## What dilation does to a kernel
 #
 # With dilation $d$, neighbouring weights are laid on pixels that are $d$ apart
 # ([Yu and Koltun, 2015](https://arxiv.org/abs/1511.07122)). A kernel of $k$ weights a side then
 # spans $d(k-1) + 1$ pixels: 3, 5, 9 for dilation 1, 2, 4.
 
-# %% mystnb={"image": {"alt": "The pixels that a three by three kernel reads, for dilation 1, 2 and 4: always nine pixels, spread over 3 by 3, 5 by 5 and 9 by 9 pixels, with gaps between them."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "The pixels that a three by three kernel reads, for dilation 1, 2 and 4: always nine pixels, spread over 3 by 3, 5 by 5 and 9 by 9 pixels, with gaps between them."}}
 figure = plotting.kernel_footprints(kernel_size=3, dilations=(1, 2, 4))
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # On an image, it looks like this. The nine weights here are 1/9 each, so each number of the output is
 # the mean of nine pixels: those in the orange frames give the one that is marked on the right.
 
-# %% mystnb={"image": {"alt": "Left, an ankle boot with nine orange frames around single pixels, two apart, in a dashed square of 5 by 5. Right, the output: a softer boot, in which one place is marked."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Left, an ankle boot with nine orange frames around single pixels, two apart, in a dashed square of 5 by 5. Right, the output: a softer boot, in which one place is marked."}}
 boot = data.train.images[0]  # (1, 28, 28)
 mean_of_nine = torch.full((1, 1, 3, 3), 1 / 9)
 output = nn.functional.conv2d(boot, mean_of_nine, padding=2, dilation=2)  # (1, 28, 28)
 figure = plotting.kernel_on_image(boot[0], output[0], place=(14, 14), dilation=2)
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 widgets.slide_dilation(boot)
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # So a dilated 3×3 kernel is a 5×5 kernel most of whose weights are zero and stay zero. There is no
 # need to take that on trust; we can try it. Copy nine weights into every second place of an empty
 # 5×5 kernel: both must give the same feature map.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 dilated = nn.Conv2d(1, 1, kernel_size=3, dilation=2, bias=False)
 spread = nn.Conv2d(1, 1, kernel_size=5, bias=False)
 
@@ -112,7 +112,7 @@ with torch.no_grad():
     same = torch.allclose(dilated(image), spread(image), atol=1e-6)
 claim("the dilated kernel is a 5×5 kernel with zeros in the gaps", same)
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # ::::{admonition} Question
 # :class: question
 #
@@ -133,7 +133,7 @@ claim("the dilated kernel is a 5×5 kernel with zeros in the gaps", same)
 # :::
 # ::::
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## How large is the output?
 #
 # Lay a kernel that spans $s = d(k-1) + 1$ pixels on a row of $n$ pixels, with $p$ pixels of
@@ -146,40 +146,40 @@ claim("the dilated kernel is a 5×5 kernel with zeros in the gaps", same)
 # The half brackets mean: round down. That is all the arithmetic there is:
 
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 def output_size(n, kernel_size, padding=0, dilation=1, stride=1):
     """Side of a feature map, in pixels."""
     span = dilation * (kernel_size - 1) + 1
     return (n + 2 * padding - span) // stride + 1
 
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Before you run the next cell, work out the four sizes by hand: convolution (padding 1, dilation
 # 2), pooling by 2, convolution (no padding, dilation 2), pooling by 2, from 28 pixels on.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 after_conv_1 = output_size(28, kernel_size=3, padding=1, dilation=2)
 after_pool_1 = output_size(after_conv_1, kernel_size=2, stride=2)
 after_conv_2 = output_size(after_pool_1, kernel_size=3, dilation=2)
 after_pool_2 = output_size(after_conv_2, kernel_size=2, stride=2)
 print(28, after_conv_1, after_pool_1, after_conv_2, after_pool_2, sep=" → ")
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Did you lose a pixel at the last step? Nine is odd: pooling by 2 finds four pairs and drops the
 # last row and column. Now the network itself; its table must show the sizes that you found.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 model = build_model("dilated_cnn", seed=seed)
 layers = inspection.layer_table(model)
 print(f"{layers['parameters'].sum():,} parameters")
 layers
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 expected = [after_conv_1, after_pool_1, after_conv_2, after_pool_2]
 sizes = [int(layers["output"][row].split("×")[1]) for row in (0, 2, 3, 5)]
 claim("the network's feature maps have the sizes worked out by hand", sizes == expected)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # Compare it with the table of chapter 2. The convolutions have exactly as many weights as there,
 # but the last feature maps are 4×4 instead of 6×6. So the classifier starts from 512 numbers
 # instead of 1,152, and the whole network has about half the parameters. More than one thing has
@@ -221,7 +221,7 @@ claim("the network's feature maps have the sizes worked out by hand", sizes == e
 # In the table, `size` is the field of a unit of
 # that layer and `step` the distance between two neighbouring ones, both in pixels.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 plain = build_model("cnn", seed=seed)
 fields = {
     "plain": inspection.receptive_field(plain.features),
@@ -231,7 +231,7 @@ for field in fields.values():
     field["layer"] = ["convolution", "pooling", "convolution", "pooling"]
 pd.concat({name: field.set_index("layer") for name, field in fields.items()}, axis=1)
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # ::::{admonition} Question
 # :class: question
 #
@@ -250,7 +250,7 @@ pd.concat({name: field.set_index("layer") for name, field in fields.items()}, ax
 # :::
 # ::::
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # A unit at the end of the plain network sees 10×10 pixels, one of the dilated network 16×16: more
 # than half of the image's width. That is a computation, and computations can be wrong. To *measure*
 # it, use calculus. Outside the field, the unit's gradient with respect to a pixel is always zero.
@@ -258,7 +258,7 @@ pd.concat({name: field.set_index("layer") for name, field in fields.items()}, ax
 # random weights, take the gradient of the units at one place near the middle (the sum over all 32
 # maps), and average its magnitude over several images and over twenty networks of each kind.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 noise = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 maps = {}
 for name, unit in (("cnn", (2, 2)), ("dilated_cnn", (1, 1))):
@@ -271,11 +271,11 @@ for field, gradient in zip(fields.values(), maps.values(), strict=True):
     rows, columns = (gradient.sum(dim=axis).count_nonzero().item() for axis in (1, 0))
     print(f"computed {field['size'].iloc[-1]} pixels a side, measured {rows}×{columns}")
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # The measurement agrees. For the picture we add a third kind: the two dilated convolutions alone,
 # *without* the pooling between them.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 torch.manual_seed(0)
 stacks = [
     nn.Sequential(nn.Conv2d(1, 16, 3, dilation=2), nn.Conv2d(16, 32, 3, dilation=2))
@@ -285,21 +285,21 @@ maps["grid"] = torch.stack(
     [inspection.input_gradient(f, noise, (10, 10)) for f in stacks]
 ).mean(0)
 
-# %% mystnb={"image": {"alt": "Three heat maps of gradients on the 28 by 28 image. The plain network's is a square of 10 by 10 pixels, strongest in the middle. The dilated network's is a square of 16 by 16 pixels, filled without gaps and flatter. Two dilated convolutions without pooling give 9 by 9 pixels of which only every second one in each direction is lit, like a grid of dots."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Three heat maps of gradients on the 28 by 28 image. The plain network's is a square of 10 by 10 pixels, strongest in the middle. The dilated network's is a square of 16 by 16 pixels, filled without gaps and flatter. Two dilated convolutions without pooling give 9 by 9 pixels of which only every second one in each direction is lit, like a grid of dots."}}
 figure = plotting.heat_maps(
     [m / m.max() for m in maps.values()],
     ["plain", "dilated", "dilated, no pooling"],
     "mean absolute gradient (largest = 1)",
 )
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 plain_map, dilated_map, grid = maps.values()
 middle = plain_map[10:14, 10:14].mean()
 claim("the plain field is strongest in the middle", middle > 2 * plain_map[7].max())
 claim("the dilated field has no gaps", dilated_map.count_nonzero() == 16 * 16)
 claim("without pooling, it reads 25 of 9×9 pixels", grid.count_nonzero() == 25)
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # Three things to see. The field is not used evenly: in the plain network the middle counts most,
 # because more paths lead through it. The dilated field is wider and flatter. And it has no gaps,
 # although each of its kernels has: the pooling between the convolutions averages neighbours, so
@@ -310,7 +310,7 @@ claim("without pooling, it reads 25 of 9×9 pixels", grid.count_nonzero() == 25)
 # 2016](https://arxiv.org/abs/1701.04128)) leaves out the rim that hardly matters. Here: the
 # smallest square in the middle that holds four fifths of the gradient.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 effective = {
     "plain": inspection.effective_field(plain_map),
     "dilated": inspection.effective_field(dilated_map),
@@ -323,7 +323,7 @@ pd.DataFrame(
     index=pd.Index(effective, name="field (pixels a side)"),
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # Both lose a pixel on either side. So the dilated network really does see further, and not only on
 # paper.
 #
@@ -333,7 +333,7 @@ pd.DataFrame(
 # nine fixed weights (1-2-1 in both directions): without dilation, with dilation 2 both times, and
 # with dilation 1 and then 2.
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 weights = torch.tensor([1.0, 2.0, 1.0])
 weights = (weights[:, None] * weights / 16)[None, None]  # (1, 1, 3, 3), adding up to 1
 boot = data.train.images[:1]
@@ -345,11 +345,11 @@ for dilations in ((1, 1), (2, 2), (1, 2)):
         picture = nn.functional.conv2d(picture, weights, padding=d, dilation=d)
     smoothed["dilation {}, then {}".format(*dilations)] = picture
 
-# %% mystnb={"image": {"alt": "Four pictures of the same ankle boot. The noisy one. Smoothed without dilation: soft. Smoothed with dilation 2 twice: a mesh of light and dark squares lies over the whole picture. Smoothed with dilation 1 and then 2: softer still, and without a mesh."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Four pictures of the same ankle boot. The noisy one. Smoothed without dilation: soft. Smoothed with dilation 2 twice: a mesh of light and dark squares lies over the whole picture. Smoothed with dilation 1 and then 2: softer still, and without a mesh."}}
 pictures = torch.cat(list(smoothed.values()))
 figure = plotting.image_grid(pictures, list(smoothed), columns=4)
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # The mesh in the third picture is called **gridding** ([Yu, Koltun and Funkhouser,
 # 2017](https://arxiv.org/abs/1705.09914)). With dilation 2 and nothing else, the picture falls into
 # four: pixels in even rows and even columns are averaged among themselves, those in even rows and
@@ -357,7 +357,7 @@ figure = plotting.image_grid(pictures, list(smoothed), columns=4)
 # layer without dilation is enough to bring them together, and so is pooling. To show it, keep one
 # of the four, blank out the other three, and see whether the one that is left notices.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 holed = smoothed["noisy"].clone()
 holed[..., 1::2, :] = 0
 holed[..., :, 1::2] = 0  # only even rows and columns are left
@@ -369,13 +369,13 @@ claim("the fourth that was left comes out as if nothing had happened", same)
 lit = holed[..., 1::2, :].count_nonzero() + holed[..., :, 1::2].count_nonzero()
 claim("the other three come out empty", lit == 0)
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 # Differences of the differences of neighbours: large where a row goes up and down.
 zigzag = {name: p.diff(n=2, dim=-1).abs().mean() for name, p in smoothed.items()}
 rougher = zigzag["dilation 2, then 2"] > 5 * zigzag["dilation 1, then 2"]
 claim("rows zigzag five times as much in the mesh as in the mixture", rougher)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # This is the reason why people who stack dilated layers vary the dilation (exercise 3.3). Our network
 # is spared by its pooling.
 #
@@ -383,21 +383,21 @@ claim("rows zigzag five times as much in the mesh as in the mixture", rougher)
 #
 # Same data, same protocol, same settings. Only the network differs.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 trained = fit(model, data.train, data.validation, config)
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 trained.history.set_index("epoch").iloc[::4].round(3)
 
-# %% mystnb={"image": {"alt": "Two panels over 25 epochs: cross-entropy falling and accuracy rising, for training and validation. The two curves of each panel stay closer together than those of chapter 2."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Two panels over 25 epochs: cross-entropy falling and accuracy rising, for training and validation. The two curves of each panel stay closer together than those of chapter 2."}}
 figure = plotting.training_curves(trained.history, trained.best_epoch)
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # The curves have the shape of chapter 2's, with less of a gap at the end. Beware of reading that as
 # a virtue: this network has also not learned as much yet. When chapter 2's network had the training
 # accuracy that this one ends with, its own gap was much smaller than at its end.
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 cnn = load_or_train(f"{trained_dir}/02_cnn", "cnn", data, config, sample=sample)
 histories = {"cnn": cnn.history, "dilated": trained.history}
 # One epoch is noisy: each gap is a mean over five.
@@ -415,7 +415,7 @@ claim(
     applies=as_published,
 )
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 best = trained.history["val_acc"].max()
 claim_between("the best validation accuracy", best, 0.88, 0.91, applies=as_published)
 worse = best < cnn.history["val_acc"].max()
@@ -425,12 +425,12 @@ claim(
     applies=as_published,
 )
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Does training change how far a unit sees? The receptive field cannot change, but the effective one
 # could, if training made the weights at the rim larger or smaller. Measure both networks again, as
 # they are now, with validation images instead of noise.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 looked_at = data.validation.images[:200]
 places = {"plain": (cnn.model, (2, 2)), "dilated": (trained.model, (1, 1))}
 learned = {
@@ -447,34 +447,34 @@ claim(
     near,
 )
 
-# %% mystnb={"image": {"alt": "Two heat maps of gradients of the trained networks: the plain one's within a square of 10 by 10 pixels, the dilated one's within 16 by 16 pixels. Both fill their square, more unevenly than before the training."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Two heat maps of gradients of the trained networks: the plain one's within a square of 10 by 10 pixels, the dilated one's within 16 by 16 pixels. Both fill their square, more unevenly than before the training."}}
 figure = plotting.heat_maps(
     [m / m.max() for m in learned.values()],
     list(learned),
     "mean absolute gradient (largest = 1)",
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # As far as this measure can tell, which goes in steps of two pixels, training has made the fields
 # uneven, but hardly smaller or larger. (The images are others, too: clothes instead of noise.) In a
 # network as shallow as this one, how far a unit sees is settled by the arrangement of the layers.
 #
 # ## The test, once
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 probabilities = evaluation.predict(trained.model, data.test.images)
 predicted = probabilities.argmax(axis=1)
 test_accuracy = evaluation.accuracy(data.test.labels, predicted)
 print(f"test accuracy: {test_accuracy:.4f}")
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 claim_between("the test accuracy", test_accuracy, 0.87, 0.905, applies=as_published)
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images, as an annotated heat map. The pattern is that of chapter 2 with more mistakes: shirt with T-shirt, pullover and coat, pullover with coat, and sneaker with sandal and ankle boot."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images, as an annotated heat map. The pattern is that of chapter 2 with more mistakes: shirt with T-shirt, pullover and coat, pullover with coat, and sneaker with sandal and ankle boot."}}
 confusion = evaluation.confusion_matrix(data.test.labels, predicted)
 ax = plotting.confusion_heatmap(confusion)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 mistaken = confusion.sum(axis=0) + confusion.sum(axis=1)
 mistaken -= 2 * confusion.to_numpy().diagonal()
 most = mistaken.idxmax() == "Shirt"
@@ -485,12 +485,12 @@ folder = save_trained(
     f"{trained_dir}/03_dilated_cnn", "dilated_cnn", trained, metrics, sample=sample
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## A first comparison, and what it does not show
 #
 # The two networks side by side, on the validation images:
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 pd.DataFrame(
     {
         "parameters": [inspection.count_parameters(m) for m in (plain, model)],
@@ -504,13 +504,13 @@ pd.DataFrame(
     index=pd.Index(["convolutional (chapter 2)", "dilated"], name="network"),
 )
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 lead = cnn.history["val_acc"].max() - best
 claim_between(
     "the lead of chapter 2's network", lead, 0.005, 0.035, applies=as_published
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # It is tempting to write "dilation makes the network worse". This table does not support that
 # sentence. Several things differ at once:
 #
@@ -528,7 +528,7 @@ claim_between(
 # differ but the dilation and the padding that it needs: with the same seed, the two even start from the
 # same weights.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 padded = build_model("padded_dilated_cnn", seed=seed)
 plain = build_model("cnn", seed=seed)
 outputs = [inspection.layer_table(m)["output"].tolist() for m in (plain, padded)]
@@ -544,7 +544,7 @@ claim(
     all(a.equal(b) for a, b in pairs),
 )
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # ::::{admonition} Question
 # :class: question
 #
@@ -564,13 +564,13 @@ claim(
 # :::
 # ::::
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Plain to padded changes points 1 and 2; padded to dilated changes points 3 and 4. And to guard
 # against chance, we train each of the three with ten seeds. That takes an hour on two cores, so the
 # results come with the package: made by `python benchmarks/seeds.py`, with the settings of this
 # chapter, and kept with a record of versions and machine.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 seeds = load_seeds()
 table = seeds.table.pivot(index="seed", columns="network", values="val_accuracy")
 labels = {
@@ -581,15 +581,15 @@ labels = {
 table = table[list(labels)].rename(columns=labels)
 table.describe().loc[["mean", "std", "min", "max"]].round(4)
 
-# %% mystnb={"image": {"alt": "Best validation accuracy of ten training runs of each network, as points in three rows. The plain network's lie furthest to the right, the padded dilated network's in the middle, the dilated network's to the left; the first two rows overlap in part, the third stands apart."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Best validation accuracy of ten training runs of each network, as points in three rows. The plain network's lie furthest to the right, the padded dilated network's in the middle, the dilated network's to the left; the first two rows overlap in part, the third stands apart."}}
 ax = plotting.strips(table, "best validation accuracy, ten seeds each (line: mean)")
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Now the two steps, each as the mean of ten differences between training runs of the same seed,
 # with its 95 % interval (what such an interval promises, chapter 4 explains; here it is Student's
 # *t*, for the luck of the seed: the validation images are the same throughout).
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 steps = {
     "dilation": table["dilated, padded"] - table["plain"],
     "smaller maps": table["dilated"] - table["dilated, padded"],
@@ -601,17 +601,17 @@ for name, change in steps.items():
 changes = pd.DataFrame(rows).T
 changes.round(4)
 
-# %% mystnb={"image": {"alt": "The changes in validation accuracy with their intervals: dilation at equal map size, and smaller maps at equal dilation. Both lie below zero, and neither interval reaches it."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "The changes in validation accuracy with their intervals: dilation at equal map size, and smaller maps at equal dilation. Both lie below zero, and neither interval reaches it."}}
 ax = plotting.intervals(changes, "change in validation accuracy, with 95 % interval")
 line = ax.axvline(0, color="0.4", ls=":")
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 claim("dilation alone costs accuracy", changes["high"]["dilation"] < 0)
 claim("the smaller maps cost accuracy as well", changes["high"]["smaller maps"] < 0)
 share = changes["value"]["dilation"] / changes["value"].sum()
 claim_between("the share of dilation in the whole loss", share, 0.25, 0.5)
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # So the data supports this much: on these images, with these settings, dilation 2 in both
 # convolutions costs a little accuracy by itself, and more than that is lost with the smaller maps
 # and the smaller classifier that came along with it. Anyone who blamed the whole loss on dilation
@@ -625,7 +625,7 @@ claim_between("the share of dilation in the whole loss", share, 0.25, 0.5)
 # it. For naming a centred shoe in 28×28 pixels, seeing far was never the difficulty. Chapter 4
 # finds something that the dilated networks are better at.
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## Exercises
 #
 # Write your answer in the cell below each exercise, in place of the dots, run it, and run the cell
@@ -642,22 +642,22 @@ claim_between("the share of dilation in the whole loss", share, 0.25, 0.5)
 # How many pixels does the kernel span, and how long is the padded row?
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 length = output_size(76, kernel_size=7, padding=8, dilation=4, stride=2)
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("3.1", length)
 
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # The kernel spans 4 × 6 + 1 = 25 pixels, and the padded row has 76 + 16 = 92. So there are 68 places, from
 # the first to the last, of which every second one is used. PyTorch agrees:
 # `nn.Conv1d(1, 1, 7, dilation=4, padding=8, stride=2)(torch.zeros(1, 1, 76)).shape`.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 3.2: The kernel with zeros
 # :class: exercise
 #
@@ -670,7 +670,7 @@ check("3.1", length)
 # place of it.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 def spread_out(weights, d):
     """Lay weights (C_out, C_in, k, k) d places apart, with zeros in between."""
@@ -680,17 +680,17 @@ def spread_out(weights, d):
     return kernel
 
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("3.2", spread_out)
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # Whatever a dilated convolution computes, a larger dense one could compute as well. The converse is not
 # true: the dilated one gives up the weights in between, and with them the work of multiplying. For 3×3
 # weights and dilation 4 it makes nine multiplications where the dense kernel makes 81.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 3.3: Seeing everything
 # :class: exercise
 #
@@ -703,15 +703,15 @@ check("3.2", spread_out)
 # through three kernels of three weights down to the row: may two of them end at the same pixel?
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 dilations = (1, 3, 9)
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("3.3", dilations)
 
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # Each convolution widens the field by $2d$ pixels, so the dilations must add up to at least 13. And there
 # are only 3 · 3 · 3 = 27 paths along a row, so that no two may end at the same pixel. The first kernel
@@ -721,7 +721,7 @@ check("3.3", dilations)
 # difference.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 3.4: A function for the field
 # :class: exercise
 #
@@ -736,7 +736,7 @@ check("3.3", dilations)
 # was before?
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 def receptive_field(layers):
     """Pixels a side that a unit sees behind layers (kernel, stride, dilation)."""
@@ -747,17 +747,17 @@ def receptive_field(layers):
     return size
 
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("3.4", receptive_field)
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # The order of the two lines is the point: a layer's kernel spans units of the layer *before*, so its own
 # stride comes too late for its own field. The check measures instead of computing. It puts your layers
 # together with positive weights, takes the gradient of one unit, and counts how far it reaches.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 3.5: Half a dilation
 # :class: exercise
 #
@@ -772,16 +772,16 @@ check("3.4", receptive_field)
 # same shapes.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 first_dilated = build_model("cnn")
 first_dilated.features[0] = nn.Conv2d(1, 16, kernel_size=3, padding=2, dilation=2)
 loaded = first_dilated.load_state_dict(plain.state_dict())
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("3.5", first_dilated, plain)
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # Dilation changes where the weights are laid, and not how many there are: the weights of the plain network
 # fit. A padding of 2 makes up for the two pixels by which the kernel now reaches out on either side. Its
@@ -789,7 +789,7 @@ check("3.5", first_dilated, plain)
 # instead it would be 14×14, since behind the pooling a step is two pixels.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Project: Which half costs more?
 # :class: exercise
 #
@@ -803,14 +803,14 @@ check("3.5", first_dilated, plain)
 # the plain network's results for ten seeds, to compare with seed by seed.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} What to expect
 # The second convolution needs `padding=1, dilation=2`. Two seeds of one network differ by some
 # tenths of a percentage point, and so may the two halves: then the honest answer is that two seeds
 # do not tell. Above, it took ten pairs with matching seeds to tell dilation from no dilation.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## Recap
 #
 # - Dilation spreads a kernel's weights: further reach, same number of weights, gaps between.

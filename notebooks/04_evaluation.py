@@ -14,7 +14,7 @@
 #     name: python3
 # ---
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # # 4 · Evaluation
 #
 # Two networks, one number each: is that enough to say which is better? This chapter examines both
@@ -34,7 +34,7 @@
 # otherwise both are trained first, which takes four to ten minutes on a two-core laptop. Two hours
 # of reading.
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 from itertools import combinations
 
 import pandas as pd
@@ -50,15 +50,15 @@ from fmnist_lib.timing import compare_times
 from fmnist_lib.trained import describe_machine, load_or_train
 from fmnist_lib.training import TrainConfig
 
-# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # The next cell holds the chapter's parameters. Networks that were trained with exactly these
 # settings are loaded; if there are none, they are trained.
 
-# %% slideshow={"slide_type": "skip"} tags=["parameters"]
+# %% tags=["parameters"]
 epochs: int = 25  # passes over the training images
 batch_size: int = 64  # images in a step
 lr: float = 3e-4  # learning rate of Adam
@@ -69,12 +69,12 @@ sample: bool = False  # True: 1,500 images that need no download, for a quick lo
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 trained_dir: str = "trained"  # folder in which the trained networks are kept
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
 as_published = (epochs, batch_size, lr, sample) == (25, 64, 3e-4, False)
 data = load_fashion_mnist(data_dir, sample=sample)
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 folders = {"cnn": "02_cnn", "dilated_cnn": "03_dilated_cnn"}
 networks = {
     name: load_or_train(
@@ -83,14 +83,14 @@ networks = {
     for name, folder in folders.items()
 }
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 images, labels = data.test.images, data.test.labels.numpy()
 probabilities = {
     name: evaluation.predict(network, images) for name, network in networks.items()
 }
 predicted = {name: p.argmax(axis=1) for name, p in probabilities.items()}
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## How sure is an accuracy?
 #
 # The test images are a sample. Another 10,000 images from the same shop would have given a slightly
@@ -106,7 +106,7 @@ predicted = {name: p.argmax(axis=1) for name, p in probabilities.items()}
 # 95 in 100 hold the true $p$. We use Wilson's recipe
 # ([Brown, Cai and DasGupta, 2001](https://doi.org/10.1214/ss/1009213286)).
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 rows = {}
 for name, guess in predicted.items():
     low, high = evaluation.accuracy_interval(labels, guess)
@@ -114,12 +114,12 @@ for name, guess in predicted.items():
 accuracies = pd.DataFrame(rows).T
 accuracies.round(4)
 
-# %% mystnb={"image": {"alt": "The test accuracies of both networks with their 95 % intervals. The interval of the convolutional network lies to the right of that of the dilated one, and the two do not overlap."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "The test accuracies of both networks with their 95 % intervals. The interval of the convolutional network lies to the right of that of the dilated one, and the two do not overlap."}}
 ax = plotting.intervals(
     accuracies, "test accuracy, with 95 % interval (share of images)"
 )
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 values, widths = accuracies["value"], accuracies["high"] - accuracies["low"]
 claim_between(
     "the accuracy of the cnn", values["cnn"], 0.89, 0.92, applies=as_published
@@ -135,7 +135,7 @@ claim_between(
     "the width of either interval", widths.max(), 0.010, 0.014, applies=as_published
 )
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # Each interval is a little more than one percentage point wide. Mind what it covers: the luck of
 # the *test images*, and nothing else. It knows nothing of the luck of the seed, of other shops, of
 # photographs taken by customers. The true uncertainty about "how good is this network for me" is
@@ -146,7 +146,7 @@ claim_between(
 # accuracy; and that two thousand times over. The middle 95 % of those accuracies is the **bootstrap**
 # interval ([Efron, 1979](https://doi.org/10.1214/aos/1176344552)).
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 drawn = {
     name: evaluation.bootstrap_interval(labels, guess)
     for name, guess in predicted.items()
@@ -154,13 +154,13 @@ drawn = {
 drawn = pd.DataFrame(drawn, index=["low", "high"]).T
 drawn.round(4)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 apart = (drawn - accuracies[["low", "high"]]).abs().max().max()
 claim(
     "formula and drawing differ by less than 0.001", apart < 0.001, applies=as_published
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # They agree, as they must. Drawing with replacement from a list in which the share $p$ is right is
 # tossing a coin that shows heads with probability $p$: the share of heads scatters by the formula
 # above, with the share that was found in place of $p$. Wilson's recipe keeps the unknown $p$ in the
@@ -197,21 +197,21 @@ claim(
 # of them both are right, and on many of the rest both are wrong: those images say nothing about
 # which is better. The evidence lies in the images on which exactly one is right.
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 difference = evaluation.accuracy_difference(
     labels, predicted["cnn"], predicted["dilated_cnn"]
 )
 names = {"only_a_right": "only cnn right", "only_b_right": "only dilated right"}
 difference.rename(names).to_frame("plain less dilated").T.convert_dtypes().round(4)
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # If the two were equally good, each of these images would be the toss of a fair coin: which network
 # is the one that is right? **McNemar's test** asks how probable it is that fair tosses come out as
 # unevenly as they did, or more so ([Dietterich, 1998](https://doi.org/10.1162/089976698300017197)).
 # That probability is called the **p-value** (it has nothing to do with the $p$ of a coin); by
 # custom, a difference is reported where it is below 0.05.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 p_value = evaluation.mcnemar_test(labels, predicted["cnn"], predicted["dilated_cnn"])
 claim(
     "fair coins would fall so unevenly in less than 1 of 1,000 cases",
@@ -228,7 +228,7 @@ claim_between(
     "the share that only one gets right", share, 0.04, 0.10, applies=as_published
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # So on images like these, *this* trained convolutional network is better than *this* trained
 # dilated one, beyond the luck of the test images. Is the *recipe* better, too?
 #
@@ -240,7 +240,7 @@ claim_between(
 # took an hour, so the results come with the package. (`python benchmarks/seeds.py` makes them anew,
 # with a *sweep*; how to make your own is told in [chapters as experiments](../book/batch.md).)
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 seeds = load_seeds()
 recipes = {
     "cnn": "plain",
@@ -251,10 +251,10 @@ table = seeds.table.pivot(index="seed", columns="network", values="test_accuracy
 table = table[list(recipes)].rename(columns=recipes)
 table.describe().loc[["mean", "std", "min", "max"]].round(4)
 
-# %% mystnb={"image": {"alt": "Test accuracies of ten training runs of each of three networks, as points in three rows: the plain network to the right, the padded dilated one close behind and overlapping with it, the dilated one clearly to the left."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Test accuracies of ten training runs of each of three networks, as points in three rows: the plain network to the right, the padded dilated one close behind and overlapping with it, the dilated one clearly to the left."}}
 ax = plotting.strips(table, "test accuracy, ten seeds each (line: mean)")
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 clear = table["plain"].min() > table["dilated"].max()
 claim("the worst plain network beats the best dilated one", clear)
 mixed = table["plain"].min() < table["dilated, padded"].max()
@@ -262,7 +262,7 @@ claim("the plain and the padded dilated ones overlap", mixed)
 spread = (table.max() - table.min()).max()
 claim_between("the widest range of ten seeds", spread, 0.005, 0.02)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # The seed alone moves an accuracy by as much as a test interval is wide. Between the plain and the
 # dilated network that does not matter: whichever two seeds had been drawn, the plain one would have
 # been ahead. Between the plain and the padded network it does.
@@ -272,7 +272,7 @@ claim_between("the widest range of ten seeds", spread, 0.005, 0.02)
 # Ten researchers each train the plain and the padded network once, with one seed, and test the pair
 # by McNemar's test. Each row is what one of them would have reported.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 pairs = zip(seeds.predicted["cnn"], seeds.predicted["padded_dilated_cnn"], strict=True)
 single = pd.DataFrame(
     {
@@ -284,7 +284,7 @@ single = pd.DataFrame(
 )
 single.round(4)
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 found = (single["p (McNemar)"] < 0.05).sum()
 claim("some of ten pairs would have reported a difference", found >= 2)
 claim("others of them would have reported none", 10 - found >= 2)
@@ -293,7 +293,7 @@ low, high = leads.confidence_interval(0.95)
 print(f"mean lead, with 95 % interval over seeds: {low:.4f} to {high:.4f}")
 claim("over ten seeds, the plain network is ahead", low > 0)
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Nobody made a mistake. Each tested two *networks*, and two networks may well differ more, or less,
 # than their recipes do. The question about the recipes has another answer: take the ten differences,
 # and ask whether their mean can be the luck of ten seeds (Student's $t$). Together, the ten know what
@@ -304,14 +304,14 @@ claim("over ten seeds, the plain network is ahead", low > 0)
 # That McNemar's test says nothing about recipes is clearest where the recipe is *the same*: test
 # every pair of the ten plain networks.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 twins = list(combinations(seeds.predicted["cnn"], 2))
 p_values = [evaluation.mcnemar_test(seeds.labels, a, b) for a, b in twins]
 differ = sum(p < 0.05 for p in p_values)
 print(f"{differ} of {len(twins)} pairs of plain networks differ with p < 0.05")
 claim("more than one pair in five differs", differ > len(twins) / 5)
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 unlike = sum((a != b).mean() for a, b in twins) / len(twins)
 others = zip(seeds.predicted["cnn"], seeds.predicted["dilated_cnn"], strict=True)
 unlike_others = sum((a != b).mean() for a, b in others) / 10
@@ -325,7 +325,7 @@ claim(
     unlike_others < 1.5 * unlike,
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # If all ten were equally good, about one pair in twenty would differ like this by luck. Far more
 # do: so most of these differences are real, and they are no property of the recipe. Two training
 # runs of the same network answer about one image in twenty differently, and a plain and a dilated
@@ -364,23 +364,23 @@ claim(
 #
 # $$F_1 = \frac{2 \cdot \text{precision} \cdot \text{recall}}{\text{precision} + \text{recall}}$$
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 reports = {
     name: evaluation.class_report(labels, guess) for name, guess in predicted.items()
 }
 pd.concat(reports, axis=1).drop(columns=[(name, "images") for name in reports]).round(3)
 
-# %% mystnb={"image": {"alt": "F1 of each class for both networks as points on ten lines. Trousers, bags and footwear lie above 0.9, dresses near it, T-shirts, pullovers and coats close together below them, and shirts far behind. The convolutional network is ahead in nearly every class."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "F1 of each class for both networks as points on ten lines. Trousers, bags and footwear lie above 0.9, dresses near it, T-shirts, pullovers and coats close together below them, and shirts far behind. The convolutional network is ahead in nearly every class."}}
 ax = plotting.class_lines(reports, "f1", "F1 (0 to 1)")
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 f1 = pd.DataFrame({name: report["f1"] for name, report in reports.items()})
 lowest = set(f1.idxmin())
 claim("shirts have the lowest F1 with both", lowest == {"Shirt"}, applies=as_published)
 ahead = int((f1["cnn"] > f1["dilated_cnn"]).sum())
 claim("the cnn is ahead in at least seven classes", ahead >= 7, applies=as_published)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 coats = f1.rank().loc["Coat"].max() <= 4
 claim("coats are among the four lowest with both", coats, applies=as_published)
 sandals = f1.rank().loc["Sandal"].min() > 5
@@ -391,7 +391,7 @@ claim("shirts stay below 0.8", f1.loc["Shirt"].max() < 0.8, applies=as_published
 alike = f1.corr("spearman").loc["cnn", "dilated_cnn"] > 0.9
 claim("the order of the classes is nearly the same", alike, applies=as_published)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # The order of the classes is nearly the same for both networks, and its end is that of chapter 1,
 # where no network had been trained yet: coats near the bottom, shirts last. But sandals, which were
 # in the harder half for the nearest neighbour, are easy for both networks. Difficulty belongs to
@@ -426,34 +426,34 @@ claim("the order of the classes is nearly the same", alike, applies=as_published
 # Both confusion matrices, then their difference. In the last one, a positive number off the
 # diagonal is a confusion that the convolutional network makes more often.
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images."}}
 confusions = {
     name: evaluation.confusion_matrix(labels, guess)
     for name, guess in predicted.items()
 }
 ax = plotting.confusion_heatmap(confusions["cnn"], title="convolutional network")
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images. The same pattern, with larger numbers off the diagonal among the tops."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images. The same pattern, with larger numbers off the diagonal among the tops."}}
 ax = plotting.confusion_heatmap(confusions["dilated_cnn"], title="dilated network")
 
-# %% mystnb={"image": {"alt": "Difference of the two confusion matrices. The diagonal is mostly positive: the convolutional network is right more often. The largest negative numbers off the diagonal, mistakes that the dilated network makes more often, are pullovers called shirts, then shirts called T-shirts and coats called shirts."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Difference of the two confusion matrices. The diagonal is mostly positive: the convolutional network is right more often. The largest negative numbers off the diagonal, mistakes that the dilated network makes more often, are pullovers called shirts, then shirts called T-shirts and coats called shirts."}}
 ax = plotting.confusion_heatmap(
     confusions["cnn"] - confusions["dilated_cnn"],
     title="convolutional less dilated",
     difference=True,
 )
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # The worst confusions as a list:
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 worst = {
     name: evaluation.worst_confusions(confusion)
     for name, confusion in confusions.items()
 }
 pd.concat(worst, axis=1)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 tops = {"T-shirt", "Pullover", "Dress", "Coat", "Shirt"}
 named = {
     garment
@@ -468,13 +468,13 @@ claim(
 shirts = all("Shirt" in set(table.iloc[0, :2]) for table in worst.values())
 claim("shirts take part in the worst one of both", shirts, applies=as_published)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## Looking at the failures
 #
 # Tables say how often. Pictures may say why. Here are test images of the convolutional network's worst
 # confusion, six of each direction.
 
-# %% mystnb={"image": {"alt": "Twelve test images of the most frequent confusion, each with its true class, the predicted class and the probability. Most would puzzle a person too: T-shirts with wide or V-shaped necklines, and shirts with short sleeves and no visible buttons."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Twelve test images of the most frequent confusion, each with its true class, the predicted class and the probability. Most would puzzle a person too: T-shirts with wide or V-shaped necklines, and shirts with short sleeves and no visible buttons."}}
 first, second = worst["cnn"].iloc[0, :2].map(CLASS_NAMES.index)
 guess = predicted["cnn"]
 there = ((labels == first) & (guess == second)).nonzero()[0][:6]
@@ -482,22 +482,22 @@ back = ((labels == second) & (guess == first)).nonzero()[0][:6]
 shown = [*there, *back]
 figure = plotting.mistakes(images[shown], labels[shown], probabilities["cnn"][shown])
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 widgets.browse_mistakes(images, labels, probabilities["cnn"])
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # And the mistakes that it was surest of.
 
-# %% mystnb={"image": {"alt": "The twelve most confident mistakes of the convolutional network, most with a probability that rounds to 1.00. Several look mislabelled: the prediction seems more convincing than the label."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "The twelve most confident mistakes of the convolutional network, most with a probability that rounds to 1.00. Several look mislabelled: the prediction seems more convincing than the label."}}
 surest = evaluation.confident_mistakes(labels, probabilities["cnn"], n=12)
 figure = plotting.mistakes(images[surest], labels[surest], probabilities["cnn"][surest])
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 confidence = probabilities["cnn"][surest].max(axis=1)
 sure = confidence.min() > 0.95
 claim("all twelve were predicted with more than 0.95", sure, applies=as_published)
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Three kinds show up. Labels that look wrong: there the network may be right. Odd views and rare
 # articles, of which training held few. And plain errors. Do not judge the network's confidence by
 # these twelve, though: we picked the surest of all its mistakes. The next section judges it fairly.
@@ -505,7 +505,7 @@ claim("all twelve were predicted with more than 0.95", sure, applies=as_publishe
 # Before that, the images on which the two networks disagree: six that only the convolutional
 # network gets right, and below them six that only the dilated one does.
 
-# %% mystnb={"image": {"alt": "Twelve test images, most of them tops, each with its true class and what the two networks say. In the first row the convolutional network names the class on the label and the dilated one a neighbouring class, such as pullover for coat; in the second row it is the other way round."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Twelve test images, most of them tops, each with its true class and what the two networks say. In the first row the convolutional network names the class on the label and the dilated one a neighbouring class, such as pullover for coat; in the second row it is the other way round."}}
 right = {name: guess == labels for name, guess in predicted.items()}
 only_cnn = (right["cnn"] & ~right["dilated_cnn"]).nonzero()[0][:6]
 only_dilated = (~right["cnn"] & right["dilated_cnn"]).nonzero()[0][:6]
@@ -516,14 +516,14 @@ figure = plotting.compared_predictions(
     {"cnn": probabilities["cnn"][shown], "dil.": probabilities["dilated_cnn"][shown]},
 )
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 both_wrong = ~right["cnn"] & ~right["dilated_cnn"]
 same = (predicted["cnn"] == predicted["dilated_cnn"])[both_wrong].mean()
 claim(
     "where both are wrong, they mostly say the same", same > 0.75, applies=as_published
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # Hardly anything in these pictures explains why one network is right and the other is not. They are
 # images near a border between two classes, where a small nudge tips the answer; the seed is enough,
 # as the ten seeds have shown. Where both are wrong, they mostly agree on what they see, and then it
@@ -546,7 +546,7 @@ claim(
 # the network was neither trained nor tested, on the validation images, so that the cross-entropy
 # there becomes as small as it can.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 validation = data.validation
 cnn_validation = evaluation.predict(networks["cnn"], validation.images)
 temperature = evaluation.fit_temperature(validation.labels, cnn_validation)
@@ -554,7 +554,7 @@ tempered = evaluation.apply_temperature(probabilities["cnn"], temperature)
 unchanged = (tempered.argmax(axis=1) == predicted["cnn"]).all()
 claim("no prediction has changed", unchanged)
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 versions = {"as trained": probabilities["cnn"], "with temperature": tempered}
 rows = {
     name: {
@@ -568,12 +568,12 @@ rows = {
 print(f"temperature: {temperature:.2f}")
 pd.DataFrame(rows).T.round(4)
 
-# %% mystnb={"image": {"alt": "Left, a reliability diagram: accuracy against confidence in fifteen bins, with the diagonal. As trained, most points lie below the diagonal; with the temperature, they lie close to it. Right, on a logarithmic scale, the number of images in each bin: by far the most are in the last one, near confidence 1."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Left, a reliability diagram: accuracy against confidence in fifteen bins, with the diagonal. As trained, most points lie below the diagonal; with the temperature, they lie close to it. Right, on a logarithmic scale, the number of images in each bin: by far the most are in the last one, near confidence 1."}}
 figure = plotting.reliability_diagram(
     {name: evaluation.reliability(labels, p) for name, p in versions.items()}
 )
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 trained, mended = (pd.Series(row) for row in rows.values())
 excess = trained["mean confidence"] - trained["accuracy"]
 claim_between(
@@ -583,7 +583,7 @@ claim_between("the temperature", temperature, 1.02, 1.6, applies=as_published)
 left = abs(mended["mean confidence"] - mended["accuracy"]) < excess / 2
 claim("the temperature takes away more than half of that", left, applies=as_published)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 better = mended["calibration error"] < trained["calibration error"]
 claim("the temperature lowers the calibration error", better, applies=as_published)
 better = mended["cross-entropy"] < trained["cross-entropy"]
@@ -593,7 +593,7 @@ claim(
     applies=as_published,
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # The confidence is higher than the accuracy, though not by much: the network is somewhat
 # *overconfident* on new images, as many are, and one number takes most of that away. Look at the
 # right panel before you read the left one too closely: most images sit in the last bin, and the
@@ -627,7 +627,7 @@ claim(
 # and convolutions consist of nothing else. The second table adds the milliseconds that an image takes
 # if the network is asked about it alone, and if it is asked about a hundred at once.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 costs = pd.DataFrame(
     {
         "parameters": {n: inspection.count_parameters(m) for n, m in networks.items()},
@@ -638,7 +638,7 @@ costs = pd.DataFrame(
 )
 costs
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 ways = {
     f"{name}, {n} at a time": lambda m=m, n=n: evaluation.predict(m, images[:n], n)
     for name, m in networks.items()
@@ -650,7 +650,7 @@ costs.assign(
     **{"ms, alone": one.values * 1000, "ms, of 100": many.values * 1000}
 ).round(3)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 multiplied = costs["multiply-adds an image"]
 share = multiplied["dilated_cnn"] / multiplied["cnn"]
 claim_between("the dilated network's share of multiply-adds", share, 0.57, 0.58)
@@ -660,7 +660,7 @@ claim(
 half = [n.values[1] > n.values[0] / 2 for n in (one, many)]
 claim("the dilated network is not twice as fast", all(half))
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # Counting operations and measuring time are two different things. The dilated network makes little
 # more than half of the multiplications, and is not twice as fast; and an image that is asked about
 # alone costs more than one among a hundred, on most machines several times as much. Chapter 5 shows
@@ -674,7 +674,7 @@ claim("the dilated network is not twice as fast", all(half))
 # and Dietterich, 2019](https://arxiv.org/abs/1903.12261)), and ask again. Both networks see the same
 # damage on the same 4,000 images.
 
-# %% mystnb={"image": {"alt": "An ankle boot in five rows and six columns. Each row shows one kind of damage, from none on the left to the strongest on the right: shifted, rotated, noisy, blurred, and grey for want of contrast. A person would recognise the boot in nearly all of them."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "An ankle boot in five rows and six columns. Each row shows one kind of damage, from none on the left to the strongest on the right: shifted, rotated, noisy, blurred, and grey for want of contrast. A person would recognise the boot in nearly all of them."}}
 rows = [
     [evaluation.corrupt(images[:1], kind, strength)[0, 0] for strength in range(6)]
     for kind in evaluation.CORRUPTIONS
@@ -683,14 +683,14 @@ figure = plotting.image_channels(
     rows, list(evaluation.CORRUPTIONS), cmap="gray_r", limits=(0, 1)
 )
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 damaged = evaluation.accuracy_under_corruption(networks, data.test[:4000])
 units = {kind: damage.unit for kind, damage in evaluation.CORRUPTIONS.items()}
 
-# %% mystnb={"image": {"alt": "Accuracy of both networks against the strength of each kind of damage, in five panels. All curves start near 0.9 and fall. Under shift, rotation and slight blur the two networks stay together; under noise, and where contrast is lost, the dilated network falls much more slowly than the convolutional one."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Accuracy of both networks against the strength of each kind of damage, in five panels. All curves start near 0.9 and fall. Under shift, rotation and slight blur the two networks stay together; under noise, and where contrast is lost, the dilated network falls much more slowly than the convolutional one."}}
 figure = plotting.robustness_curves(damaged, units)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 ends = damaged[damaged["strength"] == 5].set_index("corruption")[["cnn", "dilated_cnn"]]
 turned = ends.loc[["shift", "rotation"]].max().max()
 claim(
@@ -702,7 +702,7 @@ noise = damaged[(damaged["corruption"] == "noise") & (damaged["strength"] >= 3)]
 ahead = (noise["dilated_cnn"] > noise["cnn"]).all()
 claim("in strong noise the dilated network is ahead", ahead, applies=as_published)
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Five pixels off, in whatever direction, and most answers are wrong. A part of the article has left
 # the picture, but a person would still name it: the networks have learned what clothes look like
 # *in the middle of the picture*. The maps of a convolution simply move along, but the classifier
@@ -713,12 +713,12 @@ claim("in strong noise the dilated network is ahead", ahead, applies=as_publishe
 # accuracy than the convolutional one, though it starts below. Or is it luck, with a single pair of
 # seeds? The ten seeds know: each training run was tested on damaged images of strength 3 as well.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 noisy = seeds.table.pivot(index="seed", columns="network", values="noise")
 noisy = noisy[list(recipes)].rename(columns=recipes)
 noisy.describe().loc[["mean", "std", "min", "max"]].round(4)
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 padded, plain = noisy["dilated, padded"], noisy["plain"]
 low, high = ttest_rel(padded, plain).confidence_interval(0.95)
 print(f"padded less plain, 95 % interval over seeds: {low:.3f} to {high:.3f}")
@@ -732,12 +732,12 @@ claim(
     padded.mean() >= noisy["dilated"].mean(),
 )
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 grey = seeds.table.pivot(index="seed", columns="network", values="contrast")
 ahead = grey.drop(columns="cnn").min(axis=1) > grey["cnn"]
 claim("with little contrast, both are ahead with each seed, too", ahead.all())
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # It is no luck of the seed, and it is the dilation: the padded network, which differs from the plain
 # one in nothing but the dilation and its padding, gains no less. Why? One guess: a kernel that
 # compares neighbouring pixels reacts to noise, which differs from pixel to pixel, and one that
@@ -753,7 +753,7 @@ claim("with little contrast, both are ahead with each seed, too", ahead.all())
 # 166](https://github.com/zalandoresearch/fashion-mnist/issues/166)). These six training images are
 # pictured there; under each label stands what a network says that has not seen the image.
 
-# %% mystnb={"image": {"alt": "Six training images reported as mislabelled: long dresses labelled shirt, coat and pullover, a long-sleeved pullover labelled dress, and short-sleeved tops labelled coat and pullover. Under each stands what a network says."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Six training images reported as mislabelled: long dresses labelled shirt, coat and pullover, a long-sleeved pullover labelled dress, and short-sleeved tops labelled coat and pullover. Under each stands what a network says."}}
 doubts = load_label_noise()
 titles = [
     f"{CLASS_NAMES[row.label]}\n→ {CLASS_NAMES[row.predicted]} ({row.probability:.2f})"
@@ -761,24 +761,24 @@ titles = [
 ]
 figure = plotting.image_grid(doubts.pictures["reported"], titles, columns=6)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 contradicted = doubts.reported["label"] != doubts.reported["predicted"]
 claim("a network contradicts each of the six labels", contradicted.all())
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # Networks can look for more. The training images were split into three parts, and three networks
 # trained, each on two of the parts; each training image was then judged by the one network that had
 # not seen it, and each test image by the first of the three (`python benchmarks/label_noise.py`).
 # Where that network gives another class a probability of 0.9 or more, we call the label doubtful.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 counts = doubts.doubtful["part"].value_counts()
 of_all = pd.Series({"train": 48_000, "test": 10_000})
 pd.DataFrame(
     {"doubtful labels": counts, "images": of_all, "share": (counts / of_all).round(4)}
 )
 
-# %% mystnb={"image": {"alt": "Twelve test images with doubtful labels, each with its label and what the network says: among them a long black garment labelled trouser and called dress, a shoe cut out at the ankle, labelled ankle boot and called sandal, hooded tops labelled shirt and pullover and called coat, and three plain T-shirts labelled shirt."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Twelve test images with doubtful labels, each with its label and what the network says: among them a long black garment labelled trouser and called dress, a shoe cut out at the ankle, labelled ankle boot and called sandal, hooded tops labelled shirt and pullover and called coat, and three plain T-shirts labelled shirt."}}
 rows = doubts.doubtful[doubts.doubtful["part"] == "test"][:12]
 titles = [
     f"{CLASS_NAMES[row.label]}\n→ {CLASS_NAMES[row.predicted]} ({row.probability:.2f})"
@@ -786,7 +786,7 @@ titles = [
 ]
 figure = plotting.image_grid(doubts.pictures["test"][:12], titles, columns=6)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # Look at them one by one before you go on, and say for each who is right. Some labels are plainly
 # wrong. Some are as good as the other answer: is a hooded top with a zip a pullover or a coat? And
 # with some, the network may be the one that errs: this search finds what a network cannot explain, and
@@ -798,7 +798,7 @@ figure = plotting.image_grid(doubts.pictures["test"][:12], titles, columns=6)
 # bound for these images, since some of their labels are right; wrong labels that the network did not
 # doubt are not in it.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 in_test = doubts.doubtful["part"] == "test"
 mistakes = seeds.predicted["cnn"] != seeds.labels
 share = mistakes[:, doubts.doubtful.loc[in_test, "index"]].sum() / mistakes.sum()
@@ -809,21 +809,21 @@ claim_between(
     "the share of doubtful images that a plain network gets wrong", wrong, 0.9, 1
 )
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # In training, the question can be answered by an experiment. Train with the labels as published, with
 # the doubtful ones left out, with as many others left out instead, and with the doubtful ones replaced
 # by what the networks said; and, to see how much it takes to do harm, with a share of all labels made
 # wrong on purpose. Five seeds each, with the settings of `TrainConfig.fast()` (chapter 5).
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 costs = doubts.costs.pivot(index="seed", columns="labels", values="test_accuracy")
 costs = costs[doubts.costs["labels"].unique()]  # in the order of the experiment
 costs.describe().loc[["mean", "std"]].T.round(4)
 
-# %% mystnb={"image": {"alt": "Test accuracies of five training runs for each of eight sets of labels, in eight rows. With the published labels, and with the doubtful ones left out or replaced, the points lie together on the right; with 5, 10, 20 and 40 percent of the labels made wrong they move to the left step by step."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Test accuracies of five training runs for each of eight sets of labels, in eight rows. With the published labels, and with the doubtful ones left out or replaced, the points lie together on the right; with 5, 10, 20 and 40 percent of the labels made wrong they move to the left step by step."}}
 ax = plotting.strips(costs, "test accuracy, five seeds each (line: mean)")
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 change = costs.mean() - costs.mean()["as published"]
 kinds = ["doubtful ones left out", "as many others left out", "doubtful ones replaced"]
 little = change[kinds].abs().max() < 0.003
@@ -833,7 +833,7 @@ claim("the more labels are made wrong, the worse", wrong.is_monotonic_decreasing
 claim_between("the change with one label in ten wrong", wrong.iloc[1], -0.01, -0.004)
 claim_between("the change with two labels in five wrong", wrong.iloc[3], -0.04, -0.02)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # The doubtful labels cost next to nothing: leaving them out, or believing the networks, changes no
 # more than leaving out as many others, which is the luck of the draw. Training is forgiving. Each
 # wrong label pulls the weights its own way, while the right ones all pull together; even with two
@@ -863,23 +863,23 @@ claim_between("the change with two labels in five wrong", wrong.iloc[3], -0.04, 
 # The formula is at the beginning of the chapter. What is the share here?
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 share = 320 / 400
 deviation = (share * (1 - share) / 400) ** 0.5
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("4.1", deviation)
 
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # 0.02, or two percentage points. A 95 % interval reaches about twice that to either side, from 76 %
 # to 84 %. It is wide; but 400 photographs of the very articles that the network is meant for may
 # tell more than 10,000 of another shop.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 4.2: Precision and recall by hand
 # :class: exercise
 #
@@ -894,7 +894,7 @@ check("4.1", deviation)
 # shares, you need the images that are marked twice.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 def precision_recall(labels, predicted, k):
     """Share of the right ones among the images called k, and of those found of k."""
@@ -903,11 +903,11 @@ def precision_recall(labels, predicted, k):
     return both / max(called.sum(), 1), both / true.sum()
 
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("4.2", precision_recall)
 
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # The two shares have the same numerator, the diagonal of the confusion matrix. Precision divides it
 # by the sum of a column, recall by the sum of a row. That a class which is never predicted has a
@@ -916,7 +916,7 @@ check("4.2", precision_recall)
 # before you compare.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 4.3: Ten heads
 # :class: exercise
 #
@@ -932,7 +932,7 @@ check("4.2", precision_recall)
 # the largest count?
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 def vote(predictions):
     """Most frequent class of each column."""
@@ -942,11 +942,11 @@ def vote(predictions):
 
 share = (vote(seeds.predicted["cnn"]) == seeds.labels).mean()
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("4.3", vote, share, seeds)
 
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # The vote is clearly ahead of the mean of its voters, and near the best of them, without anybody
 # having to know which one that is. Where the seed decides, the seeds err in different ways, and the
@@ -955,7 +955,7 @@ check("4.3", vote, share, seeds)
 # the newcomers are weaker. `scipy.stats.mode` is the vote of a library.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 4.4: Answering only when sure
 # :class: exercise
 #
@@ -971,7 +971,7 @@ check("4.3", vote, share, seeds)
 # and false: the first over all images, the second over some.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 def when_sure(probabilities, labels, threshold):
     """Share of the images with a confidence above it, and the accuracy on them."""
@@ -980,11 +980,11 @@ def when_sure(probabilities, labels, threshold):
     return sure.mean(), right[sure].mean()
 
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("4.4", when_sure)
 
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # With a threshold of 0.9, about three images in four are answered, and more than nineteen in twenty
 # of those rightly. With the temperature fewer pass the same threshold, and they are right more
@@ -993,7 +993,7 @@ check("4.4", when_sure)
 # know" is a different, and often a more useful, thing.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 4.5: Your own damage
 # :class: exercise
 #
@@ -1009,7 +1009,7 @@ check("4.4", when_sure)
 # all images at once. `evaluation.predict` and `evaluation.accuracy` do the rest.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 def hide(images):
     """Damaged copies of images (N, 1, 28, 28) with pixels from 0 to 1."""
@@ -1023,10 +1023,10 @@ for name, network in networks.items():
     answers = evaluation.predict(network, hide(some.images)).argmax(axis=1)
     left[name] = evaluation.accuracy(some.labels, answers)
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("4.5", hide, left, networks, data)
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # Try squares of several sizes and greys, as the chapter tries five strengths. Do the networks
 # change places? `evaluation.class_report` shows which classes suffer. With a grey square in the
@@ -1034,7 +1034,7 @@ check("4.5", hide, left, networks, data)
 # pullover or a T-shirt, whose middle may well be plain.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## Recap
 #
 # - An accuracy on 10,000 images is known to about half a percentage point either way, as far as the

@@ -14,7 +14,7 @@
 #     name: python3
 # ---
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # # 5 · Training fast
 #
 # In chapter 2 a small network took minutes to train. How much of that was arithmetic, and how much
@@ -34,7 +34,7 @@
 #
 # **Time:** two to five minutes to run on a two-core laptop, an hour to read.
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 from dataclasses import replace
 
 import pandas as pd
@@ -49,7 +49,7 @@ from fmnist_lib import plotting, timing
 from fmnist_lib.training.acceleration import autocast_for, compiled
 from fmnist_lib.training.augmentation import augment
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.course.exercises import check
 from fmnist_lib.data import load_fashion_mnist
@@ -57,15 +57,15 @@ from fmnist_lib.models import build_model
 from fmnist_lib.trained import describe_machine
 from fmnist_lib.training import TrainConfig, fit, pick_device
 
-# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # The next cell holds the chapter's parameters. A rung of the ladder is timed on a part of the
 # training images, which is enough to see the differences.
 
-# %% slideshow={"slide_type": "skip"} tags=["parameters"]
+# %% tags=["parameters"]
 epochs: int = 4  # passes over the training images, in the second half
 batch_size: int = 64  # images in a step
 lr: float = 3e-4  # learning rate of Adam
@@ -77,14 +77,14 @@ target: float = 0.9  # validation accuracy to be reached
 sample: bool = False  # True: 1,500 images that need no download, for a quick look
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 config = TrainConfig(epochs, batch_size, lr, seed=seed, device=device)
 as_published = (epochs, batch_size, lr, n_images) == (4, 64, 3e-4, 6400) and not sample
 place, criterion = pick_device(device), nn.CrossEntropyLoss()
 data = load_fashion_mnist(data_dir, sample=sample)
 part = data.train[:n_images].to(place)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## How to compare
 #
 # A computer does other things besides. A measurement taken once may have coincided with an update
@@ -122,7 +122,7 @@ part = data.train[:n_images].to(place)
 # does for each image what torchvision's `FashionMNIST` with `ToTensor` does: make a picture of it,
 # copy it into a tensor, divide by 255.
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 pixels = (part.images.cpu() * 255).round().byte().squeeze(1).numpy()  # (N, 28, 28)
 classes = part.labels.tolist()
 
@@ -134,13 +134,13 @@ class Pictures(Dataset):
     def __getitem__(self, index):
         return to_tensor(Image.fromarray(pixels[index])), classes[index]
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown]
 # And here is the loop: the four lines that every training loop has, and a sum of the losses. The
 # sum stays a tensor until the end. On a GPU, asking for its value at every step would make the
 # processor wait for the GPU, and the GPU then wait for work.
 
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 def train(batches, forward, optimizer):
     total = torch.zeros((), device=place)
     for images, labels in batches:
@@ -151,7 +151,7 @@ def train(batches, forward, optimizer):
         total += loss.detach()
     return total.item()
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # ## The ladder
 #
 # Each rung keeps what the rungs before it brought, and changes one thing. Compiling is shown twice:
@@ -171,7 +171,7 @@ def train(batches, forward, optimizer):
 #    ReLU and pooling are one pass instead of two. Making the program takes seconds, once.
 
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 def rung(batches, channels_last=False, fused=False, precision="fp32", compile=False):
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = build_model("cnn", seed).to(place, memory_format=layout)
@@ -186,7 +186,7 @@ def rung(batches, channels_last=False, fused=False, precision="fp32", compile=Fa
     return lambda: train(batches, step, optimizer)
 
 
-# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 loader = DataLoader(Pictures(), batch_size=batch_size)
 memory = list(
     zip(part.images.split(batch_size), part.labels.split(batch_size), strict=True)
@@ -202,11 +202,11 @@ ladder = {
     "compiled, bfloat16": rung(memory, precision="bf16", compile=True, **fast),
 }
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 times = timing.compare_times(ladder, repeats)
 times.round(2)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # The column `first` is the call before the timed ones. For the compiled rungs it holds the making
 # of the program: on a small budget, a compiler is a bad bargain. Where the spreads of two
 # neighbouring rungs overlap, this run does not tell them apart.
@@ -224,23 +224,23 @@ times.round(2)
 # A program that does these sums term by term in 32-bit numbers does not go below it. (There are
 # tricks that need fewer multiplications, and layers of other kinds are not counted.)
 
-# %% slideshow={"slide_type": "subslide"}
+# %%
 model = build_model("cnn", seed)
 with FlopCounterMode(display=False) as counter:
     criterion(model(torch.zeros(64, 1, 28, 28)), torch.zeros(64).long()).backward()
 per_image = counter.get_total_flops() / 64
 print(f"{per_image:,.0f} floating-point operations an image, forward and backward")
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 rate = timing.product_rate(device=place)
 floor = len(part) * per_image / rate
 print(f"products of large matrices: {rate / 1e9:,.0f} GFLOP a second")
 print(f"floor for {len(part):,} images: {floor:.2f} s")
 
-# %% mystnb={"image": {"alt": "Horizontal bars of the seconds for each rung of the ladder. The classic loop takes longest; the bars tend to get shorter from rung to rung, and the compiled rungs are the shortest. A dashed line marks the floor, well below all of them."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Horizontal bars of the seconds for each rung of the ladder. The classic loop takes longest; the bars tend to get shorter from rung to rung, and the compiled rungs are the shortest. A dashed line marks the floor, well below all of them."}}
 ax = plotting.speeds(times, floor)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 seconds = times["lowest"]  # what else a machine does can only add to a time
 claim(
     "the last rung is faster than the classic loop",
@@ -253,7 +253,7 @@ claim(
     applies=as_published and place.type == "cpu",
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # What lies between the best rung and the floor? The convolutions of this network are small: the
 # first one has a single input channel and nine weights a kernel, and spends its time on moving
 # numbers, not on multiplying them. And each step starts dozens of operations, and starting one costs
@@ -288,7 +288,7 @@ claim(
 # every factor to eight binary digits. `fit` knows all of it (`compile` and `precision` are settings
 # of `TrainConfig`), and so we can compare one epoch of each on the same images in the same order.
 
-# %% slideshow={"slide_type": "skip"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 base = replace(config, epochs=1, shuffle=False)
 variants = {
     "plain": base,
@@ -300,10 +300,10 @@ for name, variant in variants.items():
     trained = fit(build_model("cnn", seed), part, data.validation, variant)
     losses[name] = trained.history["train_loss"].iloc[0]
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 pd.Series(losses, name="training loss").to_frame().round(5)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 claim(
     "compiled, the loss differs from the plain one by less than a thousandth",
     abs(losses["compiled"] - losses["plain"]) < 1e-3,
@@ -315,7 +315,7 @@ claim(
     applies=as_published,
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # Training is chaotic, so small differences grow with the epochs, as those between two seeds do.
 # Chapter 4 shows how large those become.
 #
@@ -350,7 +350,7 @@ claim(
 # many bits help.) So here is the same network with batches of 64, then in a hurry, with batches of
 # 256 in bfloat16, and, third, with a *recipe*: settings that were chosen together.
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 large = min(256, len(data.train))
 recipe = TrainConfig.fast(epochs=epochs, seed=seed, device=device)
 recipe = replace(recipe, batch_size=min(recipe.batch_size, len(data.train)))
@@ -360,7 +360,7 @@ settings = {
     "recipe": recipe,
 }
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 histories = {}
 for name, chosen in settings.items():
     watch = timing.Stopwatch()
@@ -373,7 +373,7 @@ for name, chosen in settings.items():
     )
     histories[name] = trained.history.assign(seconds=watch.seconds)
 
-# %% slideshow={"slide_type": "subslide"} tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output"]
 summary = {
     name: {
         "seconds": history["seconds"].iloc[-1],
@@ -385,10 +385,10 @@ summary = {
 }
 pd.DataFrame(summary).T.round({"images a second": 0}).round(3)
 
-# %% mystnb={"image": {"alt": "Validation accuracy over the seconds of training, one line for each of three settings. The hurried training finishes its epochs sooner than the one with batches of 64 but stays below it; the recipe ends highest, above nine in ten."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Validation accuracy over the seconds of training, one line for each of three settings. The hurried training finishes its epochs sooner than the one with batches of 64 but stays below it; the recipe ends highest, above nine in ten."}}
 ax = plotting.accuracy_over_time(histories)
 
-# %% slideshow={"slide_type": "skip"} tags=["hide-input"]
+# %% tags=["hide-input"]
 plain, hasty, best = (h["val_acc"].iloc[-1] for h in histories.values())
 claim(
     "in a hurry, the accuracy is more than one point lower",
@@ -404,7 +404,7 @@ claim_between(
     "the recipe's validation accuracy", best, 0.90, 0.93, applies=as_published
 )
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # The hurry pays in images a second, and not in what counts. With batches of 256 there are a quarter
 # as many steps, and each step moves the weights no further than before. What one wants to know is
 # how long it takes until the network is good enough: the **time to accuracy**. It cannot be
@@ -438,14 +438,14 @@ claim_between(
 # and the network has to find what they have in common. In four epochs this would only slow it down.
 # All of this was chosen on the validation images.
 
-# %% mystnb={"image": {"alt": "Three garments, eight times each, as augmentation makes them: moved by a pixel in different directions, and about every second one mirrored."}} slideshow={"slide_type": "subslide"}
+# %% mystnb={"image": {"alt": "Three garments, eight times each, as augmentation makes them: moved by a pixel in different directions, and about every second one mirrored."}}
 three = data.train.images[:3].repeat_interleave(8, dim=0)  # (24, 1, 28, 28)
 varied = augment(
     three, shift=1, flip=True, generator=torch.Generator().manual_seed(seed)
 )
 figure = plotting.image_grid(varied, columns=8)
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # How long both recipes take beside the classic loop, on one machine and with five seeds each, and
 # how this library compares with others, stands on the page [Speed](../book/speed.md).
 #
@@ -491,16 +491,16 @@ figure = plotting.image_grid(varied, columns=8)
 # sum run?
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 numbers_out, products_each = 32 * 12 * 12, 16 * 3 * 3
 operations = 2 * numbers_out * products_each
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("5.1", operations)
 
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # With $C$ channels, maps of $H \times W$ that come out, and kernels of $K \times K$, it is
 #
@@ -513,7 +513,7 @@ check("5.1", operations)
 # moving numbers and starting operations shrink less.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 5.2: Reached, and kept
 # :class: exercise
 #
@@ -529,7 +529,7 @@ check("5.1", operations)
 # each epoch on.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 def seconds_kept(history, target):
     """Seconds until the validation accuracy reaches the target for good."""
@@ -538,11 +538,11 @@ def seconds_kept(history, target):
     return min(kept, default=float("inf"))
 
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("5.2", seconds_kept)
 
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # Try it on `histories` with several targets. Where a curve only rises, both times are the same.
 # With a constant learning rate accuracies go up and down, and a target just below the best of them
@@ -551,7 +551,7 @@ check("5.2", seconds_kept)
 # best epoch, as `fit` does, may take the first.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 5.3: One cycle
 # :class: exercise
 #
@@ -567,7 +567,7 @@ check("5.2", seconds_kept)
 # 0. At each step, the lower one holds.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 def one_cycle(step, steps, peak):
     """Learning rate that rises over three tenths of the steps, and then falls."""
@@ -576,11 +576,11 @@ def one_cycle(step, steps, peak):
     return peak * min(rising, falling)
 
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("5.3", one_cycle)
 
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # Draw it: `pd.Series([one_cycle(k, 1500, 1.2e-2) for k in range(1500)]).plot()`. PyTorch's
 # `OneCycleLR`, which `fit` uses, goes along half waves of a cosine. Mind what any such function
@@ -589,7 +589,7 @@ check("5.3", one_cycle)
 # of the recipe is that of the whole recipe.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 5.4: Smoothed labels
 # :class: exercise
 #
@@ -603,7 +603,7 @@ check("5.3", one_cycle)
 # `logits.log_softmax(dim=1)` gives the logarithms, and `gather` picks one from each row.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 def smoothed_loss(logits, labels, smoothing):
     """Mean cross-entropy of logits (N, K) with smoothed labels (N,)."""
@@ -613,10 +613,10 @@ def smoothed_loss(logits, labels, smoothing):
     return -((1 - smoothing) * at_label + smoothing * everywhere).mean()
 
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("5.4", smoothed_loss)
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # With the smoothing $s$ and the label $y$, the cross-entropy falls into two parts:
 #
@@ -626,7 +626,7 @@ check("5.4", smoothed_loss)
 # zero: it is what keeps the network from being certain.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown]
 # :::{admonition} Exercise 5.5: One part less
 # :class: exercise
 #
@@ -644,7 +644,7 @@ check("5.4", smoothed_loss)
 # the recipe you see in `TrainConfig()`.
 # :::
 
-# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} slideshow={"slide_type": "skip"} tags=["solution", "hide-input"]
+# %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # A solution
 few, judged = data.train[:1000], data.validation[:1000]
 whole = replace(recipe, precision="fp32")
@@ -659,10 +659,10 @@ trained = {
 reached = {name: t.history["val_acc"].iloc[-1] for name, t in trained.items()}
 cost = {name: reached["recipe"] - reached[name] for name in parts}
 
-# %% slideshow={"slide_type": "skip"}
+# %%
 check("5.5", trained, cost)
 
-# %% [markdown] slideshow={"slide_type": "notes"} tags=["solution"]
+# %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # Do not trust the order yet. Of 1,000 images, ten make a percentage point; with another seed the
 # order may be another one; and a part can cost something on few images that it is worth on many.
@@ -672,7 +672,7 @@ check("5.5", trained, cost)
 # better one.
 # :::
 
-# %% [markdown] slideshow={"slide_type": "slide"}
+# %% [markdown]
 # :::{admonition} Project: Larger batches, and helpers
 # :class: exercise
 #

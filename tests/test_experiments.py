@@ -25,7 +25,9 @@ from fmnist_lib.experiments.run import load_record, run_experiment
 from fmnist_lib.trained import load_trained
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-PARAMETERS = "x: int = 1  # a number\nruns_dir: str = 'runs'  # where\nlog_dir: str = ''  # where"
+PARAMETERS = (
+    "x: int = 1  # a number\ntrained_dir: str = 'runs'  # where\nlog_dir: str = ''  # where"
+)
 NETWORK = """
 import json, pathlib
 folder = pathlib.Path(trained_dir, "tiny")
