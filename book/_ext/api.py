@@ -39,7 +39,7 @@ class DocstringRole(PyXRefRole):
 def room_of(module):
     """Find the page of a module: that of its package, ``plumbing``, or ``core``."""
     name, *inside = module.split(".")[1:] or [""]
-    if inside or (LIBRARY / name / "__init__.py").is_file() and name not in ("", "measured"):
+    if inside or ((LIBRARY / name / "__init__.py").is_file() and name not in ("", "measured")):
         return name
     return "plumbing" if name in PLUMBING else "core"
 

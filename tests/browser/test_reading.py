@@ -1,4 +1,4 @@
-"""What a reader sees and does on the site: every page, searching, answering, unfolding, printing."""
+"""What a reader sees and does on the site: pages, search, questions, downloads, print."""
 
 import re
 from io import BytesIO
