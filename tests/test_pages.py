@@ -1,6 +1,5 @@
 """The pages of the site and the README: what they say about the project must be so."""
 
-import importlib
 import re
 from contextlib import suppress
 from math import e, isclose, log, sqrt
@@ -10,7 +9,6 @@ from types import FunctionType
 import nbformat
 import pandas as pd
 import pytest
-import yaml
 from PIL import Image
 from pybtex.database import parse_file
 
@@ -61,14 +59,6 @@ def blocks(text, language):
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def extension():
-    """Import an extension of the site: (name) -> module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BOOK)
-        yield lambda name: importlib.import_module(f"_ext.{name}")
-
-
 @each_page
 def test_links_lead_to_files_and_headings_that_are_there(name):
     text = re.sub(r"```.*?```|\]\(https?:[^)]*\)", "", page(name), flags=re.DOTALL)
@@ -111,8 +101,8 @@ def test_every_page_is_in_the_table_of_contents():
     assert sorted(listed) == sorted(there)
 
 
-def test_every_module_is_on_one_api_page_and_every_package_in_the_design(extension):
-    api = extension("api")
+def test_every_module_is_on_one_api_page_and_every_package_in_the_design(load_script):
+    api = load_script("book/_ext/api.py")
     pages = "".join(path.read_text(encoding="utf-8") for path in BOOK.glob("api/*.md"))
     rooms = re.findall(r"<!-- modules of (\w+) -->", pages)
     shown = [module for room in rooms for module in api.modules(room)]
@@ -172,8 +162,8 @@ def test_no_measured_digits_are_typed_on_the_pages():
     assert isclose(log(10), 2.303, abs_tol=0.0005)
 
 
-def test_numbers_are_those_of_the_files(extension):
-    numbers = extension("measured").read_numbers()
+def test_numbers_are_those_of_the_files(load_script):
+    numbers = load_script("book/_ext/measured.py").read_numbers()
     rows = pd.read_csv(ROOT / "benchmarks" / "bench.csv", thousands=",", index_col="contender")
     assert numbers["bench"]["fit"]["median"] == rows.loc["fit", "median"]
     assert {"skorch", "Keras on PyTorch", "fit, bf16"} <= set(numbers["bench"])
@@ -271,14 +261,6 @@ def test_the_shapes_of_the_handout_are_those_of_the_networks():
         assert rows[-1][parameters] == f"{sum(counts):,}"
         side = receptive_field(build_model(network).features)["size"].iloc[-1]
         assert f"{side}×{side}" in shapes
-
-
-def test_the_home_page_links_the_guides():
-    parts = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))["parts"]
-    (guides,) = (part for part in parts if {"file": "book/handout"} in part["chapters"])
-    for entry in guides["chapters"]:
-        name = entry["file"].removeprefix("book/")
-        assert f":link: {name}\n" in page("index") or f"]({name}.md)" in page("index")
 
 
 def test_the_worked_example_of_an_exercise_works(monkeypatch):

@@ -18,10 +18,10 @@ from sphinx.domains.python import PyXRefRole
 LIBRARY = Path(__file__).parents[2] / "fmnist_lib"
 PLUMBING = {"chapters", "cli", "common", "download", "progress"}
 SECTION = """\
-## {0}
+## {title}
 
 ```{{eval-rst}}
-.. automodule:: {0}
+.. automodule:: {name}
 ```
 """
 
@@ -53,7 +53,8 @@ def modules(room=None):
 
 def _fill_page(app, page, source):
     def sections(comment):
-        return "\n".join(map(SECTION.format, modules(comment[1])))
+        names = {name: name.removeprefix("fmnist_lib.") for name in modules(comment[1])}
+        return "\n".join(SECTION.format(title=title, name=name) for name, title in names.items())
 
     if page.startswith("book/api/"):
         source[0] = re.sub(r"<!-- modules of (\w+) -->", sections, source[0])
