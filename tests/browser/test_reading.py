@@ -154,6 +154,7 @@ def test_the_menus_of_a_phone_lead_to_sections_and_pages(open_page):
     page.locator("button.secondary-toggle").click()
     section.click()
     assert page.url.endswith(section.get_attribute("href"))
+    page = open_page(CHAPTER, PHONE)
     link = page.get_by_role("link", name="Speed", exact=True)
     assert not link.is_visible()
     page.locator("button.primary-toggle").click()
