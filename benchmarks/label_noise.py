@@ -20,10 +20,11 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import torch
+from records import write_record
 
 from fmnist_lib.data import CLASS_NAMES, Split, load_fashion_mnist
 from fmnist_lib.evaluation import accuracy, predict
-from fmnist_lib.measured import FOLDER, write_record
+from fmnist_lib.measured import FOLDER
 from fmnist_lib.models import build_model
 from fmnist_lib.progress import progress_bar
 from fmnist_lib.trained import machine_record

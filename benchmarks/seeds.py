@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from records import write_record
 
 from fmnist_lib.cli import main as fmnist
 from fmnist_lib.data import load_fashion_mnist
 from fmnist_lib.evaluation import CORRUPTIONS
 from fmnist_lib.experiments.collection import load_results
-from fmnist_lib.measured import FOLDER, write_record
+from fmnist_lib.measured import FOLDER
 from fmnist_lib.models import MODELS
 from fmnist_lib.trained import load_trained
 

@@ -73,11 +73,6 @@ def _parser():
     _add_card(commands)
     add_student(commands, chapters)
     add_kit(commands, chapters)
-    sample = commands.add_parser(
-        "sample", help="write anew the sample that ships with the package (for maintainers)"
-    )
-    sample.add_argument("--data", metavar="FOLDER", type=Path, help=DATA_HELP)
-    sample.set_defaults(run=_sample)
     return parser
 
 
@@ -89,11 +84,6 @@ def _add_data(commands):
         "print the folder, which torchvision.datasets.FashionMNIST reads too.",
     )
     data.add_argument("--data", metavar="FOLDER", type=Path, help=DATA_HELP)
-    data.add_argument(
-        "--apt",
-        action="store_true",
-        help="where no mirror answers, take Debian's package through apt-get (not installed)",
-    )
     data.set_defaults(run=_data)
 
 
@@ -187,7 +177,7 @@ def _add_card(commands):
 def _data(options):
     from fmnist_lib.download import find_data
 
-    print(f"Fashion-MNIST, verified: {find_data(options.data, apt=options.apt)}")
+    print(f"Fashion-MNIST, verified: {find_data(options.data)}")
 
 
 def _course(options):
@@ -231,13 +221,6 @@ def _card(options):
             "give rights there, or name another file"
         ) from None
     print(f"written: {options.output}")
-
-
-def _sample(options):
-    from fmnist_lib.data import SAMPLE_FILE, load_fashion_mnist, make_sample
-
-    make_sample(load_fashion_mnist(options.data))
-    print(f"written: {SAMPLE_FILE}")
 
 
 def _count(text):

@@ -143,25 +143,20 @@ def nearest_neighbours(images):
     return (pixels - pixels[index]).norm(dim=1), index
 
 
-def make_sample(data, path=SAMPLE_FILE):
-    """Write the sample that ships with the package: the first images of each class, in file order.
+def first_of_each_class(labels, n):
+    """Find the first images of each class.
 
     Parameters
     ----------
-    data : FashionMNIST
-        The full data set.
-    path : path
-        Where to write; one compressed NumPy archive, uint8.
+    labels : Tensor, (N,), int64
+    n : int
+        Images of each class, or all where there are fewer.
+
+    Returns
+    -------
+    Tensor, int64
+        Indices, ascending.
     """
-    parts = [(data.train, 80), (data.validation, 20), (data.test, 50)]
-    chosen = [split[_first_of_each_class(split.labels, n)] for split, n in parts]
-    images = [(split.images[:, 0] * 255).round().byte().numpy() for split in chosen]
-    labels = [split.labels.byte().numpy() for split in chosen]
-    arrays = (np.concatenate(images[:2]), np.concatenate(labels[:2]), images[2], labels[2])
-    np.savez_compressed(path, **dict(zip(FILE_NAMES, arrays, strict=True)))
-
-
-def _first_of_each_class(labels, n):
     index = [torch.nonzero(labels == k)[:n, 0] for k in range(len(CLASS_NAMES))]
     return torch.cat(index).sort().values
 

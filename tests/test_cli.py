@@ -26,7 +26,7 @@ def test_help_lists_the_commands(capsys):
         cli.main(["--help"])
     assert stopped.value.code == 0
     printed = capsys.readouterr().out
-    commands = ("data", "course", "run", "sweep", "results", "card", "sample")
+    commands = ("data", "course", "run", "sweep", "results", "card", "student", "kit")
     assert all(re.search(rf"^ +{command} ", printed, re.MULTILINE) for command in commands)
 
 
@@ -40,16 +40,14 @@ def test_an_unknown_command_is_refused(arguments, capsys):
 
 def test_data_prints_the_folder(monkeypatch, capsys, tmp_path):
     asked = []
-    monkeypatch.setattr(
-        download, "find_data", lambda root, apt: asked.append((root, apt)) or tmp_path
-    )
-    assert cli.main(["data", "--data", str(tmp_path), "--apt"]) == 0
-    assert asked == [(tmp_path, True)]
+    monkeypatch.setattr(download, "find_data", lambda root: asked.append(root) or tmp_path)
+    assert cli.main(["data", "--data", str(tmp_path)]) == 0
+    assert asked == [tmp_path]
     assert capsys.readouterr().out == f"Fashion-MNIST, verified: {tmp_path}\n"
 
 
 def test_an_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
-    def fail(root, apt):
+    def fail(root):
         raise download.DataError("no data")
 
     monkeypatch.setattr(download, "find_data", fail)
@@ -71,7 +69,7 @@ def test_every_error_of_the_library_is_for_users_but_those_that_are_no_messages(
 
 
 def test_an_interrupt_is_told(monkeypatch, capsys):
-    def interrupt(root, apt):
+    def interrupt(root):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(download, "find_data", interrupt)
@@ -80,7 +78,7 @@ def test_an_interrupt_is_told(monkeypatch, capsys):
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch):
-    def fail(root, apt):
+    def fail(root):
         raise TypeError("a defect")
 
     monkeypatch.setattr(download, "find_data", fail)
@@ -105,7 +103,7 @@ def test_course_prints_the_accuracies_and_where_to_look(monkeypatch, capsys, tmp
 def test_a_relative_folder_in_the_variable_holds_for_the_chapters(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FMNIST_DATA", "stick")
-    monkeypatch.setattr(download, "find_data", lambda root, apt: tmp_path)
+    monkeypatch.setattr(download, "find_data", lambda root: tmp_path)
     cli.main(["data"])
     assert os.environ["FMNIST_DATA"] == str(tmp_path / "stick")
 
@@ -120,7 +118,7 @@ def test_a_missing_package_is_named(monkeypatch, capsys):
 
 
 def test_a_warning_is_one_line(monkeypatch, capsys, tmp_path):
-    def warn(root, apt):
+    def warn(root):
         warnings.warn("no data here", stacklevel=1)
         return tmp_path
 

@@ -5,7 +5,7 @@ versions, and the machine.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -106,24 +106,6 @@ def load_record(name):
         ``command``, ``config`` and ``machine``.
     """
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def write_record(name, command, config, machine):
-    """Write how a result was made, beside it.
-
-    Parameters
-    ----------
-    name : str
-    command : str
-    config : TrainConfig
-        Its seed is left out: it is what varies.
-    machine : dict
-        From `machine_record`.
-    """
-    settings = {key: value for key, value in asdict(config).items() if key != "seed"}
-    record = {"command": command, "config": settings, "machine": machine}
-    text = json.dumps(record, indent=2) + "\n"
-    (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
 
 
 def _load_arrays(name):

@@ -3,7 +3,7 @@
 import torch
 
 from fmnist_lib.course.exercises.answers import RETURNED, call, read_array, require
-from fmnist_lib.data import _first_of_each_class, load_fashion_mnist
+from fmnist_lib.data import first_of_each_class, load_fashion_mnist
 
 
 def damaged(hide, images):
@@ -35,7 +35,7 @@ def check_damage(hide, test):
         "themselves. Let it begin with a copy: images.clone(). Then load the data again, since it "
         "is spoiled already.",
     )
-    same = test[_first_of_each_class(test.labels, 50)]  # unless a run was given other data
+    same = test[first_of_each_class(test.labels, 50)]  # unless a run was given other data
     require(
         not torch.equal(same.labels, untouched.labels) or torch.equal(same.images, images),
         "Something has written into the test images. Load them again, "
