@@ -55,7 +55,7 @@ figure = plotting.training_curves(trained.history, trained.best_epoch)
 # %%
 probabilities = evaluation.predict(trained.model, test.images)
 metrics = {"val_accuracy": float(trained.history["val_acc"].max())}
-metrics |= evaluation.test_metrics(test.labels, probabilities)
+metrics |= evaluation.summarize_predictions(test.labels, probabilities)
 for kind in evaluation.CORRUPTIONS:
     damaged = evaluation.corrupt(test.images, kind, strength)
     predicted = evaluation.predict(trained.model, damaged).argmax(axis=1)

@@ -337,12 +337,7 @@ mutual = nearest_first[neighbour[neighbour[nearest_first]] == nearest_first]
 
 left = mutual[mutual < neighbour[mutual]][:8]
 right = neighbour[left]
-pairs = torch.cat([compared.images[left], compared.images[right]], dim=-1)
-names = [
-    f"{CLASS_NAMES[a]} · {CLASS_NAMES[b]}"
-    for a, b in zip(compared.labels[left], compared.labels[right], strict=True)
-]
-figure = plotting.image_grid(pairs, names, columns=4)
+figure = plotting.image_pairs(compared[left], compared[right])
 
 # %% [markdown]
 # Second, the nearest pairs whose *labels differ*. Is the left one really a shirt, and the right one
@@ -353,12 +348,7 @@ figure = plotting.image_grid(pairs, names, columns=4)
 differ = mutual[(compared.labels != compared.labels[neighbour])[mutual]]
 left = differ[differ < neighbour[differ]][:8]
 right = neighbour[left]
-pairs = torch.cat([compared.images[left], compared.images[right]], dim=-1)
-names = [
-    f"{CLASS_NAMES[a]} · {CLASS_NAMES[b]}"
-    for a, b in zip(compared.labels[left], compared.labels[right], strict=True)
-]
-figure = plotting.image_grid(pairs, names, columns=4)
+figure = plotting.image_pairs(compared[left], compared[right])
 
 # %% tags=["hide-input"]
 upper_body = {"T-shirt", "Pullover", "Dress", "Coat", "Shirt"}

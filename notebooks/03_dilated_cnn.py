@@ -480,7 +480,7 @@ mistaken -= 2 * confusion.to_numpy().diagonal()
 most = mistaken.idxmax() == "Shirt"
 claim("shirts take part in the most mistakes", most, applies=as_published)
 metrics = {"val_accuracy": float(best)}
-metrics |= evaluation.test_metrics(data.test.labels, probabilities)
+metrics |= evaluation.summarize_predictions(data.test.labels, probabilities)
 folder = save_trained(
     f"{trained_dir}/03_dilated_cnn", "dilated_cnn", trained, metrics, sample=sample
 )

@@ -146,7 +146,7 @@ def test_the_card_tells_the_metrics_with_the_interval(make):
 
 def test_the_card_leaves_out_nothing_that_a_chapter_records(make, trained, sample):
     probabilities = evaluation.predict(trained.model, sample.test.images)
-    metrics = evaluation.test_metrics(sample.test.labels.numpy(), probabilities)
+    metrics = evaluation.summarize_predictions(sample.test.labels.numpy(), probabilities)
     card, _ = make({"val_accuracy": 0.5} | metrics, sample=True)
     assert_well_formed(card)
     assert "Not in the record" not in card

@@ -94,10 +94,6 @@ def test_what_was_never_confused_is_no_confusion():
     assert list(none.columns) == ["true", "predicted", "images"]
 
 
-def test_pytest_takes_the_metrics_for_no_test():
-    assert not evaluation.test_metrics.__test__
-
-
 def test_the_most_confident_mistakes():
     probabilities = np.empty((4, 10))
     for row, (guess, p) in enumerate([(1, 0.9), (2, 0.8), (3, 0.95), (4, 0.99)]):
@@ -120,7 +116,7 @@ def test_the_most_confident_mistakes():
 )
 @pytest.mark.parametrize("predicted", [[1, 2], [[1, 2, 3]], []])
 def test_lengths_that_do_not_match_are_refused(function, predicted):
-    with pytest.raises(ValueError, match="expected one of each for every image"):
+    with pytest.raises(ValueError, match="expected one of each per image"):
         function([1, 2, 3] if predicted else [], predicted)
 
 
@@ -141,7 +137,7 @@ def test_accuracy_agrees_with_scikit_learn():
     ],
 )
 def test_what_is_no_class_is_refused(bad, found):
-    expected = f"{found}, expected whole numbers from 0 to 9: a class for each image"
+    expected = f"{found}, expected whole numbers from 0 to 9"
     with pytest.raises(ValueError, match=f"predictions {expected}"):
         evaluation.accuracy([0, 1, 2], bad)
     with pytest.raises(ValueError, match=f"labels {expected}"):
@@ -150,9 +146,7 @@ def test_what_is_no_class_is_refused(bad, found):
 
 def test_a_class_without_images_has_no_recall():
     labels = np.array([0, 1, 2, 3, 4, 5, 6, 7, 7, 7])
-    with pytest.raises(
-        ValueError, match=r"there is no image of Bag, Ankle boot, expected at least"
-    ):
+    with pytest.raises(ValueError, match="there are no images of Bag, Ankle boot"):
         evaluation.class_report(labels, labels)
 
 
@@ -171,7 +165,7 @@ def test_a_class_without_images_has_no_recall():
 @pytest.mark.parametrize(
     "function",
     [
-        evaluation.test_metrics,
+        evaluation.summarize_predictions,
         evaluation.confident_mistakes,
         evaluation.reliability,
         evaluation.log_loss,
@@ -188,7 +182,7 @@ def test_what_is_no_probability_is_refused(sample, function, change, message):
 def test_the_metrics_of_a_run_are_those_of_the_single_functions(sample):
     probabilities = evaluation.predict(build_model("cnn", seed=0), sample.test.images)
     labels, predicted = sample.test.labels.numpy(), probabilities.argmax(axis=1)
-    metrics = evaluation.test_metrics(sample.test.labels, probabilities)
+    metrics = evaluation.summarize_predictions(sample.test.labels, probabilities)
     low, high = evaluation.accuracy_interval(labels, predicted)
     recall = sklearn.metrics.recall_score(labels, predicted, average=None)
     assert metrics == {

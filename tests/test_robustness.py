@@ -78,7 +78,7 @@ def test_the_table_holds_each_model_at_each_strength(sample):
 
 
 def test_unknown_damage_is_refused(images):
-    with pytest.raises(ValueError, match="no corruption 'fog'; choose one of shift, rotation"):
+    with pytest.raises(ValueError, match="no kind 'fog'; it has shift, rotation"):
         corrupt(images, "fog", 1)
     for strength in (-1, 6, 1.5):
         with pytest.raises(ValueError, match="expected a whole number from 0 to 5"):

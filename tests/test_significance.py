@@ -81,5 +81,5 @@ def test_a_confidence_that_is_none_is_refused(function, confidence):
 @pytest.mark.parametrize("function", [evaluation.accuracy_difference, evaluation.mcnemar_test])
 @pytest.mark.parametrize("lengths", [(3, 3, 2), (3, 2, 3), (0, 0, 0)])
 def test_lengths_that_do_not_match_are_refused(function, lengths):
-    with pytest.raises(ValueError, match="expected one of each for every image"):
+    with pytest.raises(ValueError, match="expected one of each per image"):
         function(*(np.zeros(n, dtype=int) for n in lengths))
