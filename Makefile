@@ -7,6 +7,8 @@ READY := .venv/.ready
 BENCH := .venv-bench
 EXAMPLE := book/learning_rate
 EXTRAS := notebooks book tensorboard test
+# Test files side by side, each whole in one process, so that its fixtures are made once.
+WORKERS := -n auto --dist loadfile
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 # TORCH=cpu takes PyTorch's small build without CUDA, from PyTorch's own index; it is remembered.
 TORCH_THERE := $(shell cat .venv/.torch 2>/dev/null)
@@ -24,7 +26,7 @@ override FMNIST_DATA := $(or $(shell cd '$(FMNIST_DATA)' 2>/dev/null && pwd),$(F
 export FMNIST_DATA
 endif
 
-.PHONY: help course test browser-test check-portability lab kit book slides data bench notebooks \
+.PHONY: help course check test browser-test check-portability lab kit book slides data bench notebooks \
   claims cards outputs inventories measured example sync picture lock clean
 .DEFAULT_GOAL := help
 
@@ -34,21 +36,25 @@ help:  ## list these commands
 course: data book  ## set up, fetch the data, run all chapters, render the site
 	$(BIN)/fmnist course
 
-test: data  ## set up, then check everything: lint, unit tests, chapters, site
+check: $(READY)  ## lint, and the tests that need no kernel, cluster or browser (2 min)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest $(WORKERS) -m "not slow"
+
+test: data  ## set up, then check everything: lint, unit tests, chapters, site (20 min)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) book
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS)
 	$(BIN)/pytest --nbval --nbval-cell-timeout=900 notebooks
-	$(BIN)/python benchmarks/portability.py --variants avx2-2-1
 	$(MAKE) browser-test
 
 browser-test: $(READY) slides  ## look at the built site with Chromium: every page, keyboard, print
 	$(BIN)/python tests/browser/chromium.py
 	$(BIN)/pytest --verbose tests/browser
 
-check-portability: data  ## run the chapters on this machine made to look like others (90 min)
-	$(BIN)/python benchmarks/portability.py
+check-portability: data  ## run the chapters on this machine made to look like others (VARIANTS=6)
+	$(BIN)/python benchmarks/portability.py $(if $(VARIANTS),--number $(VARIANTS))
 
 lab: data  ## open JupyterLab at the first chapter, exercises unsolved (your copies: runs/student)
 	$(BIN)/fmnist student runs/student

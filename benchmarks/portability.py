@@ -1,6 +1,7 @@
 """The chapters under strict nbval, on this machine made to look like others.
 
     python benchmarks/portability.py                        # six variants; 90 minutes
+    python benchmarks/portability.py --number 2             # the first two of them
     python benchmarks/portability.py --variants avx2-2-1    # one of your choice
 
 A variant is an instruction set, a number of threads and a seed, joined by hyphens. Each executes
@@ -254,7 +255,14 @@ def main():
         help=f"such as avx2-2-1; of {', '.join(INSTRUCTION_SETS)}, threads 1 or 2, seed 0 to 2 "
         f"(default: {' '.join(DEFAULT)})",
     )
-    parser.add_argument("--all", action="store_true", help="run all 18 variants")
+    parser.add_argument(
+        "--number",
+        type=int,
+        choices=range(1, len(ALL) + 1),
+        default=len(DEFAULT),
+        metavar="N",
+        help=f"run the first N of all {len(ALL)} variants (default: {len(DEFAULT)})",
+    )
     parser.add_argument(
         "--chapters",
         nargs="+",
@@ -264,7 +272,10 @@ def main():
         help=f"such as {CHAPTERS[0]} (default: all); what they load is trained if it is not there",
     )
     options = parser.parse_args()
-    names = tuple(ALL) if options.all else options.variants or DEFAULT
+    names = (
+        options.variants
+        or [*DEFAULT, *(name for name in ALL if name not in DEFAULT)][: options.number]
+    )
     chapters = [name for name in CHAPTERS if name in options.chapters]
     # Whoever ends this process ends its child, and the temporary folder goes.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
