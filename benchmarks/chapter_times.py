@@ -2,8 +2,8 @@
 
     python benchmarks/chapter_times.py
 
-From it, ``fmnist sweep --dry-run`` estimates how long a sweep takes of which no run is finished.
-It takes some ten minutes.
+``fmnist sweep --dry-run`` uses it to estimate the time of a sweep before any run has finished.
+It takes about ten minutes.
 """
 
 import json
@@ -17,11 +17,11 @@ from fmnist_lib.experiments.run import run_experiment
 from fmnist_lib.trained import machine_record
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-EPOCHS = (1, 4)  # two points, between which and beyond which time grows evenly
+EPOCHS = (1, 4)  # two points of a straight line: time grows linearly with epochs
 
 
 def measure(name, folder):
-    """Give [epochs, seconds] of a chapter's runs; one of them where there is nothing to train."""
+    """Return [epochs, seconds] for each run of a chapter; one run if it has nothing to train."""
     notebook = NOTEBOOKS / f"{name}.ipynb"
     trains = "epochs" in read_parameters(notebook)
     times = []

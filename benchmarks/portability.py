@@ -17,7 +17,6 @@ written beside this file. A failing variant leaves its log in runs/portability.
 
 import argparse
 import csv
-import hashlib
 import json
 import os
 import re
@@ -32,6 +31,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from fmnist_lib.chapters import CHAPTERS
+from fmnist_lib.common import digest
 from fmnist_lib.experiments.execution import THREADS
 from fmnist_lib.progress import progress_bar
 
@@ -58,7 +58,7 @@ INSTRUCTION_SETS = {
 
 
 class Variant(NamedTuple):
-    """A machine to look like, and the seed of its trainings."""
+    """A machine to imitate, and the seed for training."""
 
     instructions: str
     threads: int
@@ -96,7 +96,7 @@ def environment(variant, folder):
     if "FMNIST_DATA" in made:
         made["FMNIST_DATA"] = str(Path(made["FMNIST_DATA"]).resolve())
     made["OMP_NUM_THREADS"] = str(variant.threads)
-    # What chapter 5 compiles is made anew: what is kept may be for another instruction set.
+    # Chapter 5 compiles again, since the cache may be for a different instruction set.
     made["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "compiled")
     return made | (INSTRUCTION_SETS[variant.instructions] if limited else {})
 
@@ -161,7 +161,7 @@ def run_pytest(folder, chapters, made, bar):
 
 
 def stop(child):
-    """Let pytest stop its kernel and go."""
+    """Let pytest shut down its kernel and exit."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # whoever is impatient now would leave orphans
     child.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
@@ -222,10 +222,7 @@ def keep_log(variant, log):
 def state():
     """Name the state of all that a variant executes."""
     files = [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("fmnist_lib/**/*"), ROOT / LOCK]
-    digest = hashlib.sha256()
-    for file in sorted(f for f in files if f.is_file() and "__pycache__" not in f.parts):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    return digest(*sorted(f for f in files if f.is_file() and "__pycache__" not in f.parts))
 
 
 def keep(row, now):

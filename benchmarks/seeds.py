@@ -2,8 +2,8 @@
 
     python benchmarks/seeds.py
 
-It is the sweep of seeds.yml, whose runs are kept in runs/seeds, and the part of their table that
-the chapters need. The sweep takes an hour on two cores; what is finished is not run again.
+It runs the sweep of seeds.yml, keeps its runs in runs/seeds, and writes the part of their table
+that the chapters need. The sweep takes an hour on two cores; finished runs are not run again.
 """
 
 import sys
@@ -26,7 +26,7 @@ COLUMNS += ["test_calibration_error", *CORRUPTIONS]
 
 
 def main():
-    """Run what is not there yet; write the table when all is."""
+    """Run what is missing, then write the table."""
     sweep = Path(__file__).with_name("seeds.yml")
     for command in (["sweep", str(sweep), "-o", str(RUNS)], ["results", str(RUNS)]):
         if code := fmnist(command):

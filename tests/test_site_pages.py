@@ -88,7 +88,7 @@ def test_no_measured_digits_are_typed_on_the_pages():
 def test_numbers_are_those_of_the_files(extension):
     numbers = extension("measured").read_numbers()
     rows = pd.read_csv(ROOT / "benchmarks" / "bench.csv", thousands=",", index_col="contender")
-    assert numbers["bench"]["fit"]["images a second"] == rows.loc["fit", "images a second"]
+    assert numbers["bench"]["fit"]["images per second"] == rows.loc["fit", "images per second"]
     assert {"skorch", "Keras on PyTorch", "fit, bf16"} <= set(numbers["bench"])
     assert numbers["sweeps"]["how many times as fast"] > 1
     assert numbers["recipes"]["dilated"]["TrainConfig.fast()"]["seeds"] == 5

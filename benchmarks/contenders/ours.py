@@ -14,7 +14,7 @@ def versions(options):
 
 
 def train(options, report):
-    # Only threads that start later follow it, so it comes before the first computation.
+    # Only threads that start later obey it, so it comes before the first computation.
     torch.set_flush_denormal(options.flush_denormals)
     data = load_fashion_mnist()
     train_split, validation = (
