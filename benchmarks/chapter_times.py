@@ -2,8 +2,8 @@
 
     python benchmarks/chapter_times.py
 
-From it, ``fmnist sweep --dry-run`` estimates how long a sweep takes of which no run is finished.
-It takes some ten minutes.
+From it, ``fmnist sweep --dry-run`` estimates the time of a sweep that has no finished run yet. It
+takes about ten minutes.
 """
 
 import json
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from fmnist_lib.chapters import CHAPTERS
 from fmnist_lib.experiments.parameters import read_parameters
-from fmnist_lib.experiments.plans import TIMES
-from fmnist_lib.experiments.run import run_experiment
+from fmnist_lib.experiments.run import prepare_run, run_experiment
+from fmnist_lib.experiments.sweeps import TIMES
 from fmnist_lib.trained import machine_record
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-EPOCHS = (1, 4)  # two points, between which and beyond which time grows evenly
+EPOCHS = (1, 4)  # two points of the line on which time grows
 
 
 def measure(name, folder):
@@ -27,7 +27,8 @@ def measure(name, folder):
     times = []
     for epochs in EPOCHS if trains else (1,):
         given = {"epochs": epochs} if trains else {}
-        record = run_experiment(notebook, Path(folder) / f"{name}-{epochs}", given, threads=1)
+        run = prepare_run(notebook, given)
+        record = run_experiment(run, Path(folder) / f"{name}-{epochs}", threads=1)
         times.append([epochs, record["seconds"]])
     return times
 
