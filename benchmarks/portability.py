@@ -12,7 +12,7 @@ default variants let every instruction set and every seed meet both numbers of t
 A variant that has passed is kept in runs/portability until a chapter, the library or the set of
 packages changes: without --variants, it is not run again, so that an hour's work can be stopped and
 started, or shared by two terminals. When all default variants have passed, portability.csv is
-written beside this file. A failing variant leaves its log in runs/portability.
+written next to this file. A failing variant leaves its log in runs/portability.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def environment(variant, folder):
     if "FMNIST_DATA" in made:
         made["FMNIST_DATA"] = str(Path(made["FMNIST_DATA"]).resolve())
     made["OMP_NUM_THREADS"] = str(variant.threads)
-    # What chapter 5 compiles is made anew: what is kept may be for another instruction set.
+    # Chapter 5 compiles again: what is cached may be for another instruction set.
     made["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "compiled")
     return made | (INSTRUCTION_SETS[variant.instructions] if limited else {})
 

@@ -1,6 +1,6 @@
 """Measure what a sweep costs beyond its runs, what a second worker gains, and whether memory grows.
 
-python benchmarks/sweeps.py                 # 12 minutes; makes sweeps.csv beside this file
+python benchmarks/sweeps.py                 # 12 minutes; makes sweeps.csv next to this file
 python benchmarks/sweeps.py --runs 100      # a shorter look at memory; writes nothing
 """
 

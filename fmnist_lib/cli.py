@@ -17,8 +17,8 @@ DATA_HELP = "folder to look in first (default: the variable FMNIST_DATA)"
 def main(argv=None):
     """Run the command and return its exit code.
 
-    0; or, with one line on standard error: 1 where something failed, 2 for a request that cannot be
-    met as it stands, 130 after Ctrl-C.
+    0; or, with one line on standard error: 1 if something failed, 2 for a bad request, 130 after
+    Ctrl-C.
     """
     try:
         try:
@@ -26,7 +26,7 @@ def main(argv=None):
         finally:
             sys.stdout.flush()  # here, and not at exit, where nobody could catch what follows
     except BrokenPipeError:
-        # Whoever read the output has enough of it, as head has; what is left goes nowhere.
+        # The reader has seen enough, as head has; the rest goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -35,7 +35,7 @@ def _answer(argv):
     options = _parser().parse_args(argv)
     warnings.showwarning = lambda message, *rest: print(f"fmnist: {message}", file=sys.stderr)
     if folder := os.environ.get("FMNIST_DATA"):
-        # The chapters run in another folder than this command.
+        # The chapters do not run in the folder of this command.
         os.environ["FMNIST_DATA"] = os.path.abspath(os.path.expanduser(folder))
     try:
         return options.run(options) or 0

@@ -137,7 +137,7 @@ def test_a_run_that_was_killed_while_it_was_put_in_place_is_unfinished(tmp_path,
     put("a/.part-1", {"lr": 1.0}, {"val_accuracy": 0.5})
     table = collection.load_results(tmp_path)
     assert table[["run", "state"]].to_numpy().tolist() == [["a", "unfinished"]]
-    put("a", {"lr": 1.0}, {"val_accuracy": 0.6})  # and what it left may be there beside it
+    put("a", {"lr": 1.0}, {"val_accuracy": 0.6})  # what the kill left may still be there
     table = collection.load_results(tmp_path)
     assert table[["run", "state", "val_accuracy"]].to_numpy().tolist() == [["a", "finished", 0.6]]
 

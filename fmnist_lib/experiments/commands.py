@@ -12,6 +12,7 @@ from fmnist_lib.common import ParameterError, did_you_mean, writing
 from fmnist_lib.progress import progress_bar
 
 HEADLINE_METRICS = ("val_accuracy", "test_accuracy")
+FOLDER = {"metavar": "FOLDER", "type": Path}
 
 
 def add_commands(commands, chapters):
@@ -29,7 +30,7 @@ def add_commands(commands, chapters):
         help="execute the chapters and print the accuracies",
         description="Execute the chapters in order, with their default parameters.",
     )
-    course.add_argument("-o", "--output", metavar="FOLDER", type=Path, default=Path("runs/course"))
+    course.add_argument("-o", "--output", **FOLDER, default=Path("runs/course"))
     course.set_defaults(run=_course)
     _add_run(commands, chapters)
     _add_sweep(commands, chapters)
@@ -40,7 +41,7 @@ def add_commands(commands, chapters):
         description="Turn the record of a trained network into a model card (Markdown): network, "
         "data, settings, machine, metrics, and what the network is not for.",
     )
-    card.add_argument("folder", metavar="FOLDER", type=Path, help="of the trained network")
+    card.add_argument("folder", **FOLDER, help="of the trained network")
     card.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: standard output")
     card.set_defaults(run=_card)
 
@@ -64,7 +65,7 @@ def _add_run(commands, chapters):
         default=[],
         help="a parameter; may be repeated",
     )
-    run.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: one in runs/")
+    run.add_argument("-o", "--output", **FOLDER, help="default: one in runs/")
     run.add_argument("--threads", metavar="N", type=_count, help="for the chapter's arithmetic")
     run.add_argument("-h", "--help", action="store_true", help="show this, and the parameters")
     run.set_defaults(run=_run, parser=run)
@@ -79,18 +80,12 @@ def _add_sweep(commands, chapters):
         "so the same command goes on where it was stopped.",
     )
     sweep.add_argument("file", metavar="FILE.yml", type=Path)
-    sweep.add_argument(
-        "-o", "--output", metavar="FOLDER", type=Path, help="default: runs/ and the file's name"
-    )
-    sweep.add_argument(
-        "--dry-run", action="store_true", help="only list the runs and estimate the time"
-    )
+    sweep.add_argument("-o", "--output", **FOLDER, help="default: runs/ and the file's name")
+    dry_run = "only list the runs and estimate the time"
+    sweep.add_argument("--dry-run", action="store_true", help=dry_run)
     sweep.add_argument("--workers", metavar="N", type=_count, help="runs at a time on this machine")
-    sweep.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="address or scheduler file of a Dask cluster to run on instead",
-    )
+    scheduler = "address or scheduler file of a Dask cluster to run on instead"
+    sweep.add_argument("--scheduler", metavar="ADDRESS", help=scheduler)
     sweep.set_defaults(run=_sweep)
 
 
@@ -101,11 +96,11 @@ def _add_results(commands):
         description="Read all runs below a folder, and write there results.csv and results.parquet "
         "(one row per run), summary.csv (each metric over the seeds) and results.png.",
     )
-    results.add_argument("folder", metavar="FOLDER", type=Path)
+    results.add_argument("folder", **FOLDER)
     results.add_argument("--x", metavar="COLUMN", help="default: the parameter with most values")
     results.add_argument("--y", metavar="COLUMN", help="default: val_accuracy")
     results.add_argument("--group", metavar="COLUMN", help="a line in the figure for each value")
-    results.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: the same")
+    results.add_argument("-o", "--output", **FOLDER, help="default: the same")
     results.set_defaults(run=_results)
 
 
@@ -225,10 +220,7 @@ def _execute(plan, options):
     from fmnist_lib.experiments.cluster import open_executor, run_sweep
 
     ended, total, threads = [], len(plan.to_do), plan.sweep.threads
-    with (
-        _sigterm_as_interrupt(),
-        progress_bar(total, "sweep", unit="run", log=False) as bar,
-    ):
+    with _sigterm_as_interrupt(), progress_bar(total, "sweep", unit="run", log=False) as bar:
 
         def write(line):
             bar.write(line)
@@ -242,11 +234,9 @@ def _execute(plan, options):
             ending = _summary_line(detail) if event == "finished" else f"failed: {detail}"
             write(f"[{len(ended)}/{total}] {run}: {ending}")
 
-        opened = open_executor(
-            plan.folder, options.scheduler, workers=options.workers, threads=threads
-        )
+        limits = {"workers": options.workers, "threads": threads}
         try:
-            with opened as (executor, slots):
+            with open_executor(plan.folder, options.scheduler, **limits) as (executor, slots):
                 # The workers of a cluster may come later.
                 count = slots or "no worker there yet, no"
                 write(f"{count} runs at a time, threads of each: {threads}")

@@ -10,7 +10,21 @@ from fmnist_lib.chapters import read_notebook
 from fmnist_lib.common import ParameterError, did_you_mean
 from fmnist_lib.training import TrainConfig
 
-KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+
+def _finite(value):
+    if not isfinite(number := float(value)):
+        raise ValueError
+    return number
+
+
+# Kind of a parameter: in words, the types of its values as given, and how to read these.
+KINDS = {
+    "int": ("a whole number", (int, str), int),
+    "float": ("a number", (int, float, str), _finite),
+    "bool": ("true or false", (bool, str), lambda value: FLAGS[str(value).lower()]),
+    "str": ("text", (str,), str),
+}
+FLAGS = {"true": True, "false": False}
 # The command decides where a run keeps its files.
 RESERVED = "trained_dir"
 
@@ -51,12 +65,15 @@ class Parameter:
         ------
         ParameterError
         """
+        words, accepted, read = KINDS[self.kind]
         try:
-            return _READERS[self.kind](value)
-        except (ValueError, TypeError, OverflowError):
+            if type(value) not in accepted:
+                raise ValueError
+            return read(value)
+        except (ValueError, KeyError, OverflowError):
             hint = "; put it in quotes" if self.kind == "str" else ""
             raise ParameterError(
-                f"{self.name} is {value!r}, expected {KINDS[self.kind]}{hint} "
+                f"{self.name} is {value!r}, expected {words}{hint} "
                 f"({self.help or 'see the chapter'}; default: {self.default!r})"
             ) from None
 
@@ -150,33 +167,3 @@ def check_parameters(chapter, parameters, given):
             # Relative to where it was typed: the chapter runs in a different folder.
             values[name] = str(Path(values[name]).expanduser().resolve())
     return values
-
-
-def _whole(value):
-    if type(value) not in (int, str):
-        raise TypeError
-    return int(value)
-
-
-def _real(value):
-    if type(value) not in (int, float, str):
-        raise TypeError
-    if not isfinite(number := float(value)):
-        raise ValueError
-    return number
-
-
-def _flag(value):
-    text = str(value).lower()
-    if text not in ("true", "false"):
-        raise ValueError
-    return text == "true"
-
-
-def _text(value):
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-_READERS = {"int": _whole, "float": _real, "bool": _flag, "str": _text}

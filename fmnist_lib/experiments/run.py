@@ -196,12 +196,13 @@ def check_same(record, wanted, folder):
     ------
     ChapterError
     """
+    theirs, ours = record["parameters"], wanted["parameters"]
+    names = sorted(theirs.keys() | ours.keys())
+    other = [f"{n}={theirs.get(n)}" for n in names if theirs.get(n) != ours.get(n)]
     if record["chapter"] != wanted["chapter"]:
         what = f"of {record['chapter']}"
-    elif record["parameters"] != wanted["parameters"]:
-        names = sorted(record["parameters"].keys() | wanted["parameters"].keys())
-        other = [n for n in names if record["parameters"].get(n) != wanted["parameters"].get(n)]
-        what = "with " + ", ".join(f"{n}={record['parameters'].get(n)}" for n in other)
+    elif other:
+        what = f"with {', '.join(other)}"
     elif record["code"] != wanted["code"]:
         what = f"of an older version of {wanted['chapter']}"
     else:
