@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fmnist_lib.chapters import CHAPTERS
 from fmnist_lib.experiments.parameters import read_parameters
-from fmnist_lib.experiments.plans import TIMES
-from fmnist_lib.experiments.run import run_experiment
+from fmnist_lib.experiments.run import prepare_run, run_experiment
+from fmnist_lib.experiments.sweeps import TIMES
 from fmnist_lib.trained import machine_record
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -27,7 +27,8 @@ def measure(name, folder):
     times = []
     for epochs in EPOCHS if trains else (1,):
         given = {"epochs": epochs} if trains else {}
-        record = run_experiment(notebook, Path(folder) / f"{name}-{epochs}", given, threads=1)
+        run = prepare_run(notebook, given)
+        record = run_experiment(run, Path(folder) / f"{name}-{epochs}", threads=1)
         times.append([epochs, record["seconds"]])
     return times
 

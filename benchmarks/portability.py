@@ -12,7 +12,7 @@ default variants let every instruction set and every seed meet both numbers of t
 A variant that has passed is kept in runs/portability until a chapter, the library or the set of
 packages changes: without --variants, it is not run again, so that an hour's work can be stopped and
 started, or shared by two terminals. When all default variants have passed, portability.csv is
-written beside this file. A failing variant leaves its log in runs/portability.
+written next to this file. A failing variant leaves its log in runs/portability.
 """
 
 import argparse
