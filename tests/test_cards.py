@@ -208,7 +208,7 @@ def test_the_code_of_the_card_runs(make, capsys):
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):
-    with pytest.raises(TrainedModelError, match=r"holds no finished run: record.json is missing"):
+    with pytest.raises(TrainedModelError, match=r"no trained network: record.json is missing"):
         cards.model_card(tmp_path)
 
 
@@ -229,7 +229,7 @@ def test_the_command_writes_the_card_into_a_file(make, tmp_path, capsys):
 def test_the_command_tells_in_one_line_what_is_wrong(make, tmp_path, capsys):
     assert cli.main(["card", str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"fmnist: {tmp_path} holds no finished run")
+    assert error.startswith(f"fmnist: {tmp_path} holds no trained network")
     assert error.count("\n") == 1
     make(METRICS)
     target = tmp_path / "nowhere" / "card.md"

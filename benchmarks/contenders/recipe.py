@@ -22,7 +22,7 @@ def train(options, report):
         config = getattr(TrainConfig, options.recipe)(seed=seed, device=options.device)
         watch = Stopwatch()
         model = build_model(options.network, seed)
-        trained = fit(model, data.train, data.validation, config, progress=False, after_epoch=watch)
+        trained = fit(model, data.train, data.validation, config, listeners=[watch], progress=False)
         watch()  # the whole of it, from the building of the network to the best weights
         # The images of the test are touched here for the first time, after everything is chosen.
         test = data.test.to(device_of(trained.model))
