@@ -62,7 +62,7 @@ def compare_times(functions, repeats=3, progress=True):
 
 
 class Stopwatch:
-    """Seconds since it was made, noted at each call; to be given to `fit` as ``after_epoch``.
+    """Seconds since it was made, noted at each call; a listener for `fit`.
 
     Attributes
     ----------
@@ -72,8 +72,8 @@ class Stopwatch:
     def __init__(self):
         self.seconds, self._start = [], time.perf_counter()
 
-    def __call__(self, row=None):
-        """Note the time; what `fit` tells of the epoch is not needed."""
+    def __call__(self, state=None):
+        """Note the time; what `fit` passes is not needed."""
         self.seconds.append(time.perf_counter() - self._start)
 
 

@@ -42,7 +42,7 @@ from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
 from fmnist_lib.inspection import count_parameters, layer_table
 from fmnist_lib.models import build_model
 from fmnist_lib.trained import describe_machine, save_trained
-from fmnist_lib.training import TrainConfig, fit
+from fmnist_lib.training import EventLog, TrainConfig, fit
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
@@ -264,16 +264,19 @@ claim_between("the loss before training", loss, 2.2, 2.4)
 # gradient, which says how the loss would change with each of the 334,154 parameters; move each
 # parameter a little against its gradient. The optimizer decides how far: here Adam ([Kingma and Ba,
 # 2014](https://arxiv.org/abs/1412.6980)), which gives every parameter a step size of its own. The
-# heart of `fit` is just this (read it whole with `fit??`). The first line is there because PyTorch
-# adds each new gradient to the old one, unless the old one is cleared:
+# heart of `fit` is just this (read it whole with `fit??`):
 #
 # ```python
-# for images, labels in batches:
+# for images, labels in state.batches():
 #     optimizer.zero_grad()
-#     loss = criterion(model(images), labels)
+#     loss, logits = state.forward(images, labels)
 #     loss.backward()
 #     optimizer.step()
 # ```
+#
+# The `state` holds everything that training works with. Its `forward` is short for the logits,
+# `model(images)`, and their loss, `criterion(logits, labels)`. The line above it is there because
+# PyTorch adds each new gradient to the old one, unless the old one is cleared.
 #
 # After each epoch, that is, each pass over the 48,000 training images, `fit` measures loss and
 # accuracy on the 12,000 validation images, and it keeps the weights of the epoch with the best
@@ -282,7 +285,8 @@ claim_between("the loss before training", loss, 2.2, 2.4)
 # 2.5 shows what can happen otherwise.
 
 # %%
-trained = fit(model, data.train, data.validation, config, log_dir=log_dir or None)
+listeners = [EventLog(log_dir)] if log_dir else []
+trained = fit(model, data.train, data.validation, config, listeners=listeners)
 
 # %% [markdown]
 # Each row is an epoch. The losses are means over images, in *nats* (the unit that goes with the

@@ -369,7 +369,7 @@ for name, chosen in settings.items():
         data.train,
         data.validation,
         chosen,
-        after_epoch=watch,
+        listeners=[watch],
     )
     histories[name] = trained.history.assign(seconds=watch.seconds)
 

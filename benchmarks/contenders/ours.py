@@ -34,5 +34,5 @@ def train(options, report):
         validation,
         config,
         progress=False,
-        after_epoch=lambda row: report(row["val_acc"]),
+        listeners=[lambda state: report(state.history[-1]["val_acc"])],
     )

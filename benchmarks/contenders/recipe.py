@@ -22,7 +22,7 @@ def train(options, report):
         config = getattr(TrainConfig, options.recipe)(seed=seed, device=options.device)
         watch = Stopwatch()
         model = build_model(options.network, seed)
-        trained = fit(model, data.train, data.validation, config, progress=False, after_epoch=watch)
+        trained = fit(model, data.train, data.validation, config, listeners=[watch], progress=False)
         watch()  # all of it, from building the network to the best weights
         # The test images are used here for the first time, after every choice has been made.
         test = data.test.to(device_of(trained.model))
