@@ -8,7 +8,7 @@ from pathlib import Path
 
 import fmnist_lib
 from fmnist_lib.common import UserError
-from fmnist_lib.course.commands import add_kit, add_student
+from fmnist_lib.course.commands import add_commands
 
 DATA_HELP = "folder to look in first (default: the variable FMNIST_DATA)"
 
@@ -71,8 +71,7 @@ def _parser():
     _add_sweep(commands, chapters)
     _add_results(commands)
     _add_card(commands)
-    add_student(commands, chapters)
-    add_kit(commands, chapters)
+    add_commands(commands, chapters)
     sample = commands.add_parser(
         "sample", help="write anew the sample that ships with the package (for maintainers)"
     )

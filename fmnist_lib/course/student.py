@@ -1,14 +1,9 @@
 """The students' copies of the chapters, in which the exercises are unsolved.
 
 A chapter holds the solution of each exercise in a code cell tagged ``solution``, between the lines
-``### BEGIN SOLUTION`` and ``### END SOLUTION``, as nbgrader has them [1]_. A student's copy has a
-line to fill in instead, and keeps what stands outside: imports, signatures, docstrings. Prose
-tagged ``solution`` is left out.
-
-References
-----------
-.. [1] nbgrader, "Autograded answer cells",
-   https://nbgrader.readthedocs.io/en/stable/user_guide/creating_and_grading_assignments.html
+``### BEGIN SOLUTION`` and ``### END SOLUTION``, as in nbgrader (https://nbgrader.readthedocs.io).
+A student's copy has a line to fill in instead, and keeps what stands outside: imports, signatures,
+docstrings. Prose tagged ``solution`` is left out.
 """
 
 import os
@@ -34,7 +29,7 @@ _REGION = re.compile(
 _LINK = re.compile(r"""(\]\(|\]:[ ]+|href=["'])\.\./book/([^\s)"'#]+)\.md\b""")
 
 
-def student_notebook(notebook, *, pages="../book/{}.md"):
+def student_notebook(notebook, pages="../book/{}.md"):
     """Make a student's copy of a chapter.
 
     Parameters
@@ -56,7 +51,7 @@ def student_notebook(notebook, *, pages="../book/{}.md"):
     ChapterError
         If the markers of a solution are missing or unbalanced.
     """
-    copy = solved_notebook(notebook, pages=pages)
+    copy = _relink(notebook, pages)
     code = [cell for cell in copy.cells if cell.cell_type == "code"]
     for number, cell in enumerate(code):
         cell.outputs, cell.execution_count = [], None
@@ -70,29 +65,6 @@ def student_notebook(notebook, *, pages="../book/{}.md"):
     return copy
 
 
-def solved_notebook(notebook, *, pages="../book/{}.md"):
-    """Make a copy of a chapter in which only the links to pages are changed.
-
-    Parameters
-    ----------
-    notebook : NotebookNode
-        The chapter, with solutions and outputs; it is left as it is.
-    pages : str
-        As for `student_notebook`.
-
-    Returns
-    -------
-    NotebookNode
-    """
-    copy = deepcopy(notebook)
-    for cell in copy.cells:
-        if cell.cell_type == "markdown":
-            cell.source = _LINK.sub(
-                lambda link: link[1] + pages.replace("{}", link[2]), cell.source
-            )
-    return copy
-
-
 def copy_chapters(notebooks, *, solved=False, pages="../book/{}.md"):
     """Make the copies of all chapters.
 
@@ -101,7 +73,7 @@ def copy_chapters(notebooks, *, solved=False, pages="../book/{}.md"):
     notebooks : path
         The folder of the chapters.
     solved : bool
-        With solutions and outputs, as for `solved_notebook`.
+        With solutions and outputs: only links are changed.
     pages : str
         As for `student_notebook`.
 
@@ -122,12 +94,12 @@ def copy_chapters(notebooks, *, solved=False, pages="../book/{}.md"):
             f"no chapters in the folder {notebooks}; run this in the project's folder, or name "
             "the folder of the chapters with --notebooks"
         )
-    make = solved_notebook if solved else student_notebook
+    make = _relink if solved else student_notebook
     copies = {}
     for path in chapters:
         notebook = read_notebook(path)
         try:
-            copies[path.name] = nbformat.writes(make(notebook, pages=pages)) + "\n"
+            copies[path.name] = nbformat.writes(make(notebook, pages)) + "\n"
         except ChapterError as error:
             raise ChapterError(f"{path}: {error}") from None
     return copies
@@ -168,6 +140,16 @@ def write_student_notebooks(folder, notebooks="notebooks", *, solved=False, over
         for path in (path for path, is_new in written.items() if is_new):
             part.joinpath(path.name).write_text(copies[path.name], encoding="utf-8", newline="\n")
     return written
+
+
+def _relink(notebook, pages):
+    copy = deepcopy(notebook)
+    for cell in copy.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _LINK.sub(
+                lambda link: link[1] + pages.replace("{}", link[2]), cell.source
+            )
+    return copy
 
 
 def _relative(path, start):

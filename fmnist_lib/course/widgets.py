@@ -4,6 +4,7 @@ import io
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from html import escape
 from textwrap import fill
 
@@ -35,16 +36,18 @@ class InteractiveFigure:
     ----------
     sentence : str
         What one could do here, for readers without a kernel.
-    make_controls : callable
-        Makes the controls, a dict of ipywidgets.
     draw : callable
-        From the values of the controls, by name, to a Figure (or None, where there is nothing to
-        draw) and a text that describes it; up to its first colon, the alternative text.
+        From the values of the controls, whose first values are its defaults, to a Figure (or None,
+        where there is nothing to draw) and a text that describes it; up to its first colon, the
+        alternative text.
+    controls : dict of str to tuple
+        What each parameter of ``draw`` is chosen from, as `ipywidgets.interactive` takes it: texts,
+        or the smallest and the largest of whole numbers.
     """
 
     sentence: str
-    make_controls: Callable
     draw: Callable
+    controls: dict
 
     def __repr__(self):
         return fill(self.sentence, LINE)  # pages show it as it is, without breaking lines
@@ -58,27 +61,23 @@ class InteractiveFigure:
 
         Returns
         -------
-        ipywidgets.VBox
-        """
-        from ipywidgets import VBox, interactive_output
-
-        controls = self.make_controls()
-        return VBox([*controls.values(), interactive_output(self.show, controls)])
-
-    def show(self, **values):
-        """Display the text and the figure for the values of the controls.
-
-        Parameters
-        ----------
-        **values
-            As `draw` takes them.
+        ipywidgets.interactive
         """
         from IPython.display import HTML, display
+        from ipywidgets import interactive
 
-        figure, words = self.draw(**values)
-        print(words)
-        if figure:
-            display(HTML(_image_tag(figure, words.partition(":")[0])))
+        @wraps(self.draw)
+        def show(**values):
+            figure, words = self.draw(**values)
+            image = _image_tag(figure, words.partition(":")[0]) if figure else ""
+            display(shown := HTML(f"<p>{escape(words)}</p>{image}"))
+            return shown.data
+
+        panel = interactive(show, **self.controls)
+        for control in panel.kwargs_widgets:
+            # Drawn when a slider rests: every step on the way would lag behind the hand.
+            control.continuous_update = False
+        return panel
 
 
 def browse_mistakes(images, labels, probabilities):
@@ -107,27 +106,17 @@ def browse_mistakes(images, labels, probabilities):
             f"there are {len(images)} images and {len(labels)} labels, expected one label for each "
             "image"
         )
-    predicted = probabilities.argmax(axis=1)
-    worst = worst_confusions(confusion_matrix(labels, predicted), n=1)
-    first = CLASS_NAMES[:2] if worst.empty else worst.loc[0, ["true", "predicted"]]
+    called = probabilities.argmax(axis=1)
+    worst = worst_confusions(confusion_matrix(labels, called), n=1)
+    first, second = CLASS_NAMES[:2] if worst.empty else worst.loc[0, ["true", "predicted"]]
 
-    def make_controls():
-        from ipywidgets import Dropdown
-
-        return {
-            name: Dropdown(options=CLASS_NAMES, value=value, description=description)
-            for name, description, value in zip(
-                ("true", "guess"), ("True class", "Predicted"), first, strict=True
-            )
-        }
-
-    def draw(true, guess):
-        k = CLASS_NAMES.index(guess)
-        cell = np.flatnonzero((labels == CLASS_NAMES.index(true)) & (predicted == k))
+    def draw(true=first, predicted=second):
+        k = CLASS_NAMES.index(predicted)
+        cell = np.flatnonzero((labels == CLASS_NAMES.index(true)) & (called == k))
         if len(cell) == 0:
-            return None, f"No image of the class {true} was called {guess}."
+            return None, f"No image of the class {true} was called {predicted}."
         shown = cell[np.argsort(-probabilities[cell, k], kind="stable")][:MOST_IMAGES]
-        words = f"Images of the class {true} that were called {guess}: {len(cell)}."
+        words = f"Images of the class {true} that were called {predicted}: {len(cell)}."
         if len(shown) < len(cell):
             words += f" Here are the {len(shown)} with the highest probability."
         return mistakes(images[shown], labels[shown], probabilities[shown]), words
@@ -136,7 +125,7 @@ def browse_mistakes(images, labels, probabilities):
         "In JupyterLab, two menus here choose a true and a predicted class, and show the images of "
         "that pair with their probabilities."
     )
-    return InteractiveFigure(sentence, make_controls, draw)
+    return InteractiveFigure(sentence, draw, {"true": CLASS_NAMES, "predicted": CLASS_NAMES})
 
 
 def explore_dilation(image):
@@ -173,24 +162,7 @@ def explore_dilation(image):
         for d in range(1, LARGEST_DILATION + 1)
     }
 
-    def make_controls():
-        from ipywidgets import IntSlider
-
-        # Each slider: its range, and the value that it starts with.
-        sliders = {
-            "dilation": (1, LARGEST_DILATION, 2),
-            "row": (0, height - 1, height // 2),
-            "column": (0, width - 1, width // 2),
-        }
-        return {
-            # Drawn when the slider rests: every step on the way would lag behind the hand.
-            name: IntSlider(
-                value, low, high, description=name.capitalize(), continuous_update=False
-            )
-            for name, (low, high, value) in sliders.items()
-        }
-
-    def draw(dilation, row, column):
+    def draw(dilation=2, row=height // 2, column=width // 2):
         rows, columns = (at + dilation * np.arange(-1, 2) for at in (row, column))
         read = np.isin(rows, range(height)).sum() * np.isin(columns, range(width)).sum()
         words = (
@@ -207,7 +179,8 @@ def explore_dilation(image):
         "In JupyterLab, three sliders here spread a 3×3 kernel and move it over an image, and show "
         "the nine pixels that it reads and the number that it makes of them."
     )
-    return InteractiveFigure(sentence, make_controls, draw)
+    controls = {"dilation": (1, LARGEST_DILATION), "row": (0, height - 1), "column": (0, width - 1)}
+    return InteractiveFigure(sentence, draw, controls)
 
 
 def _has_frontend():
