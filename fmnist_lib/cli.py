@@ -7,9 +7,9 @@ import warnings
 from pathlib import Path
 
 import fmnist_lib
+import fmnist_lib.course.commands
+import fmnist_lib.experiments.commands
 from fmnist_lib.common import UserError
-from fmnist_lib.course.commands import add_kit, add_student
-from fmnist_lib.experiments.commands import add_commands
 
 DATA_HELP = "folder to look in first (default: the variable FMNIST_DATA)"
 
@@ -67,9 +67,8 @@ def _parser():
         help="of the chapters",
     )
     _add_data(commands)
-    add_commands(commands, chapters)
-    add_student(commands, chapters)
-    add_kit(commands, chapters)
+    for wing in (fmnist_lib.experiments, fmnist_lib.course):
+        wing.commands.add_commands(commands, chapters)
     return parser
 
 

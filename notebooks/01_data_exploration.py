@@ -379,8 +379,10 @@ claim("all these pairs are of garments for the upper body", found <= upper_body)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 1.1
+### BEGIN SOLUTION
 last_batch = 60_000 - 937 * 64
+### END SOLUTION
 
 # %%
 check("1.1", last_batch)
@@ -405,8 +407,10 @@ check("1.1", last_batch)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 1.2
+### BEGIN SOLUTION
 mean_loss = (937 * 64 * 0.5 + 32 * 2.0) / 60_000
+### END SOLUTION
 
 # %%
 check("1.2", mean_loss)
@@ -435,14 +439,18 @@ check("1.2", mean_loss)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 1.3
 def nearest_mean(images, means):
     """Number of the nearest mean, (K, 1, 28, 28), of each image, (N, 1, 28, 28)."""
+    ### BEGIN SOLUTION
     return torch.cdist(images.flatten(1), means.flatten(1)).argmin(dim=1)
+    ### END SOLUTION
 
 
+### BEGIN SOLUTION
 answers = nearest_mean(data.validation.images, means)
 share_right = (answers == data.validation.labels).float().mean()
+### END SOLUTION
 
 # %%
 check("1.3", nearest_mean, share_right, data)
@@ -471,13 +479,15 @@ check("1.3", nearest_mean, share_right, data)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution", "image": {"alt": "Eight pairs of a validation image and the training image nearest to it, among the last 2,000: mostly trousers, and the two of a pair hard to tell apart."}} tags=["solution", "hide-input"]
-# A solution
+# Exercise 1.4
+### BEGIN SOLUTION
 late, early = data.train.images[-2000:], data.validation.images[:2000]
 distances, nearest = torch.cdist(early.flatten(1), late.flatten(1)).min(dim=1)
 
 closest = distances.argsort()[:8]
 pairs = torch.cat([early[closest], late[nearest[closest]]], dim=-1)
 figure = plotting.image_grid(pairs, columns=4)
+### END SOLUTION
 
 # %%
 check("1.4", nearest, distances, data)

@@ -488,11 +488,13 @@ sorted(file.name for file in folder.iterdir())
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 2.1
+### BEGIN SOLUTION
 side = 28 // 2 // 2  # both convolutions now keep the size, both poolings halve it
 inputs = 32 * side * side
 convolutions = 16 * (9 + 1) + 32 * (16 * 9 + 1)
 parameters = convolutions + (inputs + 1) * 256 + (256 + 1) * 128 + (128 + 1) * 10
+### END SOLUTION
 
 # %%
 check("2.1", parameters)
@@ -519,8 +521,10 @@ check("2.1", parameters)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 2.2
+### BEGIN SOLUTION
 kernel = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]])
+### END SOLUTION
 
 # %%
 check("2.2", kernel)
@@ -556,17 +560,21 @@ check("2.2", kernel)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 2.3
 def cross_entropy(logits, labels):
     """Mean cross-entropy of logits (N, K) with labels (N,), in nats."""
+    ### BEGIN SOLUTION
     largest = logits.max(dim=1, keepdim=True).values
     shifted = logits - largest  # so that exp is at most 1
     of_label = shifted[torch.arange(len(labels)), labels]
     return (shifted.exp().sum(dim=1).log() - of_label).mean()
+    ### END SOLUTION
 
 
+### BEGIN SOLUTION
 good, mistake = -torch.tensor([0.9, 0.01]).log()
 mistakes = 100 * good / mistake
+### END SOLUTION
 
 # %%
 check("2.3", cross_entropy, mistakes)
@@ -603,7 +611,8 @@ check("2.3", cross_entropy, mistakes)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 2.4
+### BEGIN SOLUTION
 small_network = nn.Sequential(
     nn.Conv2d(1, 16, kernel_size=3, padding=1),
     nn.BatchNorm2d(16),
@@ -616,6 +625,7 @@ small_network = nn.Sequential(
     nn.Flatten(),
     nn.Linear(32 * 6 * 6, 10),
 )
+### END SOLUTION
 
 # %%
 check("2.4", small_network, data)
@@ -649,7 +659,8 @@ check("2.4", small_network, data)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 2.5
+### BEGIN SOLUTION
 part = data.train[:5000]
 quick = TrainConfig(epochs=1, batch_size=16, lr=1e-3, shuffle=False)
 accuracies = []
@@ -658,6 +669,7 @@ for split in (part[part.labels.argsort()], part):
     run = fit(fresh, split, data.validation[:1000], quick, progress=False)
     accuracies.append(run.history["val_acc"].iloc[-1])
 sorted_accuracy, mixed_accuracy = accuracies
+### END SOLUTION
 
 # %%
 check("2.5", sorted_accuracy, mixed_accuracy)

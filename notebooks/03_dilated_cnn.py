@@ -94,7 +94,7 @@ output = nn.functional.conv2d(boot, mean_of_nine, padding=2, dilation=2)  # (1, 
 figure = plotting.kernel_on_image(boot[0], output[0], place=(14, 14), dilation=2)
 
 # %%
-widgets.slide_dilation(boot)
+widgets.explore_dilation(boot)
 
 # %% [markdown]
 # So a dilated 3×3 kernel is a 5×5 kernel most of whose weights are zero and stay zero. There is no
@@ -643,8 +643,10 @@ claim_between("the share of dilation in the whole loss", share, 0.25, 0.5)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 3.1
+### BEGIN SOLUTION
 length = output_size(76, kernel_size=7, padding=8, dilation=4, stride=2)
+### END SOLUTION
 
 # %%
 check("3.1", length)
@@ -671,13 +673,15 @@ check("3.1", length)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 3.2
 def spread_out(weights, d):
     """Lay weights (C_out, C_in, k, k) d places apart, with zeros in between."""
+    ### BEGIN SOLUTION
     side = d * (weights.shape[-1] - 1) + 1
     kernel = weights.new_zeros(*weights.shape[:2], side, side)
     kernel[..., ::d, ::d] = weights
     return kernel
+    ### END SOLUTION
 
 
 # %%
@@ -704,8 +708,10 @@ check("3.2", spread_out)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 3.3
+### BEGIN SOLUTION
 dilations = (1, 3, 9)
+### END SOLUTION
 
 # %%
 check("3.3", dilations)
@@ -737,14 +743,16 @@ check("3.3", dilations)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 3.4
 def receptive_field(layers):
     """Pixels a side that a unit sees behind layers (kernel, stride, dilation)."""
+    ### BEGIN SOLUTION
     size, step = 1, 1
     for kernel, stride, dilation in layers:
         size += dilation * (kernel - 1) * step
         step *= stride
     return size
+    ### END SOLUTION
 
 
 # %%
@@ -773,10 +781,12 @@ check("3.4", receptive_field)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 3.5
+### BEGIN SOLUTION
 first_dilated = build_model("cnn")
 first_dilated.features[0] = nn.Conv2d(1, 16, kernel_size=3, padding=2, dilation=2)
 loaded = first_dilated.load_state_dict(plain.state_dict())
+### END SOLUTION
 
 # %%
 check("3.5", first_dilated, plain)

@@ -864,9 +864,11 @@ claim_between("the change with two labels in five wrong", wrong.iloc[3], -0.04, 
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 4.1
+### BEGIN SOLUTION
 share = 320 / 400
 deviation = (share * (1 - share) / 400) ** 0.5
+### END SOLUTION
 
 # %%
 check("4.1", deviation)
@@ -895,12 +897,14 @@ check("4.1", deviation)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 4.2
 def precision_recall(labels, predicted, k):
     """Share of the right ones among the images called k, and of those found of k."""
+    ### BEGIN SOLUTION
     called, true = predicted == k, labels == k
     both = (called & true).sum()
     return both / max(called.sum(), 1), both / true.sum()
+    ### END SOLUTION
 
 
 # %%
@@ -933,14 +937,18 @@ check("4.2", precision_recall)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 4.3
 def vote(predictions):
     """Most frequent class of each column."""
+    ### BEGIN SOLUTION
     counts = [(predictions == k).sum(axis=0) for k in range(10)]
     return pd.DataFrame(counts).idxmax().to_numpy()
+    ### END SOLUTION
 
 
+### BEGIN SOLUTION
 share = (vote(seeds.predicted["cnn"]) == seeds.labels).mean()
+### END SOLUTION
 
 # %%
 check("4.3", vote, share, seeds)
@@ -972,12 +980,14 @@ check("4.3", vote, share, seeds)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 4.4
 def when_sure(probabilities, labels, threshold):
     """Share of the images with a confidence above it, and the accuracy on them."""
+    ### BEGIN SOLUTION
     sure = probabilities.max(axis=1) > threshold
     right = probabilities.argmax(axis=1) == labels
     return sure.mean(), right[sure].mean()
+    ### END SOLUTION
 
 
 # %%
@@ -1010,18 +1020,22 @@ check("4.4", when_sure)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 4.5
 def hide(images):
     """Damaged copies of images (N, 1, 28, 28) with pixels from 0 to 1."""
+    ### BEGIN SOLUTION
     hidden = images.clone()
     hidden[..., 10:18, 10:18] = 0.5
     return hidden
+    ### END SOLUTION
 
 
+### BEGIN SOLUTION
 some, left = data.test[:1000], {}
 for name, network in networks.items():
     answers = evaluation.predict(network, hide(some.images)).argmax(axis=1)
     left[name] = evaluation.accuracy(some.labels, answers)
+### END SOLUTION
 
 # %%
 check("4.5", hide, left, networks, data)

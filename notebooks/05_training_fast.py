@@ -492,9 +492,11 @@ figure = plotting.image_grid(varied, columns=8)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 5.1
+### BEGIN SOLUTION
 numbers_out, products_each = 32 * 12 * 12, 16 * 3 * 3
 operations = 2 * numbers_out * products_each
+### END SOLUTION
 
 # %%
 check("5.1", operations)
@@ -530,12 +532,14 @@ check("5.1", operations)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 5.2
 def seconds_kept(history, target):
     """Seconds until the validation accuracy reaches the target for good."""
+    ### BEGIN SOLUTION
     worst = history["val_acc"][::-1].cummin()[::-1]  # from each epoch on
     kept = history["seconds"][worst >= target]
     return min(kept, default=float("inf"))
+    ### END SOLUTION
 
 
 # %%
@@ -568,12 +572,14 @@ check("5.2", seconds_kept)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 5.3
 def one_cycle(step, steps, peak):
     """Learning rate that rises over three tenths of the steps, and then falls."""
+    ### BEGIN SOLUTION
     rising = (step + 1) / (0.3 * steps)
     falling = (steps - step) / (0.7 * steps)
     return peak * min(rising, falling)
+    ### END SOLUTION
 
 
 # %%
@@ -604,13 +610,15 @@ check("5.3", one_cycle)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 5.4
 def smoothed_loss(logits, labels, smoothing):
     """Mean cross-entropy of logits (N, K) with smoothed labels (N,)."""
+    ### BEGIN SOLUTION
     log_p = logits.log_softmax(dim=1)  # (N, K)
     at_label = log_p.gather(1, labels[:, None]).squeeze(1)  # (N,)
     everywhere = log_p.mean(dim=1)  # (N,)
     return -((1 - smoothing) * at_label + smoothing * everywhere).mean()
+    ### END SOLUTION
 
 
 # %%
@@ -645,7 +653,8 @@ check("5.4", smoothed_loss)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 5.5
+### BEGIN SOLUTION
 few, judged = data.train[:1000], data.validation[:1000]
 whole = replace(recipe, precision="fp32")
 parts = {"schedule": "constant", "weight_decay": 0.0, "label_smoothing": 0.0}
@@ -658,6 +667,7 @@ trained = {
 }
 reached = {name: t.history["val_acc"].iloc[-1] for name, t in trained.items()}
 cost = {name: reached["recipe"] - reached[name] for name in parts}
+### END SOLUTION
 
 # %%
 check("5.5", trained, cost)

@@ -62,7 +62,7 @@ def test_every_exercise_has_a_hint_a_solution_a_check_and_a_reason(name):
         assert ":::{dropdown} Hint" in statement.source
         assert set(solution.metadata.tags) == {"solution", "hide-input"}
         # JupyterLab shows the first line of a folded cell.
-        assert solution.source.startswith("# A solution\n")
+        assert solution.source.startswith(f"# Exercise {exercise}\n")
         assert solution.metadata.jupyter == {"source_hidden": True}
         assert reason.metadata.tags == ["solution"]
         assert reason.source.startswith(":::{dropdown} Why\n")
