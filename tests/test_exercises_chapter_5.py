@@ -1,4 +1,4 @@
-"""The checks of chapter 5: right answers in every form, wrong turns, and kind words for them."""
+"""The checks of chapter 5: right answers however found, and words for likely mistakes."""
 
 from dataclasses import replace
 from math import cos, exp, inf, pi
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from nudges import HUGE, assert_nudged, broken
+from nudges import assert_nudged
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 from torch.optim.lr_scheduler import LinearLR, OneCycleLR, SequentialLR
@@ -33,12 +33,7 @@ CONVOLUTION = ConvNet().features[3]
 OPERATIONS = flops(CONVOLUTION, 1, 16, 14, 14)
 
 
-@pytest.mark.parametrize("form", [int, float, torch.tensor, np.int64, lambda n: [n]])
-def test_the_operations_of_a_layer(form):
-    assert check("5.1", form(OPERATIONS))
-
-
-def test_the_layer_has_more_operations_than_all_others_together():
+def test_the_operations_of_a_layer_are_more_than_those_of_all_others_together():
     """The words for a right answer say so."""
     assert "more than in all other layers together" in check("5.1", OPERATIONS).words
     assert flops(ConvNet(), 1, 1, 28, 28) < 2 * OPERATIONS
@@ -54,25 +49,20 @@ def test_the_layer_has_more_operations_than_all_others_together():
         (flops(nn.Conv2d(16, 1, 3), 1, 16, 14, 14), "one of the channels that come out"),
         (flops(nn.Conv2d(1, 32, 3), 1, 1, 14, 14), "all the channels that go in"),
         (OPERATIONS / 3, "a kernel of 3 × 3"),
-        (flops(nn.Conv2d(16, 32, 3), 1, 16, 3, 3), "at one place"),
+        (flops(nn.Conv2d(16, 32, 3), 1, 16, 3, 3), "for one place"),
         (CONVOLUTION.weight.numel(), "number of weights"),
         (sum(p.numel() for p in CONVOLUTION.parameters()), "number of parameters"),
         (flops(ConvNet().features[0], 1, 1, 28, 28), "the first convolution"),
-        (flops(CONVOLUTION, 1, 16, 14, 14, backward=True), "Forward alone"),
+        (flops(CONVOLUTION, 1, 16, 14, 14, backward=True), "forward alone"),
         (flops(CONVOLUTION, 64, 16, 14, 14), "a batch of 64"),
         (OPERATIONS + 2, "how many weights are multiplied"),
         (-OPERATIONS, "some operations"),
         (1.5, "whole number"),
-        (None, "None"),
-        (float("nan"), "NaN"),
-        (HUGE, "far more"),
         ((32, 12, 12), "One number"),
     ],
 )
 def test_the_operations_are_not(answer, nudge):
-    feedback = check("5.1", answer)
-    assert_nudged(feedback, nudge)
-    assert not {str(OPERATIONS), f"{OPERATIONS:,}"} & set(feedback.words.split())
+    assert_nudged("5.1", answer, nudge=nudge, secrets=(OPERATIONS,))
 
 
 def by_cummin(history, target):
@@ -131,27 +121,22 @@ def none_when_missed(history, target):
         (epoch_kept, "the number of an epoch"),
         (missed_when_equal, "equals the target"),
         (lambda h, t: h["seconds"].iloc[-1], "the seconds of another epoch"),
-        (lambda h, t: int(by_cummin(h, t)), "gives 23, which is no entry of the column seconds"),
-        (lambda h, t: round(by_cummin(h, t), 1), "which is no entry of the column seconds"),
-        (lambda h, t: by_cummin(h, t) - h["seconds"][0], "which is no entry of the column"),
+        (lambda h, t: int(by_cummin(h, t)), "gives 23, which is not in the column seconds"),
+        (lambda h, t: round(by_cummin(h, t), 1), "which is not in the column seconds"),
+        (lambda h, t: by_cummin(h, t) - h["seconds"][0], "which is not in the column"),
         (lambda h, t: inf, "gives infinity, but from some epoch on all of them reach it"),
         (lambda h, t: np.array([inf]), "gives infinity"),
-        (lambda h, t: -inf, "which is no entry"),
-        (none_when_missed, "told of a training that ends below the target, returns nothing"),
+        (lambda h, t: -inf, "which is not in"),
+        (none_when_missed, "given a training run that ends below the target, returns nothing"),
         (lambda h, t: min(by_cummin(h, t), 99.0), "takes for ever"),
         (lambda h, t: -inf if by_cummin(h, t) == inf else by_cummin(h, t), "takes for ever"),
         (lambda h, t: h["seconds"][h["val_acc"] > 2].min(), "NaN"),
         (lambda h, t: h["seconds"], "One number"),
         (lambda h, t: h["time"], "stopped with KeyError"),
-        (lambda h, t: HUGE, "far more"),
-        (lambda h, t: None, "returns nothing yet"),
-        (lambda h: 0, "cannot be called"),
-        (broken, "out of order"),
-        (12.5, "A function is wanted"),
     ],
 )
 def test_a_target_that_is_kept_is_not(function, nudge):
-    assert_nudged(check("5.2", function), nudge)
+    assert_nudged("5.2", function, nudge=nudge)
 
 
 def two_lines(step, steps, peak):
@@ -245,15 +230,10 @@ def test_one_cycle_however_drawn(function):
         (lambda k, n, peak: two_lines(k, n, peak) / (1 + 7 * (k > 50)), "jumps at step 51"),
         (lambda k, n, peak: float("nan"), "NaN"),
         (lambda k, n, peak: [0.1, 0.2], "One number"),
-        (lambda k, n, peak: HUGE, "far more"),
-        (lambda k, n, peak: None, "returns nothing yet"),
-        (lambda k, n: 0, "cannot be called"),
-        (broken, "out of order"),
-        (0.012, "A function is wanted"),
     ],
 )
 def test_one_cycle_is_not(function, nudge):
-    assert_nudged(check("5.3", function), nudge)
+    assert_nudged("5.3", function, nudge=nudge)
 
 
 def by_parts(logits, labels, smoothing):
@@ -317,11 +297,11 @@ PLAIN = "With a smoothing of 0, the loss is not the plain cross-entropy"
         (lambda z, y, s: (z.argmax(1) == y).float().mean(), PLAIN),
         (lambda z, y, s: by_parts(z, y, 0.05), PLAIN),
         (of_scores(lambda z: z.softmax(1).clamp_min(1e-9).log()), "a floor under the probabili"),
-        (lambda z, y, s: str(by_parts(z, y, s)), "A number is wanted for the loss"),
+        (lambda z, y, s: str(by_parts(z, y, s)), "The loss is text"),
         (lambda z, y, s: -by_parts(z, y, s), "the wrong sign"),
         (lambda z, y, s: len(y) * by_parts(z, y, s), "the sum over the images"),
         (lambda z, y, s: by_parts(z, y, s) / z.shape[1], "over images and classes"),
-        (lambda z, y, s: by_parts(z.softmax(1), y, s), "taken twice"),
+        (lambda z, y, s: by_parts(z.softmax(1), y, s), "softmax twice"),
         (lambda z, y, s: cross_entropy(z, y), "not smoothed yet"),
         (against(lambda t, s, k: (1 - s) * t + s / (k - 1) * (1 - t)), "other classes alone"),
         (against(lambda t, s, k: (1 - s) * t + s / k * (1 - t)), "do not add up to 1"),
@@ -332,17 +312,12 @@ PLAIN = "With a smoothing of 0, the loss is not the plain cross-entropy"
         (of_scores(lambda z: z.softmax(1).log()), "is not finite"),
         (lambda z, y, s: float("nan"), "NaN"),
         (lambda z, y, s: z, "One number"),
-        (lambda z, y, s: HUGE, "far more"),
         (lambda z, y, s: z @ y, "stopped with RuntimeError"),
-        (lambda z, y, s: None, "returns nothing yet"),
-        (lambda z, y: 0, "cannot be called"),
-        (broken, "out of order"),
         (nn.CrossEntropyLoss, "stopped with"),
-        (0.5, "A function is wanted"),
     ],
 )
 def test_smoothed_labels_are_not(function, nudge):
-    assert_nudged(check("5.4", function), nudge)
+    assert_nudged("5.4", function, nudge=nudge)
 
 
 RECIPE = TrainConfig.fast(epochs=2, precision="fp32", device="cpu")
@@ -401,7 +376,7 @@ def test_one_part_less_wrong_turns(trained):
     }
     for answer, nudge in [
         ([*trained.values()], "a dict of what fit returns"),
-        ({n: t for n, t in trained.items() if n != "recipe"}, "whole recipe is missing"),
+        ({n: t for n, t in trained.items() if n != "recipe"}, "The whole recipe is missing"),
         ({n: t for n, t in trained.items() if n != "schedule"}, "taken out: schedule."),
         ({"recipe": trained["recipe"]}, "taken out: schedule, weight_decay, label_smoothing."),
         (other("recipe", label_smoothing=0.0), "lacks a part of the recipe: label_smoothing"),
@@ -413,10 +388,8 @@ def test_one_part_less_wrong_turns(trained):
         (trained | {"schedule": 0.5}, "is not what fit returns"),
         (trained | {"schedule": no_accuracy}, "is not what fit returns"),
         (shared, "share a network"),
-        (HUGE, "a dict of what fit returns"),
-        (None, "None"),
     ]:
-        assert_nudged(check("5.5", answer, COST), nudge)
+        assert_nudged("5.5", answer, COST, nudge=nudge)
 
 
 def test_the_cost_of_a_part_is_checked_too(trained):
@@ -428,11 +401,7 @@ def test_the_cost_of_a_part_is_checked_too(trained):
         ({n: t.history["val_acc"].iloc[-1] for n, t in trained.items()}, "is off"),
         ({"schedule": COST["schedule"]}, "says nothing about 'no decay'"),
         (COST | {"schedule": float("nan")}, "NaN"),
-        (COST | {"schedule": HUGE}, "far more"),
         (COST | {"schedule": "much"}, "text"),
         ([*COST.values()], "a number for each part"),
-        (None, "None"),
     ]:
-        feedback = check("5.5", trained, answer)
-        assert_nudged(feedback, nudge)
-        assert "0.1875" not in feedback.words
+        assert_nudged("5.5", trained, answer, nudge=nudge, secrets=(0.1875,))
