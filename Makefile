@@ -15,7 +15,7 @@ TORCH_THERE := $(shell cat .venv/.torch 2>/dev/null)
 TORCH ?= $(or $(TORCH_THERE),default)
 ifneq ($(filter-out $(TORCH),$(TORCH_THERE)),)
 ifneq ($(filter-out clean help,$(or $(MAKECMDGOALS),help)),)
-$(error .venv holds the build $(TORCH_THERE) of PyTorch, and TORCH=$(TORCH) asks for another one; \
+$(error .venv holds the build $(TORCH_THERE) of PyTorch, and TORCH=$(TORCH) asks for another; \
   run 'make clean' first, or leave TORCH out)
 endif
 endif
@@ -26,8 +26,8 @@ override FMNIST_DATA := $(or $(shell cd '$(FMNIST_DATA)' 2>/dev/null && pwd),$(F
 export FMNIST_DATA
 endif
 
-.PHONY: help course check test browser-test check-portability lab kit book slides data bench notebooks \
-  claims cards outputs inventories measured example sync picture lock clean
+.PHONY: help course check test browser-test check-portability lab kit book data bench notebooks \
+  claims cards measured example sync picture lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list these commands
@@ -49,9 +49,8 @@ test: data  ## set up, then check everything: lint, unit tests, chapters, site (
 	$(BIN)/pytest --nbval --nbval-cell-timeout=900 notebooks
 	$(MAKE) browser-test
 
-browser-test: $(READY) slides  ## look at the built site with Chromium: every page, keyboard, print
-	$(BIN)/python tests/browser/chromium.py
-	$(BIN)/pytest --verbose tests/browser
+browser-test: $(READY)  ## look at the built site with Chromium: every page, keyboard, print
+	$(BIN)/pytest tests/browser
 
 check-portability: data  ## run the chapters on this machine made to look like others (VARIANTS=6)
 	$(BIN)/python benchmarks/portability.py $(if $(VARIANTS),--number $(VARIANTS))
@@ -60,15 +59,12 @@ lab: data  ## open JupyterLab at the first chapter, exercises unsolved (your cop
 	$(BIN)/fmnist student runs/student
 	$(BIN)/jupyter lab --ServerApp.root_dir=. runs/student/01_data_exploration.ipynb
 
-kit: data book slides  ## all for a class without a network
-	$(BIN)/fmnist kit runs/kit
+kit: data book  ## pack all that a class needs without a network into runs/course.zip
+	$(BIN)/fmnist kit runs/course.zip
 
 book: $(READY)  ## render the site from the committed chapters
 	$(BIN)/jupyter-book build --quiet --warningiserror --keep-going --path-output book \
 	  --config book/_config.yml --toc book/_toc.yml .
-
-slides: $(READY)  ## make slides of the committed chapters (book/_build/slides; S: speaker's view)
-	$(BIN)/python book/make_slides.py
 
 # Where no mirror answers but apt-get does, Debian's package is unpacked, not installed.
 PACKAGE := dataset-fashion-mnist
@@ -86,13 +82,12 @@ bench: data $(BENCH)/.ready  ## measure training beside what people use today (4
 
 notebooks: data  ## run the chapters in place and keep their outputs
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute $(CHAPTERS)
-	$(BIN)/python book/record_times.py $(CHAPTERS)
 	$(BIN)/jupyter nbconvert --coalesce-streams --ClearMetadataPreprocessor.enabled=True \
 	  --ClearMetadataPreprocessor.clear_notebook_metadata=False \
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=tags \
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=jupyter \
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=mystnb $(CHAPTERS)
-	$(MAKE) claims cards outputs
+	$(MAKE) claims cards picture
 
 claims: $(READY)  ## list the claims of the chapters' outputs on a page of the site
 	$(BIN)/python book/make_claims.py
@@ -101,18 +96,12 @@ cards: $(READY)  ## make the model cards from the runs that make notebooks left
 	$(BIN)/fmnist card notebooks/trained/02_cnn -o book/model_card_cnn.md
 	$(BIN)/fmnist card notebooks/trained/03_dilated_cnn -o book/model_card_dilated_cnn.md
 
-outputs: $(READY)  ## list versions and times of the chapters' outputs on a page of the site
-	$(BIN)/python book/make_outputs.py
-
-inventories: $(READY)  ## fetch where other projects' documentation explains what ours names
-	$(BIN)/python book/make_inventories.py
-
-measured: data  ## train anew what takes too long for a chapter: ten seeds, label noise (90 min)
+measured: data  ## train again what takes too long for a chapter: ten seeds, label noise (90 min)
 	$(BIN)/python benchmarks/seeds.py
 	$(BIN)/python benchmarks/label_noise.py
 	$(BIN)/python benchmarks/chapter_times.py
 
-example: data  ## run the sweep that the site shows, anew (8 min)
+example: data  ## run the sweep that the site shows again (8 min)
 	rm -rf runs/learning_rate
 	mkdir -p $(EXAMPLE)
 	$(BIN)/fmnist sweep $(EXAMPLE).yml --dry-run > $(EXAMPLE)/dry_run.txt

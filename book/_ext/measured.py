@@ -13,9 +13,6 @@ number can go stale. A name that is not there fails the build. What there is:
     Of ten trainings; a statistic is ``mean``, ``std``, ``min`` or ``max``.
 ``label_noise[labels][column][statistic]``
     Likewise, of the trainings with doubtful and wrong labels.
-``chapters[chapter]``
-    Seconds that the committed outputs of a chapter took, if ``outputs.csv`` is there; ``all`` is
-    their sum.
 """
 
 import csv
@@ -48,7 +45,6 @@ def read_numbers():
         "sweeps": {row["measured"]: row["value"] for row in _rows(benchmarks / "sweeps.csv")},
         "seeds": _statistics(measured / "seeds.csv", "network"),
         "label_noise": _statistics(measured / "label_noise.csv", "labels"),
-        "chapters": _chapters(ROOT / "book" / "outputs.csv"),
     }
 
 
@@ -70,13 +66,6 @@ def _statistics(path, group):
         name: {column: row[column].to_dict() for column in row.index.levels[0]}
         for name, row in numbers.iterrows()
     }
-
-
-def _chapters(path):
-    if not path.is_file():
-        return {}
-    seconds = pd.read_csv(path).groupby("chapter")["seconds"].sum()
-    return {**seconds.to_dict(), "all": float(seconds.sum())}
 
 
 def _substitute(app, config):

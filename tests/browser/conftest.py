@@ -1,17 +1,19 @@
-"""The browser, the served site, and pages that keep an account of what goes wrong on them."""
+"""The browser, the served site, and pages that keep a record of what goes wrong on them."""
+
+import os
+import shutil
+from pathlib import Path
 
 import pytest
-from built_site import CHAPTERS, MADE_BY_SPHINX, PAGES, SITE, WIDTHS, documents, served
-from chromium import NoBrowserError, find_chromium, install_chromium
-from playwright.sync_api import sync_playwright
+from built_site import CHAPTERS, MADE_BY_SPHINX, PAGES, SITE, documents, served
 
-# Nothing but this machine can be reached, so that a page that needs another is seen to fail.
+# No other machine can be reached, so that a page that needs one is seen to fail.
 ARGUMENTS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-sync",
+    *("--disable-gpu", "--disable-quic", "--disable-sync", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update"),
 )
+DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}  # pixels
 
 
 def pytest_configure(config):
@@ -19,21 +21,18 @@ def pytest_configure(config):
         raise pytest.UsageError(f"there is no built site at {SITE}: run 'make book' first")
     if left_over := set(PAGES) - documents() - MADE_BY_SPHINX:
         raise pytest.UsageError(
-            f"{SITE} holds what an earlier build has left: {', '.join(sorted(left_over))}; remove "
-            "the folder and run 'make book'"
+            f"{SITE} holds pages of an earlier build: {', '.join(sorted(left_over))}; remove the "
+            "folder and run 'make book'"
         )
 
 
 @pytest.fixture(scope="session")
-def browser():
-    try:
-        program = find_chromium() or install_chromium()
-    except NoBrowserError as error:
-        pytest.exit(str(error), returncode=1)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
+def browser_type_launch_args(browser_type_launch_args, playwright):
+    """Take the program that CHROMIUM names, else Playwright's own, else one on the PATH."""
+    program = os.environ.get("CHROMIUM")
+    if not (program or Path(playwright.chromium.executable_path).exists()):
+        program = shutil.which("chromium") or shutil.which("google-chrome")
+    return {**browser_type_launch_args, "args": ARGUMENTS, "executable_path": program}
 
 
 @pytest.fixture(scope="session")
@@ -43,47 +42,43 @@ def address():
 
 
 @pytest.fixture
-def open_page(browser, address):
-    """Give a function that opens a page of the site, and fail if anything went wrong on it.
+def open_page(new_context, address):
+    """Give a function that opens a page of the site; fail if anything goes wrong on it.
 
-    Errors and warnings in the console, exceptions, requests that fail or that leave this site.
+    Errors and warnings in the console, exceptions, requests that fail or that leave the site.
     """
-    contexts, complaints = [], []
+    complaints = []
 
     def watch(page, base):
-        def requested(request):
+        def check_request(request):
             if not request.url.startswith((base, "data:", "blob:")):
-                complaints.append(f"asks another place for {request.url}")
+                complaints.append(f"requests {request.url} from another site")
 
-        def said(message):
+        def check_message(message):
             if message.type in ("error", "warning"):
                 complaints.append(f"console {message.type}: {message.text}")
 
-        def answered(response):
+        def check_response(response):
             if response.status >= 400:
                 complaints.append(f"{response.status} for {response.url}")
 
-        def failed(request):
+        def check_failure(request):
             if request.failure != "net::ERR_ABORTED":  # which is what leaving a page does
                 complaints.append(f"{request.failure} for {request.url}")
 
-        page.on("request", requested)
-        page.on("console", said)
-        page.on("response", answered)
-        page.on("requestfailed", failed)
+        page.on("request", check_request)
+        page.on("console", check_message)
+        page.on("response", check_response)
+        page.on("requestfailed", check_failure)
         page.on("pageerror", lambda error: complaints.append(f"exception: {error}"))
 
-    def open_page(path, width="desktop", theme="light", base=address):
-        size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
-        context = browser.new_context(viewport=size, color_scheme=theme, reduced_motion="reduce")
-        context.set_default_timeout(10_000)  # milliseconds
-        contexts.append(context)
+    def open_page(path, size=DESKTOP, base=address):
+        context = new_context(viewport=size, color_scheme="light", reduced_motion="reduce")
+        context.set_default_timeout(60_000)  # milliseconds
         page = context.new_page()
         watch(page, base)
         page.goto(base + path)
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
     assert not complaints

@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
-from built_site import FORWARD, PAGES, SITE
+from built_site import CHAPTERS, FORWARD, PAGES, SITE
 
 ADDRESS = {"a": "href", "link": "href", "img": "src", "script": "src", "source": "src"}
 HEADINGS = ["h1", "h2", "h3", "h4", "h5", "h6"]
@@ -21,13 +21,8 @@ def fragments(file):
     return {tag["id"] for tag in parsed(file).find_all(id=True)}
 
 
-def addresses(page):
-    """List what a page links to, or loads."""
-    return [tag[ADDRESS[tag.name]] for tag in page.select("a[href], link[href], [src]")]
-
-
 def resolves(file, address):
-    """Tell whether an address on a page is a file of the site, with the place that it names."""
+    """Say whether an address on a page is a file of the site, and its fragment a place in it."""
     parts = urlsplit(address)
     if parts.scheme or parts.netloc:
         return True
@@ -40,32 +35,28 @@ def resolves(file, address):
 @pytest.mark.parametrize("path", [FORWARD, *PAGES])
 def test_internal_links_lead_somewhere(path):
     file = (SITE / path).resolve()
-    found = addresses(parsed(file))
+    tags = parsed(file).select("a[href], link[href], [src]")
+    found = [tag[ADDRESS[tag.name]] for tag in tags]
     assert found
     assert [address for address in found if not resolves(file, address)] == []
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_headings_skip_no_level(path):
-    shown = [
-        heading
-        for heading in parsed(SITE / path).main.find_all(HEADINGS)
-        if not heading.find_parent(class_="onlyprint")
-    ]
+def test_headings_skip_no_level_and_images_have_a_text(path):
+    main = parsed(SITE / path).main
+    shown = [h for h in main.find_all(HEADINGS) if not h.find_parent(class_="onlyprint")]
     levels = [HEADINGS.index(heading.name) + 1 for heading in shown]
     assert levels[0] == 1
     assert levels.count(1) == 1
     steps = zip(shown[1:], levels[1:], levels[:-1], strict=True)
     assert [heading.get_text() for heading, level, above in steps if level > above + 1] == []
-
-
-@pytest.mark.parametrize("path", PAGES)
-def test_images_have_a_text(path):
-    images = parsed(SITE / path).main.find_all("img")
+    images = main.find_all("img")
     assert [image["src"] for image in images if not image.get("alt", "").strip()] == []
 
 
-def test_what_does_not_resolve_is_seen():
+def test_a_broken_link_is_seen_and_the_pages_are_those_that_are_expected():
     file = (SITE / PAGES[0]).resolve()
     assert not resolves(file, "#no-such-place")
     assert not resolves(file, "no-such-page.html")
+    assert len(CHAPTERS) == 5
+    assert {"search.html", "genindex.html", "book/index.html", "book/handout.html"} <= set(PAGES)
