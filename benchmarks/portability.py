@@ -5,9 +5,9 @@
 
 A variant is an instruction set, a number of threads and a seed, joined by hyphens. Each executes
 all chapters in an empty folder, so that chapters 3 and 4 load what chapters 2 and 3 have just
-trained there, and every output that is not exempt is compared with the published one. (With another
-seed, a figure need only be there, in the published size, and not be blank.) The six default variants
-let every instruction set and every seed meet both numbers of threads.
+trained there, and every output that is not exempt is compared with the published one. With another
+seed, a figure need only be there, be as large as the published one, and not be blank. The six
+default variants let every instruction set and every seed meet both numbers of threads.
 
 A variant that has passed is kept in runs/portability until a chapter, the library or the set of
 packages changes: without --variants, it is not run again, so that an hour's work can be stopped and
