@@ -295,7 +295,7 @@ trained = fit(model, data.train, data.validation, config, listeners=listeners)
 # %% tags=["nbval-ignore-output"]
 trained.history.set_index("epoch").iloc[::4].round(3)
 
-# %% mystnb={"image": {"alt": "Two panels over 25 epochs. Left, the cross-entropy: training falls steadily, validation falls with it and then flattens out above it. Right, the accuracy: both rise steeply at first, and validation levels off below training."}}
+# %% mystnb={"image": {"alt": "Two panels over 25 epochs. Left, the cross-entropy: training falls steadily, validation falls with it and then flattens out above it. Right, the accuracy: both rise steeply at first, and validation levels off below training."}} tags=["figure-curves"]
 figure = plotting.training_curves(trained.history, trained.best_epoch)
 
 # %% [markdown]
@@ -360,7 +360,7 @@ claim_between("the best validation accuracy", best, 0.89, 0.93, applies=as_publi
 # brown ones negative; the darker, the larger. A kernel with a teal and a brown side answers to
 # edges of that direction, as many kernels in the first layers of trained image networks do.
 
-# %% mystnb={"image": {"alt": "The sixteen learned kernels of the first convolution, three by three weights each, teal for positive and brown for negative. Several have positive weights on one side and negative ones on the other: detectors of edges in various directions."}}
+# %% mystnb={"image": {"alt": "The sixteen learned kernels of the first convolution, three by three weights each, teal for positive and brown for negative. Several have positive weights on one side and negative ones on the other: detectors of edges in various directions."}} tags=["figure-maps"]
 kernels = trained.model.features[0].weight.detach().cpu()
 figure = plotting.image_grid(kernels, columns=8, cmap="BrBG", symmetric=True)
 
@@ -370,7 +370,7 @@ figure = plotting.image_grid(kernels, columns=8, cmap="BrBG", symmetric=True)
 # of place (one sort of edge, the cloth, the empty background) on a boot, on a coat and on a bag
 # alike: that is weight sharing, made visible.
 
-# %% mystnb={"image": {"alt": "An ankle boot, a coat and a bag, each followed by eight feature maps. In most columns the same kind of place is bright in all three articles: edges of one direction, the filled area, or the empty background."}}
+# %% mystnb={"image": {"alt": "An ankle boot, a coat and a bag, each followed by eight feature maps. In most columns the same kind of place is bright in all three articles: edges of one direction, the filled area, or the empty background."}} tags=["figure-maps"]
 examples = [(data.train.labels == k).nonzero()[0].item() for k in (9, 4, 8)]
 shown = data.train[torch.tensor(examples)]
 network = trained.model.cpu()
@@ -417,7 +417,7 @@ claim(
 # class and each column a prediction; what is right stands on the diagonal. The colours show the
 # mistakes alone, since the diagonal is so much larger.
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images, as an annotated heat map. The diagonal holds by far the largest number in every row, least so in that of shirts. The largest mistakes are between shirt and T-shirt, and between shirt, pullover and coat; there are some between sneaker, sandal and ankle boot."}}
+# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images, as an annotated heat map. The diagonal holds by far the largest number in every row, least so in that of shirts. The largest mistakes are between shirt and T-shirt, and between shirt, pullover and coat; there are some between sneaker, sandal and ankle boot."}} tags=["figure-maps"]
 confusion = evaluation.confusion_matrix(data.test.labels, predicted)
 ax = plotting.confusion_heatmap(confusion)
 

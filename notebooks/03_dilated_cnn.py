@@ -389,7 +389,7 @@ trained = fit(model, data.train, data.validation, config)
 # %% tags=["nbval-ignore-output"]
 trained.history.set_index("epoch").iloc[::4].round(3)
 
-# %% mystnb={"image": {"alt": "Two panels over 25 epochs: cross-entropy falling and accuracy rising, for training and validation. The two curves of each panel stay closer together than those of chapter 2."}}
+# %% mystnb={"image": {"alt": "Two panels over 25 epochs: cross-entropy falling and accuracy rising, for training and validation. The two curves of each panel stay closer together than those of chapter 2."}} tags=["figure-curves"]
 figure = plotting.training_curves(trained.history, trained.best_epoch)
 
 # %% [markdown]
@@ -447,7 +447,7 @@ claim(
     near,
 )
 
-# %% mystnb={"image": {"alt": "Two heat maps of gradients of the trained networks: the plain one's within a square of 10 by 10 pixels, the dilated one's within 16 by 16 pixels. Both fill their square, more unevenly than before the training."}}
+# %% mystnb={"image": {"alt": "Two heat maps of gradients of the trained networks: the plain one's within a square of 10 by 10 pixels, the dilated one's within 16 by 16 pixels. Both fill their square, more unevenly than before the training."}} tags=["figure-maps"]
 figure = plotting.heat_maps(
     [m / m.max() for m in learned.values()],
     list(learned),
@@ -470,7 +470,7 @@ print(f"test accuracy: {test_accuracy:.4f}")
 # %% tags=["hide-input"]
 claim_between("the test accuracy", test_accuracy, 0.87, 0.905, applies=as_published)
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images, as an annotated heat map. The pattern is that of chapter 2 with more mistakes: shirt with T-shirt, pullover and coat, pullover with coat, and sneaker with sandal and ankle boot."}}
+# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images, as an annotated heat map. The pattern is that of chapter 2 with more mistakes: shirt with T-shirt, pullover and coat, pullover with coat, and sneaker with sandal and ankle boot."}} tags=["figure-maps"]
 confusion = evaluation.confusion_matrix(data.test.labels, predicted)
 ax = plotting.confusion_heatmap(confusion)
 

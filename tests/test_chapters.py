@@ -32,7 +32,7 @@ def tags(cell):
 
 def test_all_chapters_are_listed():
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == sorted(CHAPTERS)
-    assert sorted(path.stem for path in FOLDER.glob("*.py")) == sorted(CHAPTERS)
+    assert sorted(path.stem for path in FOLDER.glob("0*.py")) == sorted(CHAPTERS)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +187,8 @@ def test_a_copy_with_another_seed_is_compared_with_the_published_outputs(
     assert injected.source == "# Parameters\nseed = 7\n"
     assert injected.outputs == []
     assert injected.execution_count is not None  # or nbval would not compare it
+    assert all(tags(cell)[0] == "figure-images" for cell in cells)  # other values, other figures
+    assert (tmp_path / "conftest.py").exists()  # or no figure would be compared
     published = [(cell.source, cell.outputs, cell.execution_count) for cell in code_cells(name)]
     assert [(cell.source, cell.outputs, cell.execution_count) for cell in cells] == published
 
