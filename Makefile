@@ -54,8 +54,8 @@ lab: data  ## open JupyterLab at the first chapter, exercises unsolved (your cop
 	$(BIN)/fmnist student runs/student
 	$(BIN)/jupyter lab --ServerApp.root_dir=. runs/student/01_data_exploration.ipynb
 
-kit: data book slides  ## all for a class without a network
-	$(BIN)/fmnist kit runs/kit
+kit: data book  ## all for a class without a network, in one archive (runs/course.zip)
+	$(BIN)/fmnist kit runs/course.zip
 
 book: $(READY)  ## render the site from the committed chapters
 	$(BIN)/jupyter-book build --quiet --warningiserror --keep-going --path-output book \
