@@ -40,9 +40,9 @@ class InteractiveFigure:
         From the values of the controls, whose first values are its defaults, to a Figure (or None,
         where there is nothing to draw) and a text that describes it; up to its first colon, the
         alternative text.
-    controls : dict of str to tuple
-        What each parameter of ``draw`` is chosen from, as `ipywidgets.interactive` takes it: texts,
-        or the smallest and the largest of whole numbers.
+    controls : dict of str to list or tuple
+        What each parameter of ``draw`` is chosen from, as ``ipywidgets.interactive`` takes it: a
+        list, or the smallest and the largest whole number.
     """
 
     sentence: str
@@ -125,7 +125,8 @@ def browse_mistakes(images, labels, probabilities):
         "In JupyterLab, two menus here choose a true and a predicted class, and show the images of "
         "that pair with their probabilities."
     )
-    return InteractiveFigure(sentence, draw, {"true": CLASS_NAMES, "predicted": CLASS_NAMES})
+    menus = {"true": list(CLASS_NAMES), "predicted": list(CLASS_NAMES)}
+    return InteractiveFigure(sentence, draw, menus)
 
 
 def explore_dilation(image):
