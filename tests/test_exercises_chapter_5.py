@@ -11,7 +11,7 @@ import torch
 from nudges import assert_nudged
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
-from torch.optim.lr_scheduler import LinearLR, OneCycleLR, SequentialLR
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmnist_lib.course.exercises import check
@@ -85,18 +85,8 @@ def by_the_last_miss(history, target):
     return np.float64(inf) if at == len(history) else history["seconds"].iloc[at]
 
 
-def in_a_container(make):
-    return lambda history, target: make([by_cummin(history, target)])
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        *(by_cummin, by_loop, by_the_last_miss),
-        *map(in_a_container, (list, np.array, pd.Series, torch.tensor)),
-    ],
-)
-def test_a_target_that_is_kept_however_written(function):
+@pytest.mark.parametrize("function", [by_cummin, by_loop, by_the_last_miss])
+def test_a_target_that_is_kept(function):
     assert check("5.2", function)
 
 
@@ -125,14 +115,10 @@ def none_when_missed(history, target):
         (lambda h, t: round(by_cummin(h, t), 1), "which is not in the column seconds"),
         (lambda h, t: by_cummin(h, t) - h["seconds"][0], "which is not in the column"),
         (lambda h, t: inf, "gives infinity, but from some epoch on all of them reach it"),
-        (lambda h, t: np.array([inf]), "gives infinity"),
         (lambda h, t: -inf, "which is not in"),
         (none_when_missed, "given a training run that ends below the target, returns nothing"),
         (lambda h, t: min(by_cummin(h, t), 99.0), "takes for ever"),
         (lambda h, t: -inf if by_cummin(h, t) == inf else by_cummin(h, t), "takes for ever"),
-        (lambda h, t: h["seconds"][h["val_acc"] > 2].min(), "NaN"),
-        (lambda h, t: h["seconds"], "One number"),
-        (lambda h, t: h["time"], "stopped with KeyError"),
     ],
 )
 def test_a_target_that_is_kept_is_not(function, nudge):
@@ -141,10 +127,6 @@ def test_a_target_that_is_kept_is_not(function, nudge):
 
 def two_lines(step, steps, peak):
     return peak * min((step + 1) / (0.3 * steps), (steps - step) / (0.7 * steps))
-
-
-def interpolated(step, steps, peak):
-    return np.interp(step, [0, 0.3 * steps, steps - 1], [peak / 25, peak, 0])
 
 
 def half_waves(step, steps, peak):
@@ -175,17 +157,6 @@ def from_limit_to_limit(step, steps, peak):
     return peak - 0.98 * peak * (step - top) / (steps - 1 - top)
 
 
-def by_sequence(step, steps, peak):
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=peak)
-    top = 3 * steps // 10
-    parts = LinearLR(optimizer, 0.1, 1, top), LinearLR(optimizer, 1, 0.02, steps - 1 - top)
-    schedule = SequentialLR(optimizer, parts, [top])
-    for _ in range(step):
-        optimizer.step()
-        schedule.step()
-    return schedule.get_last_lr()
-
-
 def by_linspace(step, steps, peak):
     top = 3 * steps // 10
     rise, fall = (peak / 10, peak, top), (peak, peak / 50, steps - top)
@@ -202,8 +173,8 @@ def to_nothing_in_32_bits(step, steps, peak):
 @pytest.mark.parametrize(
     "function",
     [
-        *(two_lines, interpolated, half_waves, by_pytorch, exponential),
-        *(from_limit_to_limit, by_sequence, by_linspace, to_nothing_in_32_bits),
+        *(two_lines, half_waves, by_pytorch, exponential),
+        *(from_limit_to_limit, by_linspace, to_nothing_in_32_bits),
     ],
 )
 def test_one_cycle_however_drawn(function):
@@ -228,18 +199,24 @@ def test_one_cycle_however_drawn(function):
         (lambda k, n, peak: max(two_lines(k, n, peak), 0.02 * peak), "does not fall at each"),
         (lambda k, n, peak: two_lines(k, n, peak) * (k != 60), "does not fall at each step"),
         (lambda k, n, peak: two_lines(k, n, peak) / (1 + 7 * (k > 50)), "jumps at step 51"),
-        (lambda k, n, peak: float("nan"), "NaN"),
-        (lambda k, n, peak: [0.1, 0.2], "One number"),
     ],
 )
 def test_one_cycle_is_not(function, nudge):
     assert_nudged("5.3", function, nudge=nudge)
 
 
-def by_parts(logits, labels, smoothing):
-    log_p = logits.log_softmax(dim=1)
-    at_label = log_p.gather(1, labels[:, None]).squeeze(1)
-    return -((1 - smoothing) * at_label + smoothing * log_p.mean(dim=1)).mean()
+def of_scores(log):
+    """Make a loss that takes the logarithms of the probabilities in some way."""
+
+    def loss(logits, labels, smoothing):
+        scores = log(logits)
+        at_label = scores.gather(1, labels[:, None]).squeeze(1)
+        return -((1 - smoothing) * at_label + smoothing * scores.mean(dim=1)).mean()
+
+    return loss
+
+
+by_parts = of_scores(lambda z: z.log_softmax(1))
 
 
 def by_targets(logits, labels, smoothing):
@@ -254,11 +231,7 @@ def in_numpy(logits, labels, smoothing):
     return -((1 - smoothing) * at_label + smoothing * log_p.mean(axis=1)).mean()
 
 
-def by_label_smoothing(logits, labels, smoothing):
-    return nn.CrossEntropyLoss(label_smoothing=smoothing)(logits, labels)
-
-
-@pytest.mark.parametrize("function", [by_parts, by_targets, in_numpy, by_label_smoothing])
+@pytest.mark.parametrize("function", [by_parts, by_targets, in_numpy])
 def test_smoothed_labels_however_written(function):
     assert check("5.4", function)
 
@@ -269,17 +242,6 @@ def against(make_targets):
     def loss(logits, labels, smoothing):
         k = logits.shape[1]
         return cross_entropy(logits, make_targets(one_hot(labels, k), smoothing, k))
-
-    return loss
-
-
-def of_scores(log):
-    """Make a loss that takes the logarithms of the probabilities in another way."""
-
-    def loss(logits, labels, smoothing):
-        scores = log(logits)
-        at_label = scores.gather(1, labels[:, None]).squeeze(1)
-        return -((1 - smoothing) * at_label + smoothing * scores.mean(dim=1)).mean()
 
     return loss
 
@@ -310,10 +272,6 @@ PLAIN = "With a smoothing of 0, the loss is not the plain cross-entropy"
         (against(lambda t, s, k: (1 - 2 * s) * t + 2 * s / k), "the loss is off"),
         (lambda z, y, s: cross_entropy(z, y, reduction="none"), "their mean"),
         (of_scores(lambda z: z.softmax(1).log()), "is not finite"),
-        (lambda z, y, s: float("nan"), "NaN"),
-        (lambda z, y, s: z, "One number"),
-        (lambda z, y, s: z @ y, "stopped with RuntimeError"),
-        (nn.CrossEntropyLoss, "stopped with"),
     ],
 )
 def test_smoothed_labels_are_not(function, nudge):
@@ -328,8 +286,8 @@ LESS = {
 }
 
 
-def training(config, *val_acc):
-    """Make what looks like the result of a training, without one."""
+def result(config, *val_acc):
+    """Make what looks like a result of fit, without training."""
     return SimpleNamespace(
         model=nn.Identity(), config=config, history=pd.DataFrame({"val_acc": val_acc})
     )
@@ -338,8 +296,8 @@ def training(config, *val_acc):
 @pytest.fixture
 def trained():
     lower = {"schedule": 0.5, "no decay": 0.625, "plain labels": 0.75}
-    rest = {n: training(replace(RECIPE, **c), 0.25, lower[n]) for n, c in LESS.items()}
-    return {"recipe": training(RECIPE, 0.8, 0.6875)} | rest
+    rest = {n: result(replace(RECIPE, **c), 0.25, lower[n]) for n, c in LESS.items()}
+    return {"recipe": result(RECIPE, 0.8, 0.6875)} | rest
 
 
 COST = {"schedule": 0.1875, "no decay": 0.0625, "plain labels": -0.0625}
@@ -352,7 +310,7 @@ def test_one_part_less(form, trained):
     assert check("5.5", trained, form(COST))
 
 
-def test_one_part_less_with_trainings(sample):
+def test_one_part_less_with_networks_that_fit_has_trained(sample):
     configs = {"recipe": RECIPE, "batches": replace(RECIPE, batch_size=64)}
     configs |= {name: replace(RECIPE, **change) for name, change in LESS.items()}
     trained = {
@@ -366,9 +324,8 @@ def test_one_part_less_with_trainings(sample):
 
 def test_one_part_less_wrong_turns(trained):
     def other(name, **changes):
-        return trained | {name: training(replace(trained[name].config, **changes), 0.5)}
+        return trained | {name: result(replace(trained[name].config, **changes), 0.5)}
 
-    no_accuracy = SimpleNamespace(model=nn.Identity(), config=RECIPE, history=pd.DataFrame())
     one = trained["recipe"].model
     shared = {
         n: SimpleNamespace(model=one, config=t.config, history=t.history)
@@ -386,7 +343,6 @@ def test_one_part_less_wrong_turns(trained):
         (other("no decay", weight_decay=0.01), "is changed to 0.01, and not taken out"),
         (trained | {"schedule": trained["schedule"].history}, "is not what fit returns"),
         (trained | {"schedule": 0.5}, "is not what fit returns"),
-        (trained | {"schedule": no_accuracy}, "is not what fit returns"),
         (shared, "share a network"),
     ]:
         assert_nudged("5.5", answer, COST, nudge=nudge)
