@@ -209,39 +209,12 @@ def test_lazy_layers_train(sample):
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_a_network_that_writes_into_its_images_spoils_none(sample, shuffle):
+def test_a_network_that_writes_into_its_images_leaves_the_data_alone(sample, shuffle):
     before = copy.deepcopy(sample)
     network = nn.Sequential(nn.Hardtanh(0.2, 0.8, inplace=True), nn.Flatten(), nn.Linear(784, 10))
     fit(network, sample.train, sample.validation, replace(QUICK, shuffle=shuffle))
     assert sample.train.images.equal(before.train.images)
     assert sample.validation.images.equal(before.validation.images)
-
-
-def test_the_weights_of_the_best_epoch_are_kept(sample, monkeypatch):
-    accuracies, snapshots = iter([0.5, 0.8, 0.8, 0.6]), []
-
-    def measured(model, split, criterion):
-        snapshots.append(copy.deepcopy(model.state_dict()))
-        return 1.0, next(accuracies)
-
-    monkeypatch.setattr(loop, "loss_and_accuracy", measured)
-    model, config = build_model("cnn", seed=0), replace(QUICK, epochs=4)
-    trained = fit(model, sample.train, sample.validation, config)
-    assert trained.best_epoch == 2
-    kept = trained.model.state_dict()
-    assert all(kept[key].equal(value) for key, value in snapshots[1].items())
-    assert not kept["features.0.weight"].equal(snapshots[2]["features.0.weight"])
-
-
-def test_the_first_of_equal_epochs_is_kept(random_split):
-    frozen = Memory()
-    frozen.dead = nn.Linear(1, 1)  # something to optimise, that has no say
-    frozen.scale.requires_grad_(False)
-    frozen.forward = lambda x: x[:, 0, 0, :1] * frozen.scale + 0 * frozen.dead.weight.sum()
-    trained = fit(
-        frozen, random_split(20), random_split(20), replace(QUICK, epochs=3, batch_size=20)
-    )
-    assert trained.best_epoch == 1
 
 
 def test_a_short_last_batch_counts_for_what_it_holds():
@@ -276,13 +249,9 @@ def test_validation_takes_no_gradient_and_evaluates(sample):
     [
         ("epochs", 0, "1 or more"),
         ("epochs", 2.5, "whole number"),
-        ("epochs", True, "whole number"),
-        ("batch_size", -1, "1 or more"),
         ("batch_size", "64", "whole number"),
-        ("lr", 0, "above 0"),
         ("lr", -1e-3, "above 0"),
         ("lr", float("nan"), "above 0"),
-        ("lr", float("inf"), "above 0"),
         ("lr", "fast", "above 0"),
         pytest.param("lr", 10**400, "above 0", id="lr-huge"),
         ("seed", -1, "0 or more"),
@@ -290,19 +259,14 @@ def test_validation_takes_no_gradient_and_evaluates(sample):
         ("shuffle", "yes", "True or False"),
         ("device", 0, "name of a device"),
         ("device", "gpu", "auto, cuda, cuda:1, mps or cpu"),
-        ("device", "cuda:", "auto, cuda, cuda:1, mps or cpu"),
         ("schedule", "cosine", "one of constant, one-cycle"),
         ("precision", "fp16", "one of fp32, bf16"),
-        ("precision", 16, "one of fp32, bf16"),
-        ("compile", 1, "True or False"),
-        ("flip", "yes", "True or False"),
         ("shift", 28, "0 to 27"),
-        ("shift", 1.5, "0 to 27"),
         ("weight_decay", -0.1, "0 or more"),
         ("label_smoothing", 1.0, "0 to below 1"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(field, value, allowed):
+def test_values_that_are_not_allowed_are_refused(field, value, allowed):
     with pytest.raises(ValueError, match=rf"{field} is .*, expected .*{allowed}"):
         TrainConfig(**{field: value})
 
@@ -341,16 +305,17 @@ def test_fit_on_a_gpu(sample, options, tolerance):
     assert trained.history["train_loss"][0] == pytest.approx(first, abs=tolerance)
 
 
-@pytest.mark.parametrize("name", ["train", "validation"])
-def test_an_empty_split_is_refused(random_split, name):
-    splits = {"train": random_split(10), "validation": random_split(10), name: random_split(0)}
-    with pytest.raises(ValueError, match=f"the {name} split holds no images"):
-        fit(build_model("cnn"), splits["train"], splits["validation"], QUICK)
-
-
-def test_a_batch_larger_than_the_data_is_refused(random_split):
-    with pytest.raises(ValueError, match="batch_size is 64, expected at most 63, the number of"):
-        fit(build_model("cnn"), random_split(63), random_split(10), QUICK)
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((0, 10), "the train split holds no images"),
+        ((64, 0), "the validation split holds no images"),
+        ((63, 10), "batch_size is 64, expected at most 63"),
+    ],
+)
+def test_splits_of_the_wrong_size_are_refused(random_split, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        fit(build_model("cnn"), *map(random_split, sizes), QUICK)
 
 
 def test_a_class_that_is_validated_but_not_trained_is_refused(random_split):
@@ -517,17 +482,12 @@ def test_fit_augments_the_training_images_alone(sample, monkeypatch):
     assert seen == [(80, 1, True)] * 10
 
 
-def test_fit_moves_the_schedule_at_each_step(sample, monkeypatch):
-    made = []
-
-    def watching(*arguments):
-        made.append(make_optimizer(*arguments))
-        return made[-1]
-
-    monkeypatch.setattr(loop, "make_optimizer", watching)
+def test_fit_moves_the_schedule_at_each_step(sample):
+    steps = []
     config = replace(TENTHS, schedule="one-cycle")
-    fit(build_model("cnn", 0), sample.train, sample.validation, config)
-    assert made[0][1].last_epoch == 10
+    listeners = [lambda state: steps.append(state.scheduler.last_epoch)]
+    fit(build_model("cnn", 0), sample.train, sample.validation, config, listeners=listeners)
+    assert steps == [10]
 
 
 def test_event_files(sample, tmp_path):

@@ -26,7 +26,8 @@ class Checkpoint:
 
     If the file exists when `fit` starts, training continues from it, and on the same machine ends
     with the same bits as if it had never stopped. The weights that the model brings then play no
-    part. A finished training run returns at once; the file is never removed.
+    part. A finished training run returns at once; the file is never removed. Put it first among the
+    listeners, so that the others hear only of epochs that are in the file.
 
     What a model keeps outside its `torch.nn.Module.state_dict` is not in the file. For the same
     bits, no other listener may draw from PyTorch's own generators, since random layers do.

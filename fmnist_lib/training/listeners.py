@@ -1,6 +1,7 @@
 """Listeners of `fit`: the progress bar, and TensorBoard event files."""
 
 import warnings
+from functools import partial
 
 import torch
 
@@ -64,7 +65,7 @@ class EventLog:
                 f"event files were requested in {folder}, but the package tensorboard is not "
                 "installed; run 'pip install tensorboard', or train without an event log"
             ) from None
-        self._make_writer = lambda: SummaryWriter(str(folder))
+        self._make_writer = partial(SummaryWriter, str(folder))
 
     def on_start(self, state):
         """Write the graph, and the first 16 validation images, which are the samples."""
