@@ -56,7 +56,7 @@ note("end")
 QUICK = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "2s"}
 
 
-def until(holds, seconds=120):
+def until(holds, seconds=300):
     deadline = time.monotonic() + seconds
     while not (result := holds()):
         assert time.monotonic() < deadline, "it took too long"
@@ -103,7 +103,7 @@ class Site:
         return self.clients[-1]
 
     def end(self, client, code=0):
-        printed, _ = client.communicate(timeout=180)
+        printed, _ = client.communicate(timeout=300)
         assert client.returncode == code, printed
         assert "Traceback" not in printed, printed
         return printed
