@@ -198,6 +198,7 @@ def test_files_stay_small(name):
     assert (FOLDER / f"{name}.ipynb").stat().st_size < 3_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHAPTERS[1:])
 def test_a_chapter_runs_with_other_parameters(name, tmp_path):
     """One epoch on the sample: each chapter alone, in an empty folder, without any data."""
@@ -212,6 +213,7 @@ def test_a_chapter_runs_with_other_parameters(name, tmp_path):
     assert "not checked, it is about the chapter's default parameters" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHAPTERS[1:])
 def test_a_bad_parameter_stops_a_chapter_in_its_first_cells(name, tmp_path):
     parameters = {"lr": -1.0, "sample": True}

@@ -13,6 +13,8 @@ from fmnist_lib.models import build_model
 from fmnist_lib.trained import save_trained
 from fmnist_lib.training import TrainConfig, fit
 
+pytestmark = pytest.mark.slow  # kernels
+
 
 def chapter(*cells):
     notebook = nbformat.v4.new_notebook()

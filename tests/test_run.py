@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 
 from fmnist_lib.chapters import ChapterError
-from fmnist_lib.common import ParameterError
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments import run as runs
 from fmnist_lib.experiments.execution import Stopped
 from fmnist_lib.experiments.run import load_record, prepare_run, run_experiment
 from fmnist_lib.trained import load_trained
+
+pytestmark = pytest.mark.slow  # kernels
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 PARAMETERS = (
@@ -237,17 +238,3 @@ def test_a_real_chapter_is_kept_with_its_network(tmp_path):
     assert record["machine"] == own["machine"]
     assert record["data"] == "sample"
     assert runs._data(prepare_run(NOTEBOOKS / "02_cnn.ipynb")) == SHA256
-
-
-def test_papermill_alone_reports_the_same_in_the_first_cells(tmp_path):
-    command = ["-m", "papermill", str(NOTEBOOKS / "02_cnn.ipynb"), str(tmp_path / "out.ipynb")]
-    options = ["-p", "lr", "-1.0", "-p", "sample", "True"]
-    done = subprocess.run(
-        [sys.executable, *command, *options], capture_output=True, text=True, cwd=tmp_path
-    )
-    with pytest.raises(ParameterError) as refused:
-        prepare_run(NOTEBOOKS / "02_cnn.ipynb", {"lr": -1})
-    assert done.returncode
-    assert f"ValueError: {refused.value}" in done.stderr
-    executed = [c for c in nbformat.read(tmp_path / "out.ipynb", 4).cells if c.get("outputs")]
-    assert len(executed) <= 4
