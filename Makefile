@@ -50,7 +50,7 @@ test: data  ## set up, then check everything: lint, unit tests, chapters, site (
 	$(MAKE) browser-test
 
 browser-test: $(READY)  ## look at the built site with Chromium: every page, keyboard, print
-	$(BIN)/pytest tests/browser
+	$(BIN)/pytest -n auto tests/browser
 
 check-portability: data  ## run the chapters on this machine made to look like others (VARIANTS=6)
 	$(BIN)/python benchmarks/portability.py $(if $(VARIANTS),--number $(VARIANTS))
