@@ -344,7 +344,7 @@ figure = plotting.image_pairs(compared[left], compared[right])
 # really a T-shirt? Sometimes a detail settles it, such as a row of buttons. Sometimes nothing in
 # 28×28 pixels does: the staff knew the product, and we see a thumbnail.
 
-# %% mystnb={"image": {"alt": "Eight pairs of nearly equal training images whose labels differ, most often shirt beside T-shirt or pullover beside coat."}}
+# %% mystnb={"image": {"alt": "Eight pairs of nearly equal training images whose labels differ, most often a shirt and a T-shirt, or a pullover and a coat."}}
 differ = mutual[(compared.labels != compared.labels[neighbour])[mutual]]
 left = differ[differ < neighbour[differ]][:8]
 right = neighbour[left]

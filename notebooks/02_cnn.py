@@ -281,7 +281,7 @@ claim_between("the loss before training", loss, 2.2, 2.4)
 # After each epoch, that is, each pass over the 48,000 training images, `fit` measures loss and
 # accuracy on the 12,000 validation images, and it keeps the weights of the epoch with the best
 # validation accuracy. One habit of the reference protocol is unusual: it takes the images in file
-# order. Shuffling them anew in each epoch is what most people do, and for good reason: exercise
+# order. Shuffling them again for each epoch is what most people do, and for good reason: exercise
 # 2.5 shows what can happen otherwise.
 
 # %%
@@ -457,7 +457,7 @@ sorted(file.name for file in folder.iterdir())
 #
 # The bar shows the newest epoch only. For long training runs, or to compare several, people write
 # **event files** and watch them in a browser. The environment that `make` sets up holds TensorBoard
-# already (in another one, `pip install -e ".[tensorboard]"` in the project's folder). Set the
+# already (in a different one, `pip install -e ".[tensorboard]"` in the project's folder). Set the
 # parameter `log_dir` to a folder, say `runs/events/first`, train, and run
 #
 # ```shell
@@ -648,7 +648,7 @@ check("2.4", small_network, data)
 #
 # The files of Fashion-MNIST are mixed already, so the reference protocol gets away with not shuffling.
 # What if they were sorted by class? Take the first 5,000 training images. Train a new network for one
-# epoch on them, sorted by label, and another one on them as they are, with `batch_size=16`, `lr=1e-3` and
+# epoch on them, sorted by label, and a second one on them as they are, with `batch_size=16`, `lr=1e-3` and
 # no shuffling. Give the accuracies of both on the first 1,000 validation images, `sorted_accuracy` and
 # `mixed_accuracy`. Guess them first.
 # :::
@@ -681,7 +681,7 @@ check("2.5", sorted_accuracy, mixed_accuracy)
 # these steps have in common is that no pixel needs to be looked at. A mixed batch punishes an answer that
 # is the same for all, and leaves the network nothing but the images.
 #
-# That is why most people shuffle, and why `TrainConfig` does so unless it is told not to. On files that
+# That is why most people shuffle, and why `TrainConfig` does so unless you tell it not to. On files that
 # are mixed already it matters far less. How much, you can find out: run the chapter with `shuffle = True`
 # in the parameters cell, and compare the change with what another `seed` does.
 # :::

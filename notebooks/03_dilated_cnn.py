@@ -191,10 +191,10 @@ claim("the network's feature maps have the sizes worked out by hand", sizes == e
 #
 # A convolution has kernels of 5×5 and dilation 3. Which padding keeps the maps of 28×28 at their size?
 #
-# :::{dropdown} 2, half of what a 5×5 kernel has beside its middle.
+# :::{dropdown} 2, half of what a 5×5 kernel has around its middle.
 # No. That is right without dilation. Here the kernel spans more than five pixels.
 # :::
-# :::{dropdown} 6, half of what its span has beside its middle.
+# :::{dropdown} 6, half of what its span has around its middle.
 # Right. It spans 3 × 4 + 1 = 13 pixels, and so takes 12 off a row without padding. Six on either side
 # make up for it.
 # :::
@@ -235,13 +235,13 @@ pd.concat({name: field.set_index("layer") for name, field in fields.items()}, ax
 # ::::{admonition} Question
 # :class: question
 #
-# Give the second convolution of the plain network a stride of 2, and leave out the pooling behind it.
+# Give the second convolution of the plain network a stride of 2, and leave out the pooling after it.
 # What happens to the receptive field of the second convolution's units?
 #
 # :::{dropdown} It becomes twice as wide, 16 instead of 8 pixels a side.
 # No. Each unit still reads nine units of the layer before. It is its neighbour that has moved away.
 # :::
-# :::{dropdown} Nothing. Only layers behind it would see further.
+# :::{dropdown} Nothing. Only layers after it would see further.
 # Right. A stride widens the step from one unit to the next, and a step counts where a later kernel spans
 # several of them.
 # :::
@@ -303,7 +303,7 @@ claim("without pooling, it reads 25 of 9×9 pixels", grid.count_nonzero() == 25)
 # Three things to see. The field is not used evenly: in the plain network the middle counts most,
 # because more paths lead through it. The dilated field is wider and flatter. And it has no gaps,
 # although each of its kernels has: the pooling between the convolutions averages neighbours, so
-# that one kernel's gaps are filled by the kernel beside it. Take the pooling away, and convolutions
+# that one kernel's gaps are filled by the kernel next to it. Take the pooling away, and convolutions
 # of dilation 2 see only every second pixel in each direction, however many of them you stack.
 #
 # How much of a field counts? The **effective** receptive field ([Luo et al.,
@@ -616,7 +616,7 @@ claim_between("the share of dilation in the whole loss", share, 0.25, 0.5)
 # convolutions costs a little accuracy by itself, and more than that is lost with the smaller maps
 # and the smaller classifier that came along with it. Anyone who blamed the whole loss on dilation
 # would have been wrong about more than half of it. (The split is that of this path; smaller maps
-# without dilation would make another one.) What the data does not support is a sentence about
+# without dilation would make a different one.) What the data does not support is a sentence about
 # dilation in general: neither about other images, nor about networks without pooling, nor about
 # these with another learning rate or more epochs.
 #
@@ -745,7 +745,7 @@ check("3.3", dilations)
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 3.4
 def receptive_field(layers):
-    """Pixels a side that a unit sees behind layers (kernel, stride, dilation)."""
+    """Pixels per side that a unit sees after layers (kernel, stride, dilation)."""
     ### BEGIN SOLUTION
     size, step = 1, 1
     for kernel, stride, dilation in layers:
@@ -796,7 +796,7 @@ check("3.5", first_dilated, plain)
 # Dilation changes where the weights are laid, and not how many there are: the weights of the plain network
 # fit. A padding of 2 makes up for the two pixels by which the kernel now reaches out on either side. Its
 # units at the end see 12×12 pixels, two more than the plain network's; with the second convolution dilated
-# instead it would be 14×14, since behind the pooling a step is two pixels.
+# instead it would be 14×14, since after the pooling a step is two pixels.
 # :::
 
 # %% [markdown]

@@ -237,8 +237,8 @@ claim_between(
 # A training run is a recipe and a draw: of the first weights, and of the order of the images where
 # they are shuffled. To judge the recipe, draw again. Each network was trained with ten seeds and
 # otherwise the settings of chapters 2 and 3, among them the padded dilated network of chapter 3. It
-# took an hour, so the results come with the package. (`python benchmarks/seeds.py` makes them anew,
-# with a *sweep*; how to make your own is told in [chapters as experiments](../book/batch.md).)
+# took an hour, so the results come with the package. (`python benchmarks/seeds.py` makes them again,
+# with a *sweep*; how to make your own is explained in [chapters as experiments](../book/batch.md).)
 
 # %%
 seeds = load_seeds()
@@ -607,7 +607,7 @@ claim(
 #
 # :::{dropdown} Zero.
 # Right. Whatever class it is taken to predict, it is right in one case of ten, and it says so: it
-# is perfectly calibrated, and of no use. A calibration error says little without an accuracy beside
+# is perfectly calibrated, and of no use. A calibration error says little without an accuracy next to
 # it.
 # :::
 # :::{dropdown} 0.9, since it is wrong nine times out of ten.
@@ -706,7 +706,7 @@ claim("in strong noise the dilated network is ahead", ahead, applies=as_publishe
 # Five pixels off, in whatever direction, and most answers are wrong. A part of the article has left
 # the picture, but a person would still name it: the networks have learned what clothes look like
 # *in the middle of the picture*. The maps of a convolution simply move along, but the classifier
-# behind them has a weight for every place. If your images may be shifted, train on shifted ones
+# after them has a weight for every place. If your images may be shifted, train on shifted ones
 # (chapter 5 does).
 #
 # And here is what dilation is good for. In noise, the dilated network keeps much more of its
