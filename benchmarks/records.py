@@ -1,4 +1,4 @@
-"""How a measured result was made: written as JSON beside it, for `fmnist_lib.measured`."""
+"""How a measured result was made: written as JSON next to it, for `fmnist_lib.measured`."""
 
 import json
 from dataclasses import asdict
