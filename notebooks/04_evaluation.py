@@ -114,7 +114,7 @@ for name, guess in predicted.items():
 accuracies = pd.DataFrame(rows).T
 accuracies.round(4)
 
-# %% mystnb={"image": {"alt": "The test accuracies of both networks with their 95 % intervals. The interval of the convolutional network lies to the right of that of the dilated one, and the two do not overlap."}} tags=["figure-curves"]
+# %% mystnb={"image": {"alt": "The test accuracies of both networks with their 95 % intervals. The interval of the convolutional network lies to the right of that of the dilated one, and the two do not overlap."}} tags=["figure-words"]
 ax = plotting.intervals(
     accuracies, "test accuracy, with 95 % interval (share of images)"
 )
@@ -370,7 +370,7 @@ reports = {
 }
 pd.concat(reports, axis=1).drop(columns=[(name, "images") for name in reports]).round(3)
 
-# %% mystnb={"image": {"alt": "F1 of each class for both networks as points on ten lines. Trousers, bags and footwear lie above 0.9, dresses near it, T-shirts, pullovers and coats close together below them, and shirts far behind. The convolutional network is ahead in nearly every class."}} tags=["figure-curves"]
+# %% mystnb={"image": {"alt": "F1 of each class for both networks as points on ten lines. Trousers, bags and footwear lie above 0.9, dresses near it, T-shirts, pullovers and coats close together below them, and shirts far behind. The convolutional network is ahead in nearly every class."}} tags=["figure-words"]
 ax = plotting.class_lines(reports, "f1", "F1 (0 to 1)")
 
 # %% tags=["hide-input"]
@@ -436,7 +436,7 @@ ax = plotting.confusion_heatmap(confusions["cnn"], title="convolutional network"
 # %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images. The same pattern, with larger numbers off the diagonal among the tops."}} tags=["figure-maps"]
 ax = plotting.confusion_heatmap(confusions["dilated_cnn"], title="dilated network")
 
-# %% mystnb={"image": {"alt": "Difference of the two confusion matrices. The diagonal is mostly positive: the convolutional network is right more often. The largest negative numbers off the diagonal, mistakes that the dilated network makes more often, are pullovers called shirts, then shirts called T-shirts and coats called shirts."}} tags=["figure-maps"]
+# %% mystnb={"image": {"alt": "Difference of the two confusion matrices. The diagonal is mostly positive: the convolutional network is right more often. The largest negative numbers off the diagonal, mistakes that the dilated network makes more often, are pullovers called shirts, then shirts called T-shirts and coats called shirts."}} tags=["figure-words"]
 ax = plotting.confusion_heatmap(
     confusions["cnn"] - confusions["dilated_cnn"],
     title="convolutional less dilated",
@@ -568,7 +568,7 @@ rows = {
 print(f"temperature: {temperature:.2f}")
 pd.DataFrame(rows).T.round(4)
 
-# %% mystnb={"image": {"alt": "Left, a reliability diagram: accuracy against confidence in fifteen bins, with the diagonal. As trained, most points lie below the diagonal; with the temperature, they lie close to it. Right, on a logarithmic scale, the number of images in each bin: by far the most are in the last one, near confidence 1."}} tags=["figure-maps"]
+# %% mystnb={"image": {"alt": "Left, a reliability diagram: accuracy against confidence in fifteen bins, with the diagonal. As trained, most points lie below the diagonal; with the temperature, they lie close to it. Right, on a logarithmic scale, the number of images in each bin: by far the most are in the last one, near confidence 1."}} tags=["figure-images"]
 figure = plotting.reliability_diagram(
     {name: evaluation.reliability(labels, p) for name, p in versions.items()}
 )

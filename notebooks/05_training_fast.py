@@ -237,7 +237,7 @@ floor = len(part) * per_image / rate
 print(f"products of large matrices: {rate / 1e9:,.0f} GFLOP per second")
 print(f"floor for {len(part):,} images: {floor:.2f} s")
 
-# %% mystnb={"image": {"alt": "Horizontal bars of the seconds for each rung of the ladder. The classic loop takes longest; the bars tend to get shorter from rung to rung, and the compiled rungs are the shortest. A dashed line marks the floor, well below all of them."}} tags=["figure-times"]
+# %% mystnb={"image": {"alt": "Horizontal bars of the seconds for each rung of the ladder. The classic loop takes longest; the bars tend to get shorter from rung to rung, and the compiled rungs are the shortest. A dashed line marks the floor, well below all of them."}} tags=["figure-words"]
 ax = plotting.speeds(times, floor)
 
 # %% tags=["hide-input"]
@@ -385,7 +385,7 @@ summary = {
 }
 pd.DataFrame(summary).T.round({"images per second": 0}).round(3)
 
-# %% mystnb={"image": {"alt": "Validation accuracy over the seconds of training, one line for each of three settings. The hurried training finishes its epochs sooner than the one with batches of 64 but stays below it; the recipe ends highest, above nine in ten."}} tags=["figure-times"]
+# %% mystnb={"image": {"alt": "Validation accuracy over the seconds of training, one line for each of three settings. The hurried training finishes its epochs sooner than the one with batches of 64 but stays below it; the recipe ends highest, above nine in ten."}} tags=["figure-words"]
 ax = plotting.accuracy_over_time(histories)
 
 # %% tags=["hide-input"]

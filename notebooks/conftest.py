@@ -6,7 +6,7 @@ A cell's tag says what its figures may differ in from the committed ones:
 (no tag)           nothing: each pixel is the same
 ``figure-curves``  measured values, slightly; the words around the axes are the same
 ``figure-maps``    measured values that colours show, by more; the words are the same
-``figure-times``   whatever depends on speed, freely; the words are the same
+``figure-words``   values of any size; the words are the same
 ``figure-images``  everything but its size: a network chose the images and their titles
 =================  =====================================================================
 
@@ -37,9 +37,9 @@ class Tolerance(NamedTuple):
 
 
 KINDS = {
-    "figure-curves": Tolerance(size=0.02, colour=0.04, words=True),
+    "figure-curves": Tolerance(size=0.02, colour=0.05, words=True),
     "figure-maps": Tolerance(size=0.04, colour=0.3, words=True),
-    "figure-times": Tolerance(size=0.02, colour=1, words=True),
+    "figure-words": Tolerance(size=0.02, colour=1, words=True),
     "figure-images": Tolerance(size=0.04, colour=1, words=False),
 }
 
@@ -65,7 +65,7 @@ def pytest_runtest_call(item):
         error = caught
     faults = compare_figures(item) if isinstance(item, IPyNbCell) else []
     if faults and item.cell.execution_count is not None:
-        text = "\n".join([error.inner_traceback] * bool(error) + faults)
+        text = "\n".join([error.inner_traceback, *faults] if error else faults)
         item.raise_cell_error("Cell outputs differ", text)
     if error:
         raise error

@@ -163,7 +163,7 @@ def test_the_tags_of_figures_are_spelled_right_and_stand_where_figures_are(plugi
 def test_nbval_reports_and_keeps_figures_on_each_worker(tmp_path):
     """Two notebooks on two workers: one with faults, also in a cell exempt from comparison."""
     setup = "%matplotlib inline\nimport matplotlib.pyplot as plt"
-    plot = "plt.plot([1, 2, 4]);"
+    plot = "lines = plt.plot([1, 2, 4])"
     cells = [nbformat.v4.new_code_cell(source) for source in (setup, plot, plot, "print(1)", plot)]
     cells[2].metadata["tags"] = ["nbval-ignore-output"]
     notebook = nbformat.v4.new_notebook(cells=cells)
