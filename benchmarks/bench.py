@@ -1,11 +1,11 @@
-"""Measure training beside what people use today: one run, one table, one figure, one JSON.
+"""Measure training against what people use today: one run, one table, one figure, one JSON.
 
     make bench                                       # in an environment with all contenders
     python benchmarks/bench.py --device cuda         # on a GPU: this project and the classic loop
 
 Each contender trains the same network on the same images, in batches of 64 in file order, with
-Adam in fp32 unless its name says otherwise; in a process of its own, an epoch at a time, taking
-turns. An epoch is 48,000 images of training and 12,000 of validation. Then the recipes of
+Adam in fp32 unless its name says otherwise. Each has a process of its own, and they take turns,
+epoch by epoch. An epoch is 48,000 images of training and 12,000 of validation. Then the recipes of
 `TrainConfig` run against the classic loop, with five seeds each.
 """
 
@@ -73,23 +73,23 @@ class Worker:
         self.missing, self.versions = first.get("missing"), first.get("versions")
 
     def epoch(self):
-        """Let it train one more epoch, and return what it tells."""
+        """Train one more epoch, and return its report."""
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
         return self._read()
 
-    def must(self):
-        """Do the same where there is no going on without."""
-        told = self.epoch()
-        if "missing" in told:
-            raise RuntimeError(f"{' '.join(self.process.args)}: {told['missing']}")
-        return told
+    def epoch_or_fail(self):
+        """Do the same, but fail if the contender does."""
+        reported = self.epoch()
+        if "missing" in reported:
+            raise RuntimeError(f"{' '.join(self.process.args)}: {reported['missing']}")
+        return reported
 
     def _read(self):
         line = self.process.stdout.readline()
         if not line:
             self.log.seek(0)
-            last = (self.log.read().strip().splitlines() or ["it said nothing"])[-1]
+            last = (self.log.read().strip().splitlines() or ["no message"])[-1]
             return {"missing": f"it stopped: {last}"}
         return json.loads(line)
 
@@ -100,7 +100,7 @@ class Worker:
 
 
 def measure_throughput(contenders, repeats, device):
-    """Let all contenders train an epoch in turn, so often; the first one, with its start, apart."""
+    """Time epochs of all contenders in turn; the first one, which includes the start, apart."""
     rows, workers = {}, {}
     with (
         tempfile.TemporaryDirectory() as cache,
@@ -124,13 +124,13 @@ def measure_throughput(contenders, repeats, device):
         for _ in range(repeats):
             for name, worker in list(workers.items()):
                 bar.set_postfix_str(name)
-                told = worker.epoch()
-                if "missing" in told:
-                    rows[name] = told
+                reported = worker.epoch()
+                if "missing" in reported:
+                    rows[name] = reported
                     workers.pop(name).close()
                     continue
-                rows[name]["seconds"].append(told["seconds"])
-                rows[name] |= {key: told[key] for key in ("val_accuracy", "peak_mib")}
+                rows[name]["seconds"].append(reported["seconds"])
+                rows[name] |= {key: reported[key] for key in ("val_accuracy", "peak_mib")}
                 bar.update()
         for worker in workers.values():
             worker.close()
@@ -148,9 +148,9 @@ def measure_time_to_accuracy(seeds, device):
             bar.set_postfix_str(f"classic loop, {network}")
             worker, curve, total = Worker([*CLASSIC[BASELINE], *common]), [], 0.0
             for _ in range(EPOCHS):
-                told = worker.must()
-                total += told["seconds"]
-                curve.append((total, told["val_accuracy"]))
+                reported = worker.epoch_or_fail()
+                total += reported["seconds"]
+                curve.append((total, reported["val_accuracy"]))
                 bar.update()
             worker.close()
             results[network] = {"target": target, "classic": {"seconds": total, "curve": curve}}
@@ -158,10 +158,9 @@ def measure_time_to_accuracy(seeds, device):
                 bar.set_postfix_str(f"{recipe}, {network}")
                 worker, runs = Worker(["recipe", "--recipe", recipe, *common]), []
                 for _ in range(seeds):
-                    told = worker.must()
-                    runs.append(
-                        {key: told[key] for key in ("fit_seconds", "val_accuracy", "test", "curve")}
-                    )
+                    reported = worker.epoch_or_fail()
+                    names = ("fit_seconds", "val_accuracy", "test", "curve")
+                    runs.append({name: reported[name] for name in names})
                     bar.update()
                 worker.close()
                 results[network][recipe] = runs
@@ -169,15 +168,15 @@ def measure_time_to_accuracy(seeds, device):
 
 
 def measure_growth(device):
-    """Measure the cost of an image as the data grows, 1, 4 and 16 times, in a first epoch."""
+    """Measure the cost per image in a first epoch on 1, 4 and 16 times the data."""
     result = {}
     for times in progress_steps((1, 4, 16), "growth"):
         worker = Worker(["ours", "--times", str(times), "--device", device])
-        told = worker.must()
+        reported = worker.epoch_or_fail()
         worker.close()
         result[times] = {
-            "microseconds_an_image": told["seconds"] / (60_000 * times) * 1e6,
-            "peak_mib": told["peak_mib"],
+            "microseconds_an_image": reported["seconds"] / (60_000 * times) * 1e6,
+            "peak_mib": reported["peak_mib"],
         }
     return result
 
@@ -195,7 +194,7 @@ def measure_import(repeats=5):
 
 
 def measure_floor(device):
-    """Count the arithmetic of an epoch, and measure how fast products of matrices can go."""
+    """Count the operations of an epoch, and measure the speed of matrix products."""
     flops = {}
     for network in TARGETS:
         model = build_model(network, seed=0)
@@ -211,7 +210,7 @@ def measure_floor(device):
 
 
 def progress_steps(items, name):
-    """Go through a few items under a progress bar."""
+    """Iterate over a few items with a progress bar."""
     with progress_bar(len(items), name, unit="part") as bar:
         for item in items:
             yield item
@@ -225,7 +224,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5, help="epochs of each contender")
     parser.add_argument("--seeds", type=int, default=5, help="of each recipe")
     parser.add_argument("--output", type=Path, default=HERE, help="folder for the results")
-    parser.add_argument("--parts", nargs="+", help="measure these anew, and keep the others")
+    parser.add_argument("--parts", nargs="+", help="measure these again, and keep the others")
     options = parser.parse_args()
     device = options.device
     contenders = OURS | CLASSIC | (PEERS if device == "cpu" else {})
@@ -238,7 +237,7 @@ def main():
     }
     chosen = options.parts or list(parts)
     if unknown := set(chosen) - set(parts):
-        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(parts)}")
+        parser.error(f"unknown part {', '.join(unknown)}; choose from {', '.join(parts)}")
     options.output.mkdir(parents=True, exist_ok=True)
     file = options.output / "bench.json"
     results = json.loads(file.read_text(encoding="utf-8")) if options.parts else {}

@@ -2,8 +2,8 @@
 
     python benchmarks/chapter_times.py
 
-From it, ``fmnist sweep --dry-run`` estimates how long a sweep takes of which no run is finished.
-It takes some ten minutes.
+``fmnist sweep --dry-run`` uses it to estimate the time of a sweep before any run has finished.
+It takes about ten minutes.
 """
 
 import json
@@ -12,22 +12,23 @@ from pathlib import Path
 
 from fmnist_lib.chapters import CHAPTERS
 from fmnist_lib.experiments.parameters import read_parameters
-from fmnist_lib.experiments.plans import TIMES
-from fmnist_lib.experiments.run import run_experiment
+from fmnist_lib.experiments.run import prepare_run, run_experiment
+from fmnist_lib.experiments.sweeps import TIMES
 from fmnist_lib.trained import machine_record
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-EPOCHS = (1, 4)  # two points, between which and beyond which time grows evenly
+EPOCHS = (1, 4)  # two points of a straight line: time grows linearly with epochs
 
 
 def measure(name, folder):
-    """Give [epochs, seconds] of a chapter's runs; one of them where there is nothing to train."""
+    """Return [epochs, seconds] for each run of a chapter; one run if it has nothing to train."""
     notebook = NOTEBOOKS / f"{name}.ipynb"
     trains = "epochs" in read_parameters(notebook)
     times = []
     for epochs in EPOCHS if trains else (1,):
         given = {"epochs": epochs} if trains else {}
-        record = run_experiment(notebook, Path(folder) / f"{name}-{epochs}", given, threads=1)
+        run = prepare_run(notebook, given)
+        record = run_experiment(run, Path(folder) / f"{name}-{epochs}", threads=1)
         times.append([epochs, record["seconds"]])
     return times
 

@@ -4,11 +4,11 @@ It makes label_noise.*, doubtful_labels.csv and reported_labels.csv in fmnist_li
 
     python benchmarks/label_noise.py
 
-It takes a quarter of an hour on two cores. The convolutional network is trained with the settings
-of TrainConfig.fast(). First with three parts of the training images in turn left out, so that each
-image is judged by one network that has not seen it (the test images by the first of the three).
-Then on all of them, with the labels as they are, with the doubtful ones left out or replaced, and
-with some made wrong on purpose.
+It takes a quarter of an hour on two cores and trains the convolutional network with the settings of
+TrainConfig.fast(): first without each third of the training images in turn, so that each image is
+judged by a network that has not seen it (the test images by the first of the three); then on all
+images, with the labels as published, with the doubtful ones left out or replaced, and with some
+made wrong on purpose.
 """
 
 import argparse
@@ -20,45 +20,46 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import torch
+from records import write_record
 
 from fmnist_lib.data import CLASS_NAMES, Split, load_fashion_mnist
 from fmnist_lib.evaluation import accuracy, predict
-from fmnist_lib.measured import FOLDER, write_record
+from fmnist_lib.measured import FOLDER
 from fmnist_lib.models import build_model
 from fmnist_lib.progress import progress_bar
 from fmnist_lib.trained import machine_record
 from fmnist_lib.training import TrainConfig, fit
 
 PARTS = 3
-DOUBT = 0.9  # probability of another class from which on a label is called doubtful
+DOUBT = 0.9  # a label is doubtful if another class is at least this probable
 SHARES_MADE_WRONG = (0.05, 0.1, 0.2, 0.4)
 # Training images whose labels users reported: github.com/zalandoresearch/fashion-mnist/issues/166,
 # after Mueller and Markert, "Identifying Mislabeled Instances in Classification Datasets",
 # arXiv:1912.05283.
 REPORTED = [16691, 28264, 33982, 40513, 42018, 45592]
-PICTURES = 24  # kept of each part
+PICTURES = 24  # kept per part
 SETTINGS = {"precision": "fp32", "device": "cpu"}
 
 
 @cache
 def load_data():
-    torch.set_num_threads(1)  # as many trainings at a time as there are cores, and each alone
+    torch.set_num_threads(1)  # one process per core, each with one thread
     return load_fashion_mnist()
 
 
 def judge(part):
-    """Predict a third of the training images by a network trained on the rest."""
+    """Predict a third of the training images with a network trained on the rest."""
     data, config = load_data(), TrainConfig.fast(**SETTINGS)
     judged = torch.arange(len(data.train)) % PARTS == part
     model = build_model("cnn", seed=part)
     model = fit(model, data.train[~judged], data.validation, config, progress=False).model
-    # The test images by one network, like the training images: a mean would be sure less often.
+    # One network per test image, as for the training images: a mean would be less confident.
     test = predict(model, data.test.images) if part == 0 else None
     return judged.numpy(), predict(model, data.train[judged].images), test
 
 
 def train(labels, keep, seed):
-    """Train on the images that are kept, with these labels."""
+    """Train on the images in ``keep``, with these labels."""
     data, config = load_data(), TrainConfig.fast(**SETTINGS, seed=seed)
     train = Split(data.train.images[keep], torch.from_numpy(labels[keep]))
     model = build_model("cnn", seed=seed)
@@ -68,7 +69,7 @@ def train(labels, keep, seed):
 
 
 def judge_all(pool):
-    """List for each image its label, and what networks predict that have not seen it."""
+    """List the label of each image, and the prediction of a network that has not seen it."""
     data = load_data()
     train = np.empty((len(data.train), len(CLASS_NAMES)), dtype=np.float32)
     answers = list(pool.map(judge, range(PARTS)))
@@ -91,18 +92,18 @@ def judge_all(pool):
 
 
 def find_doubtful(judged):
-    """Pick the labels that are contradicted with a high probability, most doubtful first."""
+    """Select labels contradicted with a high probability, most doubtful first."""
     doubtful = judged[(judged["label"] != judged["predicted"]) & (judged["probability"] >= DOUBT)]
     return doubtful.sort_values("probability", ascending=False, kind="stable")
 
 
 def pictures(rows, split):
-    """Take the images of rows as bytes, (K, 28, 28)."""
+    """Return the images of the rows as bytes, (K, 28, 28)."""
     return (split.images[rows["index"].tolist(), 0] * 255).round().byte().numpy()
 
 
 def conditions(labels, doubtful):
-    """Make the sets of labels to train on: name, labels, which to keep, how many were changed."""
+    """Make the sets of labels to train on: name, labels, which to keep, how many changed."""
     rng, everything = np.random.default_rng(0), np.ones(len(labels), dtype=bool)
     index = doubtful["index"].to_numpy()
     without, fewer, replaced = everything.copy(), everything.copy(), labels.copy()
@@ -122,10 +123,10 @@ def conditions(labels, doubtful):
 
 
 def main():
-    """Find, train, write."""
+    """Find the doubtful labels, measure their cost, and write both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at a time")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="training runs at a time")
     options = parser.parse_args()
     data = load_data()
     labels = data.train.labels.numpy()

@@ -6,21 +6,22 @@
 
 A variant is an instruction set, a number of threads and a seed, joined by hyphens. Each executes
 all chapters in an empty folder, so that chapters 3 and 4 load what chapters 2 and 3 have just
-trained there, and every output that is not exempt is compared with the published one. The six
+trained there, and every output that is not exempt is compared with the published one. With another
+seed, a figure need only be there, be as large as the published one, and not be blank. The six
 default variants let every instruction set and every seed meet both numbers of threads.
 
 A variant that has passed is kept in runs/portability until a chapter, the library or the set of
 packages changes: without --variants, it is not run again, so that an hour's work can be stopped and
 started, or shared by two terminals. When all default variants have passed, portability.csv is
-written beside this file. A failing variant leaves its log in runs/portability.
+written next to this file. A failing variant leaves its log in runs/portability.
 """
 
 import argparse
 import csv
-import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from fmnist_lib.chapters import CHAPTERS
+from fmnist_lib.common import digest
 from fmnist_lib.experiments.execution import THREADS
 from fmnist_lib.progress import progress_bar
 
@@ -58,7 +60,7 @@ INSTRUCTION_SETS = {
 
 
 class Variant(NamedTuple):
-    """A machine to look like, and the seed of its trainings."""
+    """A machine to imitate, and the seed for training."""
 
     instructions: str
     threads: int
@@ -96,7 +98,7 @@ def environment(variant, folder):
     if "FMNIST_DATA" in made:
         made["FMNIST_DATA"] = str(Path(made["FMNIST_DATA"]).resolve())
     made["OMP_NUM_THREADS"] = str(variant.threads)
-    # What chapter 5 compiles is made anew: what is kept may be for another instruction set.
+    # Chapter 5 compiles again, since the cache may be for a different instruction set.
     made["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "compiled")
     return made | (INSTRUCTION_SETS[variant.instructions] if limited else {})
 
@@ -130,6 +132,10 @@ def copy_chapter(name, folder, parameters):
         for cell in notebook.cells:
             if "injected-parameters" in cell.metadata.get("tags", []):
                 cell.execution_count = 0  # nbval compares no cell that was never executed
+    if given.get("seed", 0) != 0:
+        for cell in notebook.cells:
+            cell.metadata["tags"] = ["figure-images", *cell.metadata.get("tags", [])]
+    shutil.copy(ROOT / "notebooks" / "conftest.py", folder)  # compares the figures
     nbformat.write(notebook, folder / f"{name}.ipynb")
     return sum(cell.cell_type == "code" for cell in notebook.cells)
 
@@ -161,7 +167,7 @@ def run_pytest(folder, chapters, made, bar):
 
 
 def stop(child):
-    """Let pytest stop its kernel and go."""
+    """Let pytest shut down its kernel and exit."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # whoever is impatient now would leave orphans
     child.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
@@ -199,20 +205,23 @@ def check(variant, chapters):
             seconds, cells, failed = read_results(folder / "results.xml")
         else:
             seconds, cells, failed = {}, 0, [f"pytest ended with status {status}"]
+        keep_log(variant, log if failed else None, folder / "runs" / "figures")
     chapters_took = ", ".join(f"{chapter} {value:.0f} s" for chapter, value in seconds.items())
     print(f"{variant}: {chapters_took or 'nothing was executed'}", flush=True)
     for cell in failed:
         print(f"  failed: {cell}", flush=True)
-    keep_log(variant, log if failed else None)
     minutes = round(sum(seconds.values()) / 60)
     counts = len(seconds), cells, len(failed)
     return Row(variant, kernels, threads, variant.seed, *counts, minutes)
 
 
-def keep_log(variant, log):
-    """Write the log of a variant that failed, and remove the one that it has left before."""
+def keep_log(variant, log, figures):
+    """Keep the log and the figures of a variant that failed, in place of earlier ones."""
     path = KEPT / f"{variant}.log"
     path.unlink(missing_ok=True)
+    shutil.rmtree(KEPT / f"{variant}-figures", ignore_errors=True)
+    if figures.exists():
+        shutil.copytree(figures, KEPT / f"{variant}-figures")
     if log is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(log, encoding="utf-8")
@@ -221,11 +230,8 @@ def keep_log(variant, log):
 
 def state():
     """Name the state of all that a variant executes."""
-    files = [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("fmnist_lib/**/*"), ROOT / LOCK]
-    digest = hashlib.sha256()
-    for file in sorted(f for f in files if f.is_file() and "__pycache__" not in f.parts):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    files = [*ROOT.glob("notebooks/*"), *ROOT.glob("fmnist_lib/**/*"), ROOT / LOCK]
+    return digest(*sorted(f for f in files if f.is_file() and "__pycache__" not in f.parts))
 
 
 def keep(row, now):

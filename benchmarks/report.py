@@ -1,6 +1,6 @@
 """Turn bench.json into a table, a figure, and the parts of README and site that show them.
 
-python benchmarks/report.py [FILE]        # FILE: by default bench.json beside this script
+python benchmarks/report.py [FILE]        # default: bench.json in this folder
 """
 
 import csv
@@ -24,13 +24,13 @@ BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#8c8c8c"
 
 
 def throughput_table(results):
-    """List the contenders, the fastest first; those that could not run last."""
+    """List the contenders, fastest first; those that could not run come last."""
     head = (
         "contender",
-        "seconds an epoch (lowest)",
+        "seconds per epoch (lowest)",
         "median",
         "highest",
-        "images a second",
+        "images per second",
         "times the classic loop",
         "first epoch, with start (s)",
         "peak memory (MiB)",
@@ -59,13 +59,13 @@ def throughput_table(results):
 
 
 def label(name, row):
-    """Put the version behind the name of each package."""
+    """Add its version to the name of each package."""
     versions = row["versions"]
     return " ".join(f"{word} {versions.get(word.lower(), '')}".strip() for word in name.split())
 
 
 def accuracy_table(results):
-    """List what the recipes reach, and in which time, beside the classic loop."""
+    """List the accuracies and times of the recipes and the classic loop."""
     head = ("network", "training", "seconds", "share of the loop", "test accuracy", "seeds")
     rows = []
     for network, result in results["time_to_accuracy"].items():
@@ -89,7 +89,7 @@ def accuracy_table(results):
 
 
 def other_table(results):
-    """List what else was measured."""
+    """List the other measurements."""
     floor, growth, imports = results["floor"], results["growth"], results["import_s"]
     rows = [("what", "measured")]
     for precision, rate in floor["flop_a_second"].items():
@@ -132,7 +132,7 @@ def draw(results, file):
         ratio = f" {best[name] / best[BASELINE]:.1f}×"
         bars.text(best[name], position, ratio, va="center", fontsize=9)
     bars.set_xlim(0, 1.15 * max(max(values) for values in rates.values()))
-    bars.set_xlabel("images a second, training and validation")
+    bars.set_xlabel("images per second, training and validation")
     bars.set_title("Same network, same batches", loc="left", fontsize=11)
     result = results["time_to_accuracy"]["cnn"]
     for name, curve, colour, style in (
@@ -160,7 +160,7 @@ def markdown(table):
 
 
 def machine_line(results):
-    """Say on what all this was measured."""
+    """Describe the machine and the versions."""
     machine = results["machine"]
     cpu = f"{machine['threads']} threads of an {machine['processor']}"
     where = cpu if results["device"] == "cpu" else machine["gpu"]

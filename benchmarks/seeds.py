@@ -2,20 +2,21 @@
 
     python benchmarks/seeds.py
 
-It is the sweep of seeds.yml, whose runs are kept in runs/seeds, and the part of their table that
-the chapters need. The sweep takes an hour on two cores; what is finished is not run again.
+It runs the sweep of seeds.yml, keeps its runs in runs/seeds, and writes the part of their table
+that the chapters need. The sweep takes an hour on two cores; finished runs are not run again.
 """
 
 import sys
 from pathlib import Path
 
 import numpy as np
+from records import write_record
 
 from fmnist_lib.cli import main as fmnist
 from fmnist_lib.data import load_fashion_mnist
 from fmnist_lib.evaluation import CORRUPTIONS
 from fmnist_lib.experiments.collection import load_results
-from fmnist_lib.measured import FOLDER, write_record
+from fmnist_lib.measured import FOLDER
 from fmnist_lib.models import MODELS
 from fmnist_lib.trained import load_trained
 
@@ -25,7 +26,7 @@ COLUMNS += ["test_calibration_error", *CORRUPTIONS]
 
 
 def main():
-    """Run what is not there yet; write the table when all is."""
+    """Run what is missing, then write the table."""
     sweep = Path(__file__).with_name("seeds.yml")
     for command in (["sweep", str(sweep), "-o", str(RUNS)], ["results", str(RUNS)]):
         if code := fmnist(command):

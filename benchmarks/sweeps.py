@@ -1,6 +1,6 @@
-"""What a sweep costs beyond its runs, what a second worker gains, and whether memory grows.
+"""Measure what a sweep costs beyond its runs, what a second worker gains, and whether memory grows.
 
-python benchmarks/sweeps.py                 # 12 minutes; makes sweeps.csv beside this file
+python benchmarks/sweeps.py                 # 12 minutes; makes sweeps.csv next to this file
 python benchmarks/sweeps.py --runs 100      # a shorter look at memory; writes nothing
 """
 
@@ -15,9 +15,9 @@ import nbformat
 import papermill
 import psutil
 
-from fmnist_lib.experiments.cluster import open_client, run_sweep
-from fmnist_lib.experiments.run import run_experiment
-from fmnist_lib.experiments.sweeps import load_sweep
+from fmnist_lib.experiments.cluster import open_executor, run_sweep
+from fmnist_lib.experiments.run import prepare_run, run_experiment
+from fmnist_lib.experiments.sweeps import load_sweep, make_plan
 from fmnist_lib.progress import progress_bar
 
 TABLE = Path(__file__).with_name("sweeps.csv")
@@ -53,7 +53,7 @@ def measure_overhead(tiny, folder):
         papermill.execute_notebook(tiny, output, {"seed": k}, progress_bar=False)
 
     def kept(k):
-        run_experiment(tiny, folder / f"kept-{k}", {"seed": k}, progress=False)
+        run_experiment(prepare_run(tiny, {"seed": k}), folder / f"kept-{k}", progress=False)
 
     pairs = [(seconds(alone, k), seconds(kept, k)) for k in range(REPEATS + 1)]
     return [statistics.median(column) for column in zip(*pairs[1:], strict=True)]  # first: imports
@@ -70,30 +70,30 @@ def measure_speedup(folder):
     sweep = sweep_file(folder / "trainings.yml", TRAINING, SPEEDUP_RUNS, parameters)
 
     def work(workers):
-        with open_client(workers=workers) as client:
-            assert not run_sweep(sweep, folder / f"workers-{workers}", client)
+        plan = make_plan(sweep, folder / f"workers-{workers}")
+        with open_executor(plan.folder, workers=workers) as (executor, _):
+            assert not run_sweep(plan, executor)
 
     return seconds(work, 1), seconds(work, 2)
 
 
-def memory():
-    return psutil.Process().memory_info().rss
-
-
 def measure_memory(tiny, folder, runs):
-    """Give a row for each tenth of the runs: how many, and MiB of client and largest worker."""
-    sweep, ended, rows = sweep_file(folder / "tiny.yml", tiny, runs), [], []
-    with open_client() as client, progress_bar(runs, "tiny runs", unit="run") as bar:
+    """Give a row for each tenth of the runs: how many, and the MiB of the process."""
+    plan = make_plan(sweep_file(folder / "tiny.yml", tiny, runs), folder / "tiny")
+    ended, rows = [], []
+    with (
+        open_executor(plan.folder) as (executor, _),
+        progress_bar(runs, "tiny runs", unit="run") as bar,
+    ):
 
         def report(event, run, detail):
             if event == "finished":
                 bar.update()
                 ended.append(run)
                 if len(ended) % (runs // 10) == 0:
-                    workers = client.run(memory)
-                    rows.append((len(ended), memory() / MIB, max(workers.values()) / MIB))
+                    rows.append((len(ended), psutil.Process().memory_info().rss / MIB))
 
-        assert not run_sweep(sweep, folder / "tiny", client, report)
+        assert not run_sweep(plan, executor, report)
     return rows
 
 
@@ -115,10 +115,8 @@ def main():
         ("the same, two workers", f"{two:.0f}"),
         ("how many times as fast", f"{one / two:.2f}"),
     ]
-    for n, client, worker in (rows[0], rows[len(rows) // 2 - 1], rows[-1]):
-        table.append(
-            (f"MiB of client and of a worker after {n} runs", f"{client:.0f}, {worker:.0f}")
-        )
+    for n, size in (rows[0], rows[len(rows) // 2 - 1], rows[-1]):
+        table.append((f"MiB of the process after {n} runs", f"{size:.0f}"))
     for row in table:
         print(*row, sep="\t")
     if options.runs == parser.get_default("runs"):

@@ -15,7 +15,7 @@
 # ---
 
 # %% [markdown]
-# # A training, and what it is worth
+# # One training run, and how good its network is
 #
 # A notebook for sweeps: it trains one network and keeps its metrics on the test images, as they
 # are and damaged, and its predictions.
@@ -40,7 +40,7 @@ strength: int = 3  # of the damage, from 1 to 5
 sample: bool = False  # True: 1,500 images that need no download, for a quick look
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 trained_dir: str = "trained"  # folder in which the results are kept
-cache_dir: str = ""  # folder of trainings, where one that is there is taken up; empty: none
+cache_dir: str = ""  # folder of trained networks to load or continue from; empty: none
 
 # %%
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
@@ -55,7 +55,7 @@ figure = plotting.training_curves(trained.history, trained.best_epoch)
 # %%
 probabilities = evaluation.predict(trained.model, test.images)
 metrics = {"val_accuracy": float(trained.history["val_acc"].max())}
-metrics |= evaluation.test_metrics(test.labels, probabilities)
+metrics |= evaluation.summarize_predictions(test.labels, probabilities)
 for kind in evaluation.CORRUPTIONS:
     damaged = evaluation.corrupt(test.images, kind, strength)
     predicted = evaluation.predict(trained.model, damaged).argmax(axis=1)

@@ -1,9 +1,9 @@
 """The reference protocol for two epochs, on this machine made to look like others.
 
-    python benchmarks/two_epochs.py        # writes two_epochs.csv beside this file; minutes
+    python benchmarks/two_epochs.py        # writes two_epochs.csv next to this file; minutes
 
-Each variant trains the convolutional network in a process of its own, since instruction sets and
-threads are settled when PyTorch is loaded. The first row is the published reference.
+Each variant trains the convolutional network in a process of its own, since PyTorch chooses
+instruction set and threads when it is loaded. The first row is the published reference.
 """
 
 import csv
@@ -29,7 +29,7 @@ REFERENCE = ("reference", "0.80392", "0.51606", "0.47501", "0.8229")
 
 
 def measure():
-    """Train in this process, and print the figures of a row as JSON."""
+    """Train in this process, and print the numbers of a row as JSON."""
     from fmnist_lib.data import load_fashion_mnist
     from fmnist_lib.evaluation import accuracy, predict
     from fmnist_lib.models import build_model

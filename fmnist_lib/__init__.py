@@ -2,8 +2,8 @@
 
 Data flows one way: ``data`` loads images and labels, ``models`` holds the networks, ``training``
 fits them, ``evaluation`` measures what they are worth, and ``plotting`` draws it. That is the core,
-with ``inspection``, ``claims``, ``timing``, ``measured`` and ``trained`` beside it. Two wings stand
-on it, and neither needs the other: ``experiments`` executes chapters with many parameters, and
+along with ``inspection``, ``claims``, ``timing``, ``measured`` and ``trained``. Two wings stand on
+it, and neither needs the other: ``experiments`` executes chapters with many parameters, and
 ``course`` holds what a class needs.
 
 Nothing is imported here, so that ``import fmnist_lib`` costs next to nothing: import what you use

@@ -1,4 +1,4 @@
-"""The chapters: their names, where they lie, and how one is read."""
+"""The chapters: their names, where they are, and how to read one."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ CHAPTERS = (
 
 
 class ChapterError(UserError):
-    """A chapter that is not there, or that failed.
+    """A chapter is missing, or failed.
 
     Attributes
     ----------
     args : tuple of str
-        What happened, and, where there is one, the path of the notebook as far as it came.
+        What happened, and the path of the notebook up to there, if it was written.
     """
 
     def __str__(self):
@@ -43,9 +43,9 @@ def find_chapter(name, notebooks="notebooks"):
     Raises
     ------
     ParameterError
-        If there is none of that name.
+        If no chapter has that name.
     ChapterError
-        If there is no such folder.
+        If the folder does not exist.
     """
     path = Path(name) if str(name).endswith(".ipynb") else Path(notebooks) / f"{name}.ipynb"
     if path.is_file():
@@ -82,7 +82,7 @@ def read_notebook(path):
         nbformat.validate(notebook)
     except Exception as error:  # of many kinds, for whatever the file may hold
         raise ChapterError(
-            f"{path} cannot be read as a notebook ({one_line(error)}); name another file, or take "
-            "it from the project again"
+            f"{path} cannot be read as a notebook ({one_line(error)}); name a different file, "
+            "or restore it from the project"
         ) from None
     return notebook

@@ -1,28 +1,27 @@
-"""Claims: statements of a chapter's text, checked where they are made.
+"""Claims: statements of a chapter, checked where they are made.
 
-Training is chaotic, so another machine gets other digits. A chapter shows its digits in an output
-that is not compared, and then claims in words what holds on every machine. The words are printed
-by the functions below, which fail where the claim does: the printed line is compared, and a broken
-claim stops the chapter.
+Training is chaotic, so digits differ from machine to machine. A chapter shows its digits in an
+output that is not compared, and then claims in words what holds on every machine. The functions
+below print the words or fail: the printed line is compared, and a broken claim stops the chapter.
 """
 
 
 class ClaimError(AssertionError):
-    """A claim of a chapter does not hold for what was just measured."""
+    """A claim of a chapter does not hold for what it has just measured."""
 
 
 def claim(statement, holds, *, applies=True):
-    """Print a statement about a result, or fail where it is false.
+    """Print a statement about a result, or fail if it is false.
 
     Parameters
     ----------
     statement : str
-        The claim in words, without digits that another machine would not give.
+        The claim in words, without digits that depend on the machine.
     holds : bool
-        Whether it is true of what was measured.
+        Whether it is true of the measurement.
     applies : bool
-        False for a run with other settings than those the claim is about (one epoch instead of
-        25, say): the claim is then printed as not checked.
+        False for a run with different settings (one epoch instead of 25, say): the claim is then
+        printed as not checked.
 
     Raises
     ------
@@ -41,16 +40,16 @@ def claim(statement, holds, *, applies=True):
 
 
 def claim_between(name, value, low, high, *, applies=True):
-    """Print that a value lies in a band, or fail where it does not.
+    """Print that a value lies in a band, or fail if it does not.
 
     Parameters
     ----------
     name : str
         What was measured.
     value : float
-        What came out.
+        The measurement.
     low, high : float
-        The band, both ends included: wide enough for other seeds and machines, narrow enough to
+        Bounds of the band, included: wide enough for other seeds and machines, narrow enough to
         fail when something is broken.
     applies : bool
         As in `claim`.

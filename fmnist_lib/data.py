@@ -12,7 +12,7 @@ import torch
 
 from fmnist_lib.download import FILE_NAMES, find_data, raw_folder
 
-#: What the labels 0 to 9 stand for.
+#: Names of the classes that the labels 0 to 9 stand for.
 CLASS_NAMES = (
     "T-shirt",
     "Trouser",
@@ -44,7 +44,7 @@ class Split:
     Raises
     ------
     ValueError
-        If shapes, dtypes or lengths are not those.
+        If shapes, dtypes or lengths differ from these.
     """
 
     images: torch.Tensor
@@ -58,18 +58,18 @@ class Split:
         if shape != (len(self.images),) or dtype != torch.int64:
             raise ValueError(
                 f"labels are {shape} {dtype}, expected ({len(self.images)},) torch.int64: "
-                "one class index for each image"
+                "one class index per image"
             )
 
     def __len__(self):
         return len(self.labels)
 
     def __getitem__(self, index):
-        """Take a part: a slice, or a tensor of indices or booleans; the result is a `Split`."""
+        """Select a part, as a `Split`, by a slice or a tensor of indices or booleans."""
         return Split(self.images[index], self.labels[index])
 
     def to(self, device):
-        """Copy to a device, unless it is there already."""
+        """Copy to a device, unless already there."""
         return Split(self.images.to(device), self.labels.to(device))
 
 
@@ -83,7 +83,7 @@ class FashionMNIST:
 
 
 def load_fashion_mnist(root=None, *, sample=False):
-    """Load Fashion-MNIST as tensors, fetching it first where it is not on this machine yet.
+    """Load Fashion-MNIST as tensors, downloading it first if necessary.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def load_fashion_mnist(root=None, *, sample=False):
         Folder to look in first, see `fmnist_lib.download.find_data`.
     sample : bool
         True loads the 1,500 real images that ship with this package (800 for training, 200 for
-        validation, 500 for testing, the classes equally often in each) and needs nothing else.
+        validation, 500 for testing, with equal shares of the classes), and needs nothing else.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def load_fashion_mnist(root=None, *, sample=False):
     Raises
     ------
     DataError
-        If the data cannot be found or fetched, or is damaged.
+        If the data cannot be found or downloaded, or is damaged.
     """
     if sample:
         with np.load(SAMPLE_FILE) as file:
@@ -117,7 +117,7 @@ def load_fashion_mnist(root=None, *, sample=False):
 
 
 def nearest_neighbours(images):
-    """Find for each image the one that is nearest to it, pixel by pixel.
+    """Find the nearest other image of each image, pixel by pixel.
 
     Parameters
     ----------
@@ -133,35 +133,30 @@ def nearest_neighbours(images):
     Raises
     ------
     ValueError
-        If there are fewer than two images.
+        With fewer than two images.
     """
     if len(images) < 2:
-        raise ValueError(f"there are {len(images)} images, expected at least two: neighbours")
+        raise ValueError(f"there are {len(images)} images, expected at least two")
     pixels = images.flatten(start_dim=1)
     index = torch.cdist(pixels, pixels).fill_diagonal_(float("inf")).argmin(dim=1)
-    # Measured anew: cdist goes by products, whose rounding leaves 0.02 between equal images.
+    # Measured again: the products in cdist round, and leave 0.02 between equal images.
     return (pixels - pixels[index]).norm(dim=1), index
 
 
-def make_sample(data, path=SAMPLE_FILE):
-    """Write the sample that ships with the package: the first images of each class, in file order.
+def first_of_each_class(labels, n):
+    """Find the first images of each class.
 
     Parameters
     ----------
-    data : FashionMNIST
-        The full data set.
-    path : path
-        Where to write; one compressed NumPy archive, uint8.
+    labels : Tensor, (N,), int64
+    n : int
+        Images of each class, or all where there are fewer.
+
+    Returns
+    -------
+    Tensor, int64
+        Indices, ascending.
     """
-    parts = [(data.train, 80), (data.validation, 20), (data.test, 50)]
-    chosen = [split[_first_of_each_class(split.labels, n)] for split, n in parts]
-    images = [(split.images[:, 0] * 255).round().byte().numpy() for split in chosen]
-    labels = [split.labels.byte().numpy() for split in chosen]
-    arrays = (np.concatenate(images[:2]), np.concatenate(labels[:2]), images[2], labels[2])
-    np.savez_compressed(path, **dict(zip(FILE_NAMES, arrays, strict=True)))
-
-
-def _first_of_each_class(labels, n):
     index = [torch.nonzero(labels == k)[:n, 0] for k in range(len(CLASS_NAMES))]
     return torch.cat(index).sort().values
 
@@ -176,5 +171,5 @@ def _parse_idx(content):
     # big-endian 32-bit integers, then the values.
     n_dimensions = content[3]
     shape = np.frombuffer(content, ">i4", count=n_dimensions, offset=4)
-    # A copy, because PyTorch wants memory that it may write to.
+    # A copy, because PyTorch needs writable memory.
     return np.frombuffer(content, np.uint8, offset=4 + 4 * n_dimensions).reshape(shape).copy()

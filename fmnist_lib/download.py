@@ -1,22 +1,20 @@
-"""Finding, fetching and verifying the four files of Fashion-MNIST.
+"""Find, download and verify the four files of Fashion-MNIST.
 
-Whatever the source, a file counts only when its decompressed bytes have the right SHA-256.
+Wherever a file comes from, it counts only if its decompressed bytes have the right SHA-256.
 """
 
 import gzip
-import hashlib
 import os
-import shutil
-import subprocess
-import tempfile
 import warnings
 import zlib
 from pathlib import Path
 
-import platformdirs
-
-from fmnist_lib.common import UserError
+from fmnist_lib.common import UserError, digest, staged
 from fmnist_lib.progress import progress_bar
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # in a notebook it asks for a widget that our bar does not use
+    import pooch
 
 # SHA-256 of the four files: decompressed, and as the mirrors serve them (gzip).
 SHA256 = {
@@ -33,34 +31,30 @@ SHA256_GZ = {
 }
 
 FILE_NAMES = tuple(SHA256)
-
 MIRRORS = (
     "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
     "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 )
-DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+CACHE = "the cache of Fashion-MNIST (FMNIST_DATA can name a folder of your own instead)"
 
 
 class DataError(UserError):
-    """Fashion-MNIST could not be had, or what was found is not Fashion-MNIST."""
+    """Fashion-MNIST could not be obtained, or what was found is something else."""
 
 
-def find_data(root=None, *, apt=False):
-    """Find a folder with the four verified files, making one in the user's cache if need be.
+def find_data(root=None):
+    """Find a folder with the four verified files, or make one in the user's cache.
 
     Looks in the folder given, the user's cache and the folder of Debian's package, in this order,
     then downloads. A folder may hold the files plain or gzipped, directly or in torchvision's
-    sub-folder ``FashionMNIST/raw``. What is not in torchvision's form is unpacked into the cache.
+    subfolder ``FashionMNIST/raw``; what is not in torchvision's form is unpacked into the cache.
 
     Parameters
     ----------
     root : path, optional
         Folder to look in first. Default: the environment variable ``FMNIST_DATA``, if set.
-    apt : bool
-        Where every download fails, fetch Debian's package ``dataset-fashion-mnist`` with
-        ``apt-get`` (it is unpacked into the cache, not installed).
 
     Returns
     -------
@@ -70,37 +64,36 @@ def find_data(root=None, *, apt=False):
     Raises
     ------
     DataError
-        If a folder holds files of the right names that are not Fashion-MNIST, or if the data is
-        nowhere to be had.
+        If a folder holds only some of the files, or other data under their names; or if the data
+        is not on this machine and cannot be downloaded.
     """
-    root = root or os.environ.get("FMNIST_DATA")
-    folders = [cache_folder(), DEBIAN_FOLDER]
-    if root:
-        root = Path(root).expanduser()
-        if not _holds_data(root):
-            warnings.warn(
-                f"no Fashion-MNIST in the folder given, {root}; looking elsewhere", stacklevel=2
-            )
-        folders.insert(0, root)
+    cache = cache_folder()
+    folders = [cache, DEBIAN_FOLDER]
+    if given := root or os.environ.get("FMNIST_DATA"):
+        given = Path(given).expanduser()
+        folders.insert(0, given)
     for folder in folders:
-        if _holds_data(folder):
-            return _in_torchvision_form(folder)
-    downloaded, reasons = _download()
-    found = downloaded or (_fetch_debian_package() if apt else None)
-    if found is None:
-        raise DataError(
-            "Fashion-MNIST is not on this machine and could not be downloaded "
-            f"({'; '.join(reasons)}). Three ways out: (1) on Debian or Ubuntu, 'sudo apt-get "
-            f"install {DEBIAN_PACKAGE}'; (2) point FMNIST_DATA, or --data, at a folder that holds "
-            f"the four files {', '.join(FILE_NAMES)} (or their .gz); (3) connect to the network "
-            "and run 'fmnist data' again"
-        )
-    return found
+        paths = _locate(folder)
+        if len(paths) == len(FILE_NAMES):
+            return _in_torchvision_form(folder, paths)
+        if paths and folder != cache:  # which another process may be filling
+            missing = ", ".join(name for name in FILE_NAMES if name not in paths)
+            raise DataError(
+                f"{folder} holds only a part of Fashion-MNIST: {missing} missing, plain or as .gz; "
+                "add what is missing, or remove the rest"
+            )
+        if folder == given:
+            warnings.warn(
+                f"no Fashion-MNIST to read in the folder given, {folder}; looking elsewhere",
+                stacklevel=2,
+            )
+    _download()
+    return _in_torchvision_form(cache, _locate(cache))
 
 
 def cache_folder():
     """Name the user's cache folder for this package, which follows ``XDG_CACHE_HOME``."""
-    return platformdirs.user_cache_path("fmnist_lib")
+    return Path(pooch.os_cache("fmnist_lib"))
 
 
 def raw_folder(root):
@@ -108,10 +101,41 @@ def raw_folder(root):
     return Path(root) / "FashionMNIST" / "raw"
 
 
+def _locate(folder):
+    # The paths of those of the four files that a folder holds, by name.
+    found = {}
+    for name in FILE_NAMES:
+        plain = [raw_folder(folder) / name, folder / name]
+        places = plain + [path.with_name(f"{name}.gz") for path in plain]
+        if path := next(filter(os.path.isfile, places), None):
+            found[name] = path
+    return found
+
+
+def _in_torchvision_form(folder, paths):
+    contents = {name: _verified(path, SHA256[name]) for name, path in paths.items()}
+    if all(path == raw_folder(folder) / name for name, path in paths.items()):
+        return folder
+    raw = raw_folder(cache_folder())
+    if not all((raw / name).is_file() for name in FILE_NAMES):
+        with staged(raw, CACHE, DataError) as part:
+            for name, content in contents.items():
+                (part / name).write_bytes(content)
+    for name in FILE_NAMES:
+        _verified(raw / name, SHA256[name])
+    return cache_folder()
+
+
 def _verified(path, expected):
-    content = _read(path)
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}); check its permissions or remove it, then run "
+            "'fmnist data' to fetch the right one"
+        ) from None
+    if (found := digest(content)) != expected:
         raise DataError(
             f"{path} is not the Fashion-MNIST file of that name (SHA-256 {found[:12]}…, expected "
             f"{expected[:12]}…): it is truncated, damaged, or of another data set such as the "
@@ -120,131 +144,44 @@ def _verified(path, expected):
     return content
 
 
-def _read(path):
-    try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); remove it or make it readable, then run "
-            "'fmnist data' to fetch the right one"
-        ) from None
-
-
-def _locate(folder, name):
-    candidates = [raw_folder(folder) / name, folder / name]
-    candidates += [path.with_name(name + ".gz") for path in candidates]
-    try:
-        return next((path for path in candidates if path.is_file()), None)
-    except OSError as error:
-        raise DataError(
-            f"the folder {folder} cannot be read ({error.strerror}); give rights there, or name "
-            "another folder"
-        ) from None
-
-
-def _holds_data(folder):
-    return any(_locate(folder, name) for name in FILE_NAMES)
-
-
-def _in_torchvision_form(folder):
-    paths = {name: _locate(folder, name) for name in FILE_NAMES}
-    if missing := [name for name, path in paths.items() if path is None]:
-        raise DataError(
-            f"{folder} holds only a part of Fashion-MNIST: {', '.join(missing)} missing, plain or "
-            "as .gz; add what is missing, or remove the rest"
-        )
-    contents = {name: _verified(path, SHA256[name]) for name, path in paths.items()}
-    if all(path == raw_folder(folder) / name for name, path in paths.items()):
-        return folder
-    _put_into_cache(contents)
-    for name, digest in SHA256.items():  # whoever put them there
-        _verified(raw_folder(cache_folder()) / name, digest)
-    return cache_folder()
-
-
-def _put_into_cache(contents):
-    # All four files appear in one move, so that nobody ever sees a part of them. Of several
-    # processes at once one moves first, and the others take what it has put there.
-    raw = raw_folder(cache_folder())
-    if all((raw / name).is_file() for name in contents):
-        return
-    try:
-        raw.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=raw.parent, prefix=".part-") as part:
-            staged = Path(part) / raw.name
-            staged.mkdir()
-            for name, content in contents.items():
-                (staged / name).write_bytes(content)
-            try:
-                staged.rename(raw)
-            except OSError:  # the folder is there: another process was first, or left a part
-                for name in contents:
-                    os.replace(staged / name, raw / name)
-    except OSError as error:
-        raise DataError(
-            f"the cache folder {raw.parent} cannot be written ({error.strerror}); make room or "
-            "give rights there, or put the four files, unpacked, into FashionMNIST/raw of another "
-            "folder and name that folder with FMNIST_DATA"
-        ) from None
-
-
 def _download():
     import requests
 
+    pooch.get_logger().setLevel("WARNING")  # the progress bar says what is going on
     reasons = []
-    with tempfile.TemporaryDirectory(prefix="fmnist-") as folder:
+    with staged(raw_folder(cache_folder()), CACHE, DataError) as part:
         for mirror in MIRRORS:
             try:
-                _download_from(mirror, folder)
+                for name in FILE_NAMES:
+                    _retrieve(mirror, name, part)
             except requests.RequestException as error:
-                response = getattr(error, "response", None)
-                reason = f"status {response.status_code}" if response is not None else ""
-                reasons.append(f"{mirror}: {reason or type(error).__name__}")
-            except ValueError:  # raised by pooch for a wrong hash
+                status = getattr(error.response, "status_code", None)
+                reasons.append(
+                    f"{mirror}: {f'status {status}' if status else type(error).__name__}"
+                )
+            except ValueError:  # from pooch, for a wrong hash
                 reasons.append(f"{mirror}: wrong content")
-            except OSError as error:
-                raise DataError(
-                    f"the download cannot be written to {folder} ({error.strerror}); make room "
-                    "there"
-                ) from None
             else:
-                return _in_torchvision_form(Path(folder)), reasons
-    return None, reasons
+                for name in FILE_NAMES:
+                    (part / f"{name}.gz").unlink()
+                return
+        raise DataError(
+            "Fashion-MNIST is not on this machine and could not be downloaded "
+            f"({'; '.join(reasons)}). Three ways out: (1) on Debian or Ubuntu, 'sudo apt-get "
+            "install dataset-fashion-mnist'; (2) point FMNIST_DATA, or --data, at a folder that "
+            f"holds the four files {', '.join(FILE_NAMES)} (or their .gz); (3) connect to the "
+            "network and run 'fmnist data' again"
+        )
 
 
-def _download_from(mirror, folder):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it asks for a widget that we do without
-        import pooch
-    pooch.get_logger().setLevel("WARNING")  # the progress bar says what is going on
-    for name, digest in SHA256_GZ.items():
-        with progress_bar(1, name, unit="B", unit_scale=True) as bar:
-            pooch.retrieve(
-                mirror + name + ".gz",
-                known_hash=digest,
-                fname=name + ".gz",
-                path=folder,
-                downloader=pooch.HTTPDownloader(bar, chunk_size=2**16, timeout=30),
-            )
-
-
-def _fetch_debian_package():
-    # Downloaded and unpacked, not installed.
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        return None
-    with tempfile.TemporaryDirectory(prefix="fmnist-") as folder:
-
-        def run(*command):
-            done = subprocess.run(command, cwd=folder, capture_output=True, timeout=300)
-            return done.returncode == 0
-
-        download = ("apt-get", "download", DEBIAN_PACKAGE)
-        try:
-            # A fresh machine has no package lists; only root may fetch them.
-            fetched = run(*download) or (run("apt-get", "update") and run(*download))
-            package = next(Path(folder).glob("*.deb"), None)
-            if not (fetched and package and run("dpkg-deb", "-x", str(package), folder)):
-                return None
-        except subprocess.TimeoutExpired:
-            return None
-        return _in_torchvision_form(Path(folder) / DEBIAN_FOLDER.relative_to("/"))
+def _retrieve(mirror, name, folder):
+    # What an earlier mirror has delivered is not downloaded again.
+    with progress_bar(1, name, unit="B", unit_scale=True) as bar:
+        pooch.retrieve(
+            f"{mirror}{name}.gz",
+            known_hash=SHA256_GZ[name],
+            fname=f"{name}.gz",
+            path=folder,
+            processor=pooch.Decompress(name=name),
+            downloader=pooch.HTTPDownloader(bar, chunk_size=2**16, timeout=30),
+        )

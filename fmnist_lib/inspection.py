@@ -17,7 +17,7 @@ def count_parameters(model):
 
 
 def device_of(model):
-    """Tell where a model computes: the device of its parameters, the CPU if it has none."""
+    """Return the device of a model's parameters; the CPU if it has none."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
@@ -67,7 +67,7 @@ def layer_table(model, input_shape=(1, 28, 28)):
     -------
     DataFrame
         Columns ``layer`` (such as ``Conv2d 1→16, 3×3, padding 1``), ``output`` (its shape for one
-        image, as C×H×W) and ``parameters``; one row a layer.
+        image, as C×H×W) and ``parameters``; one row per layer.
     """
     import pandas as pd
 
@@ -161,7 +161,7 @@ def effective_field(gradient, share=0.8):
     Raises
     ------
     ValueError
-        If the gradient is zero everywhere, or the share is none.
+        If the gradient is zero everywhere, or ``share`` is not in (0, 1].
     """
     if not 0 < share <= 1 or not gradient.any():
         raise ValueError(

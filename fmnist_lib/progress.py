@@ -1,8 +1,7 @@
-"""Progress bars for a terminal and a notebook, where they leave nothing behind, and for a log.
+"""Progress bars: in a terminal or notebook they leave nothing behind, in a log a line now and then.
 
-tqdm's own notebook bar is a widget: once the kernel is gone, a saved or rendered notebook shows a
-dead one. Here tqdm writes plain text into one display of the running cell, and the cell's output
-is cleared when the bar closes. In a log, which keeps what is written, there is a line now and then.
+tqdm's own notebook bar is a widget, which is dead in a saved or rendered notebook. Here tqdm writes
+plain text into one display of the running cell, and closing the bar clears the cell's output.
 """
 
 import sys
@@ -16,39 +15,39 @@ LINE = "{l_bar} {n_fmt} of {total_fmt} in {elapsed}{postfix}"
 
 
 def in_notebook():
-    """Tell whether this process is a Jupyter kernel, whose output goes into a notebook."""
+    """Return whether this process is a Jupyter kernel."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return getattr(shell, "kernel", None) is not None
 
 
 def progress_bar(total, description, unit="step", show=True, log=True, **options):
-    """Make a bar to be used in a ``with`` block; ``update(n)`` moves it.
+    """Make a progress bar for a ``with`` block; ``update(n)`` moves it.
 
     Parameters
     ----------
     total : int
-        Number of units to do.
+        Number of units.
     description : str
-        What is being done, in a word or two.
+        Of the work, in a word or two.
     unit : str
-        What is counted: ``"step"``, ``"B"``.
+        What is counted, such as ``"B"``.
     show : bool
-        False makes a bar that shows nothing.
+        False shows nothing.
     log : bool
-        False makes one that shows nothing where standard error is a file or a pipe.
+        False shows nothing where standard error is a file or a pipe.
     **options
         Passed on to tqdm.
 
     Returns
     -------
     tqdm.tqdm
-        In a notebook, one (moving once a second: a front end may drop messages that come by the
-        thousand) that shows itself in the running cell and, on closing, clears that
-        cell's output. Elsewhere, one as by `outside_options`.
+        In a notebook, it shows itself in the running cell and clears the cell's output when it
+        closes. Elsewhere, it has the options of `outside_options`.
     """
     options = {"total": total, "desc": description, "unit": unit} | options
     if show and in_notebook():
+        # Once per second, since a front end may drop messages that come by the thousand.
         looks = {"file": _CellDisplay(), "ncols": 100, "mininterval": 1.0, "ascii": False}
         return _NotebookBar(**looks | {"leave": False} | options)
     shown = show and (log or sys.stderr.isatty())
@@ -56,14 +55,11 @@ def progress_bar(total, description, unit="step", show=True, log=True, **options
 
 
 def outside_options():
-    """Choose how a bar looks outside notebooks.
+    """Choose tqdm's options outside notebooks, as a dict.
 
-    Returns
-    -------
-    dict
-        Options for tqdm. In a terminal, a bar on standard error that is gone in the end. Where
-        standard error is a file or a pipe, a line there every half minute, the first one after half
-        a minute: the log of a long job is not silent, that of a short one holds nothing.
+    In a terminal, a bar on standard error that disappears when it closes. Where standard error is
+    a file or a pipe, a line every half minute, the first one after half a minute: the log of a long
+    job is not silent, that of a short one stays empty.
     """
     if sys.stderr.isatty():
         return {"leave": False, "dynamic_ncols": True}
@@ -71,7 +67,11 @@ def outside_options():
 
 
 class _Log:
-    """A text stream that passes on to standard error what is written to it, now and then."""
+    """A text stream that passes a line on to standard error every half minute.
+
+    tqdm's ``mininterval`` and ``delay`` do not do that: `set_postfix_str` and `refresh` ignore
+    them, and tqdm separates what it writes by carriage returns, which make a log one long line.
+    """
 
     def __init__(self):
         self.next = monotonic() + SECONDS_BETWEEN_LINES
@@ -91,7 +91,7 @@ class _CellDisplay:
     def __init__(self):
         from IPython.display import display
 
-        # Empty at first: nbval, which knows no clear_output, compares first displays only.
+        # Empty at first: nbval ignores clear_output and compares first displays only.
         self._display = display({}, raw=True, display_id=DISPLAY_ID)
 
     def write(self, text):

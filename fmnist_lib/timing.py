@@ -1,4 +1,4 @@
-"""Timing: which way is faster, and how soon a training is how good."""
+"""Timing: which function is faster, and how soon training reaches an accuracy."""
 
 import statistics
 import time
@@ -10,40 +10,41 @@ import torch
 from fmnist_lib.progress import progress_bar
 
 
-def compare_times(ways, repeats=3, progress=True):
-    """Time several functions, taking turns.
+def compare_times(functions, repeats=3, progress=True):
+    """Time several functions in turn.
 
-    Each is called once beforehand: compilers and caches do their work at the first call. Taking
-    turns spreads a disturbance over all of them, and the median forgets a single one.
+    Each is called once beforehand, since compilers and caches do their work at the first call.
+    Taking turns spreads a disturbance over all of them, and the median ignores a single one.
 
     Parameters
     ----------
-    ways : dict of str to callable
+    functions : dict of str to callable
         Called without arguments.
     repeats : int
-        Timed calls of each, at least 1.
+        Timed calls of each; at least 1.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     DataFrame
-        One row a way, under its name. Columns ``first`` (the call beforehand), ``seconds`` (the
-        median), ``lowest``, ``highest``, and ``speed`` (in multiples of the first way).
+        One row per function, under its name. Columns ``first`` (the call beforehand), ``seconds``
+        (the median), ``lowest``, ``highest``, and ``speed`` (relative to the first function).
 
     Raises
     ------
     ValueError
-        If there is nothing to time, or ``repeats`` is below 1.
+        If there are no functions, or ``repeats`` is below 1.
     """
-    if not ways or repeats < 1:
+    if not functions or repeats < 1:
         raise ValueError(
-            f"there are {len(ways)} ways and {repeats} repeats, expected at least one of each"
+            f"there are {len(functions)} functions and {repeats} repeats, expected at least "
+            "one of each"
         )
-    seconds = {name: [] for name in ways}
-    with progress_bar(len(ways) * (repeats + 1), "timing", unit="call", show=progress) as bar:
+    seconds = {name: [] for name in functions}
+    with progress_bar(len(functions) * (repeats + 1), "timing", unit="call", show=progress) as bar:
         for _ in range(repeats + 1):
-            for name, call in ways.items():
+            for name, call in functions.items():
                 bar.set_postfix_str(name, refresh=False)
                 seconds[name].append(_time(call))
                 bar.update()
@@ -61,7 +62,7 @@ def compare_times(ways, repeats=3, progress=True):
 
 
 class Stopwatch:
-    """Seconds since it was made, noted at each call; to be given to `fit` as ``after_epoch``.
+    """Seconds since it was made, noted at each call; a listener for `fit`.
 
     Attributes
     ----------
@@ -71,13 +72,13 @@ class Stopwatch:
     def __init__(self):
         self.seconds, self._start = [], time.perf_counter()
 
-    def __call__(self, row=None):
-        """Note the time; what `fit` tells of the epoch is not needed."""
+    def __call__(self, state=None):
+        """Note the time; what `fit` passes is not needed."""
         self.seconds.append(time.perf_counter() - self._start)
 
 
 def seconds_to_accuracy(history, target):
-    """Find when a training first reached a validation accuracy.
+    """Find when training first reached a validation accuracy.
 
     Parameters
     ----------
@@ -89,12 +90,12 @@ def seconds_to_accuracy(history, target):
     Returns
     -------
     float
-        Seconds at the end of the first epoch that validated so well; infinite if none did.
+        Seconds at the end of the first epoch that reached it; infinite if none did.
 
     Raises
     ------
     ValueError
-        If the target is not a share of images.
+        If ``target`` is not in (0, 1].
     """
     if not 0 < target <= 1:
         raise ValueError(f"the target is {target!r}, expected a share of images, such as 0.9")
@@ -103,7 +104,7 @@ def seconds_to_accuracy(history, target):
 
 
 def product_rate(dtype=torch.float32, device="cpu", size=2048, repeats=10):
-    """Measure how fast this device multiplies two large square matrices.
+    """Measure how fast a device multiplies two large square matrices.
 
     Parameters
     ----------
@@ -112,15 +113,15 @@ def product_rate(dtype=torch.float32, device="cpu", size=2048, repeats=10):
     size : int
         Rows and columns of the matrices.
     repeats : int
-        The fastest of so many products counts.
+        Products to time; the fastest counts.
 
     Returns
     -------
     float
-        Floating-point operations a second; a product of two matrices takes ``2 * size**3``.
+        Floating-point operations per second; each product takes ``2 * size**3``.
     """
     a, b = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
-    # Reading one number back makes a GPU finish.
+    # Reading one number back waits for a GPU to finish.
     seconds = [_time(lambda: (a @ b)[0, 0].item()) for _ in range(repeats)]
     return 2 * size**3 / min(seconds)
 

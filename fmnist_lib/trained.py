@@ -1,19 +1,16 @@
-"""Runs: keeping what a training gave.
+"""Trained networks: keeping what training gave.
 
-A run is a folder::
+A trained network is a folder::
 
     weights.pt     the model's state dict: tensors only, read without unpickling objects
-    history.csv    one row an epoch
-    record.json       network, settings, metrics, the record of data, versions and machine, and the
-                   SHA-256 of the other two
+    history.csv    one row per epoch
+    record.json    network, settings, metrics, the digest of the data, versions and machine, and the
+                   SHA-256 of the other two files
 """
 
-import hashlib
 import io
 import json
-import os
 import platform
-import tempfile
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -21,17 +18,17 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from fmnist_lib.common import UserError
+from fmnist_lib.common import UserError, digest, one_line, staged
 from fmnist_lib.download import SHA256
 from fmnist_lib.inspection import device_of
 from fmnist_lib.models import build_model
-from fmnist_lib.training import TrainConfig, TrainedModel, fit
+from fmnist_lib.training import Checkpoint, TrainConfig, TrainedModel, fit
 
 PACKAGES = ("fmnist-lib", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
 
 
 class TrainedModelError(UserError):
-    """A folder does not hold a finished run, or not the one that was asked for."""
+    """A folder does not hold a trained network, or cannot be written."""
 
 
 def machine_record():
@@ -40,7 +37,7 @@ def machine_record():
     Returns
     -------
     dict
-        Versions of Python and of the packages that decide about numbers, system, processor
+        Versions of Python and of the packages that affect the numbers, system, processor
         features that PyTorch uses, threads, and the name of a GPU if there is one.
     """
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -63,7 +60,7 @@ def describe_machine():
 
 
 def save_trained(folder, name, trained, metrics, *, sample=False):
-    """Write a run; one that is there already is replaced.
+    """Write a trained network to a folder, in place of the one that is there.
 
     Parameters
     ----------
@@ -96,33 +93,20 @@ def save_trained(folder, name, trained, metrics, *, sample=False):
         "machine": machine_record(),
     }
     weights = {key: value.cpu() for key, value in trained.model.state_dict().items()}
-    # To a file, PyTorch would not say that the disk is full: it raises a RuntimeError for it.
+    # In memory first: writing to a full disk itself, PyTorch raises a RuntimeError.
     torch.save(weights, content := io.BytesIO())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as part:
-            part = Path(part)
-            (part / "weights.pt").write_bytes(content.getbuffer())
-            trained.history.to_csv(part / "history.csv", index=False)
-            record["sha256"] = {
-                file: _sha256(part / file) for file in ("weights.pt", "history.csv")
-            }
-            (part / "record.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            # The record goes last: without it a folder holds no run, and the hashes in it tell
-            # files apart that two processes have mixed.
-            (folder / "record.json").unlink(missing_ok=True)
-            for file in ("weights.pt", "history.csv", "record.json"):
-                os.replace(part / file, folder / file)
-    except OSError as error:
-        raise TrainedModelError(
-            f"the run cannot be written to {folder} ({error.strerror}); make room or give rights "
-            "there, or name another folder"
-        ) from None
+    # The record goes last: without it a folder holds no trained network, and the digests in it
+    # reveal files that two processes have mixed.
+    with staged(folder, "the trained network", TrainedModelError, last="record.json") as part:
+        (part / "weights.pt").write_bytes(content.getbuffer())
+        trained.history.to_csv(part / "history.csv", index=False)
+        record["sha256"] = {file: digest(part / file) for file in ("weights.pt", "history.csv")}
+        (part / "record.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return folder
 
 
 def load_trained(folder):
-    """Read a run.
+    """Read a trained network.
 
     Parameters
     ----------
@@ -133,18 +117,18 @@ def load_trained(folder):
     trained : TrainedModel
         On the CPU.
     record : dict
-        What ``record.json`` holds.
+        The content of ``record.json``.
 
     Raises
     ------
     TrainedModelError
-        If the folder holds no finished run, or files that do not belong together.
+        If the folder holds no trained network, or files that do not belong together.
     """
     folder = Path(folder)
     try:
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        for file, digest in record["sha256"].items():
-            if _sha256(folder / file) != digest:
+        for file, expected in record["sha256"].items():
+            if digest(folder / file) != expected:
                 raise ValueError(f"{file} is not the file that was saved")
         config = TrainConfig(**record["config"])
         model = build_model(record["network"])
@@ -153,24 +137,23 @@ def load_trained(folder):
         history = pd.read_csv(folder / "history.csv")
     except FileNotFoundError as error:
         raise TrainedModelError(
-            f"{folder} holds no finished run: {Path(error.filename).name} is missing; name "
+            f"{folder} holds no trained network: {Path(error.filename).name} is missing; name "
             "another folder, or train again"
         ) from None
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # of many kinds: whatever the files may hold
         raise TrainedModelError(
-            f"the run in {folder} cannot be read ({type(error).__name__}: {reason}); remove the "
+            f"the trained network in {folder} cannot be read ({one_line(error)}); remove the "
             "folder and train again"
         ) from None
     return TrainedModel(model.eval(), history, config), record
 
 
 def load_or_train(folder, name, data, config, *, sample=False, progress=True):
-    """Read the run of a chapter, or make it if there is none with these settings.
+    """Read the trained network of a chapter, or train it if none has these settings.
 
-    A finished run with other settings is left as it is; the new one goes beside it, into a folder
-    whose name ends in a short hash of the settings. A training that was killed goes on behind its
-    last finished epoch, from a checkpoint that is beside the folder until the run is saved.
+    One with other settings is left as it is; the new one goes into a neighbouring folder, whose
+    name ends in a short digest of the settings. A training run that was killed continues after its
+    last finished epoch, from a `Checkpoint` kept next to the folder until the network is saved.
 
     Parameters
     ----------
@@ -179,7 +162,7 @@ def load_or_train(folder, name, data, config, *, sample=False, progress=True):
         Name of the network.
     data : FashionMNIST
     config : TrainConfig
-        The device plays no part in what counts as the same settings.
+        The device does not count as a setting.
     sample : bool
         Whether ``data`` is the sample that ships with the package.
     progress : bool
@@ -192,13 +175,13 @@ def load_or_train(folder, name, data, config, *, sample=False, progress=True):
     Raises
     ------
     TrainedModelError
-        If the run cannot be written.
+        If the trained network cannot be written.
     CheckpointError
         If the checkpoint is damaged, was made with other data or on another kind of device, or
         cannot be written.
     """
     folder, wanted = Path(folder), _settings(name, asdict(config), _data_name(sample))
-    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:8]
+    key = digest(json.dumps(wanted, sort_keys=True))[:8]
     target = folder
     for place in (folder, folder.with_name(f"{folder.name}-{key}")):
         try:
@@ -208,15 +191,13 @@ def load_or_train(folder, name, data, config, *, sample=False, progress=True):
             break
         if _settings(record["network"], asdict(trained.config), record["data"]) == wanted:
             return trained
-    model = build_model(name, config.seed)
-    # Not in the target: which folder that is changes when another training is saved meanwhile.
-    checkpoint = folder.with_name(f"{folder.name}-{key}.checkpoint")
-    trained = fit(
-        model, data.train, data.validation, config, progress=progress, checkpoint=checkpoint
-    )
+    # Not in the target: which folder that is changes when another network is saved meanwhile.
+    checkpoint = Checkpoint(folder.with_name(f"{folder.name}-{key}.checkpoint"))
+    model, parts = build_model(name, config.seed), (data.train, data.validation)
+    trained = fit(model, *parts, config, listeners=[checkpoint], progress=progress)
     metrics = {"val_accuracy": float(trained.history["val_acc"].max())}
     save_trained(target, name, trained, metrics, sample=sample)
-    checkpoint.unlink(missing_ok=True)  # missing where another process did the same training
+    checkpoint.path.unlink(missing_ok=True)  # missing if another process trained the same network
     return trained
 
 
@@ -226,7 +207,3 @@ def _settings(name, config, data):
 
 def _data_name(sample):
     return "sample" if sample else SHA256
-
-
-def _sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()

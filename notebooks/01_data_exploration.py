@@ -337,28 +337,18 @@ mutual = nearest_first[neighbour[neighbour[nearest_first]] == nearest_first]
 
 left = mutual[mutual < neighbour[mutual]][:8]
 right = neighbour[left]
-pairs = torch.cat([compared.images[left], compared.images[right]], dim=-1)
-names = [
-    f"{CLASS_NAMES[a]} · {CLASS_NAMES[b]}"
-    for a, b in zip(compared.labels[left], compared.labels[right], strict=True)
-]
-figure = plotting.image_grid(pairs, names, columns=4)
+figure = plotting.image_pairs(compared[left], compared[right])
 
 # %% [markdown]
 # Second, the nearest pairs whose *labels differ*. Is the left one really a shirt, and the right one
 # really a T-shirt? Sometimes a detail settles it, such as a row of buttons. Sometimes nothing in
 # 28×28 pixels does: the staff knew the product, and we see a thumbnail.
 
-# %% mystnb={"image": {"alt": "Eight pairs of nearly equal training images whose labels differ, most often shirt beside T-shirt or pullover beside coat."}}
+# %% mystnb={"image": {"alt": "Eight pairs of nearly equal training images whose labels differ, most often a shirt and a T-shirt, or a pullover and a coat."}}
 differ = mutual[(compared.labels != compared.labels[neighbour])[mutual]]
 left = differ[differ < neighbour[differ]][:8]
 right = neighbour[left]
-pairs = torch.cat([compared.images[left], compared.images[right]], dim=-1)
-names = [
-    f"{CLASS_NAMES[a]} · {CLASS_NAMES[b]}"
-    for a, b in zip(compared.labels[left], compared.labels[right], strict=True)
-]
-figure = plotting.image_grid(pairs, names, columns=4)
+figure = plotting.image_pairs(compared[left], compared[right])
 
 # %% tags=["hide-input"]
 upper_body = {"T-shirt", "Pullover", "Dress", "Coat", "Shirt"}
@@ -389,8 +379,10 @@ claim("all these pairs are of garments for the upper body", found <= upper_body)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 1.1
+### BEGIN SOLUTION
 last_batch = 60_000 - 937 * 64
+### END SOLUTION
 
 # %%
 check("1.1", last_batch)
@@ -415,8 +407,10 @@ check("1.1", last_batch)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 1.2
+### BEGIN SOLUTION
 mean_loss = (937 * 64 * 0.5 + 32 * 2.0) / 60_000
+### END SOLUTION
 
 # %%
 check("1.2", mean_loss)
@@ -445,14 +439,18 @@ check("1.2", mean_loss)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 1.3
 def nearest_mean(images, means):
     """Number of the nearest mean, (K, 1, 28, 28), of each image, (N, 1, 28, 28)."""
+    ### BEGIN SOLUTION
     return torch.cdist(images.flatten(1), means.flatten(1)).argmin(dim=1)
+    ### END SOLUTION
 
 
+### BEGIN SOLUTION
 answers = nearest_mean(data.validation.images, means)
 share_right = (answers == data.validation.labels).float().mean()
+### END SOLUTION
 
 # %%
 check("1.3", nearest_mean, share_right, data)
@@ -481,13 +479,15 @@ check("1.3", nearest_mean, share_right, data)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution", "image": {"alt": "Eight pairs of a validation image and the training image nearest to it, among the last 2,000: mostly trousers, and the two of a pair hard to tell apart."}} tags=["solution", "hide-input"]
-# A solution
+# Exercise 1.4
+### BEGIN SOLUTION
 late, early = data.train.images[-2000:], data.validation.images[:2000]
 distances, nearest = torch.cdist(early.flatten(1), late.flatten(1)).min(dim=1)
 
 closest = distances.argsort()[:8]
 pairs = torch.cat([early[closest], late[nearest[closest]]], dim=-1)
 figure = plotting.image_grid(pairs, columns=4)
+### END SOLUTION
 
 # %%
 check("1.4", nearest, distances, data)

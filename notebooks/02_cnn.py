@@ -42,7 +42,7 @@ from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
 from fmnist_lib.inspection import count_parameters, layer_table
 from fmnist_lib.models import build_model
 from fmnist_lib.trained import describe_machine, save_trained
-from fmnist_lib.training import TrainConfig, fit
+from fmnist_lib.training import EventLog, TrainConfig, fit
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
@@ -264,25 +264,29 @@ claim_between("the loss before training", loss, 2.2, 2.4)
 # gradient, which says how the loss would change with each of the 334,154 parameters; move each
 # parameter a little against its gradient. The optimizer decides how far: here Adam ([Kingma and Ba,
 # 2014](https://arxiv.org/abs/1412.6980)), which gives every parameter a step size of its own. The
-# heart of `fit` is just this (read it whole with `fit??`). The first line is there because PyTorch
-# adds each new gradient to the old one, unless the old one is cleared:
+# heart of `fit` is just this (read it whole with `fit??`):
 #
 # ```python
-# for images, labels in batches:
+# for images, labels in state.batches():
 #     optimizer.zero_grad()
-#     loss = criterion(model(images), labels)
+#     loss, logits = state.forward(images, labels)
 #     loss.backward()
 #     optimizer.step()
 # ```
 #
+# The `state` holds everything that training works with. Its `forward` is short for the logits,
+# `model(images)`, and their loss, `criterion(logits, labels)`. The line above it is there because
+# PyTorch adds each new gradient to the old one, unless the old one is cleared.
+#
 # After each epoch, that is, each pass over the 48,000 training images, `fit` measures loss and
 # accuracy on the 12,000 validation images, and it keeps the weights of the epoch with the best
 # validation accuracy. One habit of the reference protocol is unusual: it takes the images in file
-# order. Shuffling them anew in each epoch is what most people do, and for good reason: exercise
+# order. Shuffling them again for each epoch is what most people do, and for good reason: exercise
 # 2.5 shows what can happen otherwise.
 
 # %%
-trained = fit(model, data.train, data.validation, config, log_dir=log_dir or None)
+listeners = [EventLog(log_dir)] if log_dir else []
+trained = fit(model, data.train, data.validation, config, listeners=listeners)
 
 # %% [markdown]
 # Each row is an epoch. The losses are means over images, in *nats* (the unit that goes with the
@@ -291,7 +295,7 @@ trained = fit(model, data.train, data.validation, config, log_dir=log_dir or Non
 # %% tags=["nbval-ignore-output"]
 trained.history.set_index("epoch").iloc[::4].round(3)
 
-# %% mystnb={"image": {"alt": "Two panels over 25 epochs. Left, the cross-entropy: training falls steadily, validation falls with it and then flattens out above it. Right, the accuracy: both rise steeply at first, and validation levels off below training."}}
+# %% mystnb={"image": {"alt": "Two panels over 25 epochs. Left, the cross-entropy: training falls steadily, validation falls with it and then flattens out above it. Right, the accuracy: both rise steeply at first, and validation levels off below training."}} tags=["figure-curves"]
 figure = plotting.training_curves(trained.history, trained.best_epoch)
 
 # %% [markdown]
@@ -356,7 +360,7 @@ claim_between("the best validation accuracy", best, 0.89, 0.93, applies=as_publi
 # brown ones negative; the darker, the larger. A kernel with a teal and a brown side answers to
 # edges of that direction, as many kernels in the first layers of trained image networks do.
 
-# %% mystnb={"image": {"alt": "The sixteen learned kernels of the first convolution, three by three weights each, teal for positive and brown for negative. Several have positive weights on one side and negative ones on the other: detectors of edges in various directions."}}
+# %% mystnb={"image": {"alt": "The sixteen learned kernels of the first convolution, three by three weights each, teal for positive and brown for negative. Several have positive weights on one side and negative ones on the other: detectors of edges in various directions."}} tags=["figure-maps"]
 kernels = trained.model.features[0].weight.detach().cpu()
 figure = plotting.image_grid(kernels, columns=8, cmap="BrBG", symmetric=True)
 
@@ -366,7 +370,7 @@ figure = plotting.image_grid(kernels, columns=8, cmap="BrBG", symmetric=True)
 # of place (one sort of edge, the cloth, the empty background) on a boot, on a coat and on a bag
 # alike: that is weight sharing, made visible.
 
-# %% mystnb={"image": {"alt": "An ankle boot, a coat and a bag, each followed by eight feature maps. In most columns the same kind of place is bright in all three articles: edges of one direction, the filled area, or the empty background."}}
+# %% mystnb={"image": {"alt": "An ankle boot, a coat and a bag, each followed by eight feature maps. In most columns the same kind of place is bright in all three articles: edges of one direction, the filled area, or the empty background."}} tags=["figure-maps"]
 examples = [(data.train.labels == k).nonzero()[0].item() for k in (9, 4, 8)]
 shown = data.train[torch.tensor(examples)]
 network = trained.model.cpu()
@@ -413,7 +417,7 @@ claim(
 # class and each column a prediction; what is right stands on the diagonal. The colours show the
 # mistakes alone, since the diagonal is so much larger.
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images, as an annotated heat map. The diagonal holds by far the largest number in every row, least so in that of shirts. The largest mistakes are between shirt and T-shirt, and between shirt, pullover and coat; there are some between sneaker, sandal and ankle boot."}}
+# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images, as an annotated heat map. The diagonal holds by far the largest number in every row, least so in that of shirts. The largest mistakes are between shirt and T-shirt, and between shirt, pullover and coat; there are some between sneaker, sandal and ankle boot."}} tags=["figure-maps"]
 confusion = evaluation.confusion_matrix(data.test.labels, predicted)
 ax = plotting.confusion_heatmap(confusion)
 
@@ -444,7 +448,7 @@ claim("shirts are right least often", hardest == "Shirt", applies=as_published)
 
 # %%
 metrics = {"val_accuracy": float(best)}
-metrics |= evaluation.test_metrics(data.test.labels, probabilities)
+metrics |= evaluation.summarize_predictions(data.test.labels, probabilities)
 folder = save_trained(f"{trained_dir}/02_cnn", "cnn", trained, metrics, sample=sample)
 sorted(file.name for file in folder.iterdir())
 
@@ -453,7 +457,7 @@ sorted(file.name for file in folder.iterdir())
 #
 # The bar shows the newest epoch only. For long training runs, or to compare several, people write
 # **event files** and watch them in a browser. The environment that `make` sets up holds TensorBoard
-# already (in another one, `pip install -e ".[tensorboard]"` in the project's folder). Set the
+# already (in a different one, `pip install -e ".[tensorboard]"` in the project's folder). Set the
 # parameter `log_dir` to a folder, say `runs/events/first`, train, and run
 #
 # ```shell
@@ -484,11 +488,13 @@ sorted(file.name for file in folder.iterdir())
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 2.1
+### BEGIN SOLUTION
 side = 28 // 2 // 2  # both convolutions now keep the size, both poolings halve it
 inputs = 32 * side * side
 convolutions = 16 * (9 + 1) + 32 * (16 * 9 + 1)
 parameters = convolutions + (inputs + 1) * 256 + (256 + 1) * 128 + (128 + 1) * 10
+### END SOLUTION
 
 # %%
 check("2.1", parameters)
@@ -515,8 +521,10 @@ check("2.1", parameters)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 2.2
+### BEGIN SOLUTION
 kernel = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]])
+### END SOLUTION
 
 # %%
 check("2.2", kernel)
@@ -552,17 +560,21 @@ check("2.2", kernel)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 2.3
 def cross_entropy(logits, labels):
     """Mean cross-entropy of logits (N, K) with labels (N,), in nats."""
+    ### BEGIN SOLUTION
     largest = logits.max(dim=1, keepdim=True).values
     shifted = logits - largest  # so that exp is at most 1
     of_label = shifted[torch.arange(len(labels)), labels]
     return (shifted.exp().sum(dim=1).log() - of_label).mean()
+    ### END SOLUTION
 
 
+### BEGIN SOLUTION
 good, mistake = -torch.tensor([0.9, 0.01]).log()
 mistakes = 100 * good / mistake
+### END SOLUTION
 
 # %%
 check("2.3", cross_entropy, mistakes)
@@ -599,7 +611,8 @@ check("2.3", cross_entropy, mistakes)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 2.4
+### BEGIN SOLUTION
 small_network = nn.Sequential(
     nn.Conv2d(1, 16, kernel_size=3, padding=1),
     nn.BatchNorm2d(16),
@@ -612,6 +625,7 @@ small_network = nn.Sequential(
     nn.Flatten(),
     nn.Linear(32 * 6 * 6, 10),
 )
+### END SOLUTION
 
 # %%
 check("2.4", small_network, data)
@@ -634,7 +648,7 @@ check("2.4", small_network, data)
 #
 # The files of Fashion-MNIST are mixed already, so the reference protocol gets away with not shuffling.
 # What if they were sorted by class? Take the first 5,000 training images. Train a new network for one
-# epoch on them, sorted by label, and another one on them as they are, with `batch_size=16`, `lr=1e-3` and
+# epoch on them, sorted by label, and a second one on them as they are, with `batch_size=16`, `lr=1e-3` and
 # no shuffling. Give the accuracies of both on the first 1,000 validation images, `sorted_accuracy` and
 # `mixed_accuracy`. Guess them first.
 # :::
@@ -645,7 +659,8 @@ check("2.4", small_network, data)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 2.5
+### BEGIN SOLUTION
 part = data.train[:5000]
 quick = TrainConfig(epochs=1, batch_size=16, lr=1e-3, shuffle=False)
 accuracies = []
@@ -654,6 +669,7 @@ for split in (part[part.labels.argsort()], part):
     run = fit(fresh, split, data.validation[:1000], quick, progress=False)
     accuracies.append(run.history["val_acc"].iloc[-1])
 sorted_accuracy, mixed_accuracy = accuracies
+### END SOLUTION
 
 # %%
 check("2.5", sorted_accuracy, mixed_accuracy)
@@ -665,7 +681,7 @@ check("2.5", sorted_accuracy, mixed_accuracy)
 # these steps have in common is that no pixel needs to be looked at. A mixed batch punishes an answer that
 # is the same for all, and leaves the network nothing but the images.
 #
-# That is why most people shuffle, and why `TrainConfig` does so unless it is told not to. On files that
+# That is why most people shuffle, and why `TrainConfig` does so unless you tell it not to. On files that
 # are mixed already it matters far less. How much, you can find out: run the chapter with `shuffle = True`
 # in the parameters cell, and compare the change with what another `seed` does.
 # :::

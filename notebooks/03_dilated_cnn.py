@@ -94,7 +94,7 @@ output = nn.functional.conv2d(boot, mean_of_nine, padding=2, dilation=2)  # (1, 
 figure = plotting.kernel_on_image(boot[0], output[0], place=(14, 14), dilation=2)
 
 # %%
-widgets.slide_dilation(boot)
+widgets.explore_dilation(boot)
 
 # %% [markdown]
 # So a dilated 3×3 kernel is a 5×5 kernel most of whose weights are zero and stay zero. There is no
@@ -191,10 +191,10 @@ claim("the network's feature maps have the sizes worked out by hand", sizes == e
 #
 # A convolution has kernels of 5×5 and dilation 3. Which padding keeps the maps of 28×28 at their size?
 #
-# :::{dropdown} 2, half of what a 5×5 kernel has beside its middle.
+# :::{dropdown} 2, half of what a 5×5 kernel has around its middle.
 # No. That is right without dilation. Here the kernel spans more than five pixels.
 # :::
-# :::{dropdown} 6, half of what its span has beside its middle.
+# :::{dropdown} 6, half of what its span has around its middle.
 # Right. It spans 3 × 4 + 1 = 13 pixels, and so takes 12 off a row without padding. Six on either side
 # make up for it.
 # :::
@@ -235,13 +235,13 @@ pd.concat({name: field.set_index("layer") for name, field in fields.items()}, ax
 # ::::{admonition} Question
 # :class: question
 #
-# Give the second convolution of the plain network a stride of 2, and leave out the pooling behind it.
+# Give the second convolution of the plain network a stride of 2, and leave out the pooling after it.
 # What happens to the receptive field of the second convolution's units?
 #
 # :::{dropdown} It becomes twice as wide, 16 instead of 8 pixels a side.
 # No. Each unit still reads nine units of the layer before. It is its neighbour that has moved away.
 # :::
-# :::{dropdown} Nothing. Only layers behind it would see further.
+# :::{dropdown} Nothing. Only layers after it would see further.
 # Right. A stride widens the step from one unit to the next, and a step counts where a later kernel spans
 # several of them.
 # :::
@@ -303,7 +303,7 @@ claim("without pooling, it reads 25 of 9×9 pixels", grid.count_nonzero() == 25)
 # Three things to see. The field is not used evenly: in the plain network the middle counts most,
 # because more paths lead through it. The dilated field is wider and flatter. And it has no gaps,
 # although each of its kernels has: the pooling between the convolutions averages neighbours, so
-# that one kernel's gaps are filled by the kernel beside it. Take the pooling away, and convolutions
+# that one kernel's gaps are filled by the kernel next to it. Take the pooling away, and convolutions
 # of dilation 2 see only every second pixel in each direction, however many of them you stack.
 #
 # How much of a field counts? The **effective** receptive field ([Luo et al.,
@@ -389,7 +389,7 @@ trained = fit(model, data.train, data.validation, config)
 # %% tags=["nbval-ignore-output"]
 trained.history.set_index("epoch").iloc[::4].round(3)
 
-# %% mystnb={"image": {"alt": "Two panels over 25 epochs: cross-entropy falling and accuracy rising, for training and validation. The two curves of each panel stay closer together than those of chapter 2."}}
+# %% mystnb={"image": {"alt": "Two panels over 25 epochs: cross-entropy falling and accuracy rising, for training and validation. The two curves of each panel stay closer together than those of chapter 2."}} tags=["figure-curves"]
 figure = plotting.training_curves(trained.history, trained.best_epoch)
 
 # %% [markdown]
@@ -447,7 +447,7 @@ claim(
     near,
 )
 
-# %% mystnb={"image": {"alt": "Two heat maps of gradients of the trained networks: the plain one's within a square of 10 by 10 pixels, the dilated one's within 16 by 16 pixels. Both fill their square, more unevenly than before the training."}}
+# %% mystnb={"image": {"alt": "Two heat maps of gradients of the trained networks: the plain one's within a square of 10 by 10 pixels, the dilated one's within 16 by 16 pixels. Both fill their square, more unevenly than before the training."}} tags=["figure-maps"]
 figure = plotting.heat_maps(
     [m / m.max() for m in learned.values()],
     list(learned),
@@ -470,7 +470,7 @@ print(f"test accuracy: {test_accuracy:.4f}")
 # %% tags=["hide-input"]
 claim_between("the test accuracy", test_accuracy, 0.87, 0.905, applies=as_published)
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images, as an annotated heat map. The pattern is that of chapter 2 with more mistakes: shirt with T-shirt, pullover and coat, pullover with coat, and sneaker with sandal and ankle boot."}}
+# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images, as an annotated heat map. The pattern is that of chapter 2 with more mistakes: shirt with T-shirt, pullover and coat, pullover with coat, and sneaker with sandal and ankle boot."}} tags=["figure-maps"]
 confusion = evaluation.confusion_matrix(data.test.labels, predicted)
 ax = plotting.confusion_heatmap(confusion)
 
@@ -480,7 +480,7 @@ mistaken -= 2 * confusion.to_numpy().diagonal()
 most = mistaken.idxmax() == "Shirt"
 claim("shirts take part in the most mistakes", most, applies=as_published)
 metrics = {"val_accuracy": float(best)}
-metrics |= evaluation.test_metrics(data.test.labels, probabilities)
+metrics |= evaluation.summarize_predictions(data.test.labels, probabilities)
 folder = save_trained(
     f"{trained_dir}/03_dilated_cnn", "dilated_cnn", trained, metrics, sample=sample
 )
@@ -616,7 +616,7 @@ claim_between("the share of dilation in the whole loss", share, 0.25, 0.5)
 # convolutions costs a little accuracy by itself, and more than that is lost with the smaller maps
 # and the smaller classifier that came along with it. Anyone who blamed the whole loss on dilation
 # would have been wrong about more than half of it. (The split is that of this path; smaller maps
-# without dilation would make another one.) What the data does not support is a sentence about
+# without dilation would make a different one.) What the data does not support is a sentence about
 # dilation in general: neither about other images, nor about networks without pooling, nor about
 # these with another learning rate or more epochs.
 #
@@ -643,8 +643,10 @@ claim_between("the share of dilation in the whole loss", share, 0.25, 0.5)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 3.1
+### BEGIN SOLUTION
 length = output_size(76, kernel_size=7, padding=8, dilation=4, stride=2)
+### END SOLUTION
 
 # %%
 check("3.1", length)
@@ -671,13 +673,15 @@ check("3.1", length)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 3.2
 def spread_out(weights, d):
     """Lay weights (C_out, C_in, k, k) d places apart, with zeros in between."""
+    ### BEGIN SOLUTION
     side = d * (weights.shape[-1] - 1) + 1
     kernel = weights.new_zeros(*weights.shape[:2], side, side)
     kernel[..., ::d, ::d] = weights
     return kernel
+    ### END SOLUTION
 
 
 # %%
@@ -704,8 +708,10 @@ check("3.2", spread_out)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 3.3
+### BEGIN SOLUTION
 dilations = (1, 3, 9)
+### END SOLUTION
 
 # %%
 check("3.3", dilations)
@@ -737,14 +743,16 @@ check("3.3", dilations)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 3.4
 def receptive_field(layers):
-    """Pixels a side that a unit sees behind layers (kernel, stride, dilation)."""
+    """Pixels per side that a unit sees after layers (kernel, stride, dilation)."""
+    ### BEGIN SOLUTION
     size, step = 1, 1
     for kernel, stride, dilation in layers:
         size += dilation * (kernel - 1) * step
         step *= stride
     return size
+    ### END SOLUTION
 
 
 # %%
@@ -773,10 +781,12 @@ check("3.4", receptive_field)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 3.5
+### BEGIN SOLUTION
 first_dilated = build_model("cnn")
 first_dilated.features[0] = nn.Conv2d(1, 16, kernel_size=3, padding=2, dilation=2)
 loaded = first_dilated.load_state_dict(plain.state_dict())
+### END SOLUTION
 
 # %%
 check("3.5", first_dilated, plain)
@@ -786,7 +796,7 @@ check("3.5", first_dilated, plain)
 # Dilation changes where the weights are laid, and not how many there are: the weights of the plain network
 # fit. A padding of 2 makes up for the two pixels by which the kernel now reaches out on either side. Its
 # units at the end see 12×12 pixels, two more than the plain network's; with the second convolution dilated
-# instead it would be 14×14, since behind the pooling a step is two pixels.
+# instead it would be 14×14, since after the pooling a step is two pixels.
 # :::
 
 # %% [markdown]

@@ -114,7 +114,7 @@ for name, guess in predicted.items():
 accuracies = pd.DataFrame(rows).T
 accuracies.round(4)
 
-# %% mystnb={"image": {"alt": "The test accuracies of both networks with their 95 % intervals. The interval of the convolutional network lies to the right of that of the dilated one, and the two do not overlap."}}
+# %% mystnb={"image": {"alt": "The test accuracies of both networks with their 95 % intervals. The interval of the convolutional network lies to the right of that of the dilated one, and the two do not overlap."}} tags=["figure-words"]
 ax = plotting.intervals(
     accuracies, "test accuracy, with 95 % interval (share of images)"
 )
@@ -237,8 +237,8 @@ claim_between(
 # A training run is a recipe and a draw: of the first weights, and of the order of the images where
 # they are shuffled. To judge the recipe, draw again. Each network was trained with ten seeds and
 # otherwise the settings of chapters 2 and 3, among them the padded dilated network of chapter 3. It
-# took an hour, so the results come with the package. (`python benchmarks/seeds.py` makes them anew,
-# with a *sweep*; how to make your own is told in [chapters as experiments](../book/batch.md).)
+# took an hour, so the results come with the package. (`python benchmarks/seeds.py` makes them again,
+# with a *sweep*; how to make your own is explained in [chapters as experiments](../book/batch.md).)
 
 # %%
 seeds = load_seeds()
@@ -370,7 +370,7 @@ reports = {
 }
 pd.concat(reports, axis=1).drop(columns=[(name, "images") for name in reports]).round(3)
 
-# %% mystnb={"image": {"alt": "F1 of each class for both networks as points on ten lines. Trousers, bags and footwear lie above 0.9, dresses near it, T-shirts, pullovers and coats close together below them, and shirts far behind. The convolutional network is ahead in nearly every class."}}
+# %% mystnb={"image": {"alt": "F1 of each class for both networks as points on ten lines. Trousers, bags and footwear lie above 0.9, dresses near it, T-shirts, pullovers and coats close together below them, and shirts far behind. The convolutional network is ahead in nearly every class."}} tags=["figure-words"]
 ax = plotting.class_lines(reports, "f1", "F1 (0 to 1)")
 
 # %% tags=["hide-input"]
@@ -426,17 +426,17 @@ claim("the order of the classes is nearly the same", alike, applies=as_published
 # Both confusion matrices, then their difference. In the last one, a positive number off the
 # diagonal is a confusion that the convolutional network makes more often.
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images."}}
+# %% mystnb={"image": {"alt": "Confusion matrix of the convolutional network on the test images."}} tags=["figure-maps"]
 confusions = {
     name: evaluation.confusion_matrix(labels, guess)
     for name, guess in predicted.items()
 }
 ax = plotting.confusion_heatmap(confusions["cnn"], title="convolutional network")
 
-# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images. The same pattern, with larger numbers off the diagonal among the tops."}}
+# %% mystnb={"image": {"alt": "Confusion matrix of the dilated network on the test images. The same pattern, with larger numbers off the diagonal among the tops."}} tags=["figure-maps"]
 ax = plotting.confusion_heatmap(confusions["dilated_cnn"], title="dilated network")
 
-# %% mystnb={"image": {"alt": "Difference of the two confusion matrices. The diagonal is mostly positive: the convolutional network is right more often. The largest negative numbers off the diagonal, mistakes that the dilated network makes more often, are pullovers called shirts, then shirts called T-shirts and coats called shirts."}}
+# %% mystnb={"image": {"alt": "Difference of the two confusion matrices. The diagonal is mostly positive: the convolutional network is right more often. The largest negative numbers off the diagonal, mistakes that the dilated network makes more often, are pullovers called shirts, then shirts called T-shirts and coats called shirts."}} tags=["figure-words"]
 ax = plotting.confusion_heatmap(
     confusions["cnn"] - confusions["dilated_cnn"],
     title="convolutional less dilated",
@@ -474,7 +474,7 @@ claim("shirts take part in the worst one of both", shirts, applies=as_published)
 # Tables say how often. Pictures may say why. Here are test images of the convolutional network's worst
 # confusion, six of each direction.
 
-# %% mystnb={"image": {"alt": "Twelve test images of the most frequent confusion, each with its true class, the predicted class and the probability. Most would puzzle a person too: T-shirts with wide or V-shaped necklines, and shirts with short sleeves and no visible buttons."}}
+# %% mystnb={"image": {"alt": "Twelve test images of the most frequent confusion, each with its true class, the predicted class and the probability. Most would puzzle a person too: T-shirts with wide or V-shaped necklines, and shirts with short sleeves and no visible buttons."}} tags=["figure-images"]
 first, second = worst["cnn"].iloc[0, :2].map(CLASS_NAMES.index)
 guess = predicted["cnn"]
 there = ((labels == first) & (guess == second)).nonzero()[0][:6]
@@ -488,7 +488,7 @@ widgets.browse_mistakes(images, labels, probabilities["cnn"])
 # %% [markdown]
 # And the mistakes that it was surest of.
 
-# %% mystnb={"image": {"alt": "The twelve most confident mistakes of the convolutional network, most with a probability that rounds to 1.00. Several look mislabelled: the prediction seems more convincing than the label."}}
+# %% mystnb={"image": {"alt": "The twelve most confident mistakes of the convolutional network, most with a probability that rounds to 1.00. Several look mislabelled: the prediction seems more convincing than the label."}} tags=["figure-images"]
 surest = evaluation.confident_mistakes(labels, probabilities["cnn"], n=12)
 figure = plotting.mistakes(images[surest], labels[surest], probabilities["cnn"][surest])
 
@@ -505,7 +505,7 @@ claim("all twelve were predicted with more than 0.95", sure, applies=as_publishe
 # Before that, the images on which the two networks disagree: six that only the convolutional
 # network gets right, and below them six that only the dilated one does.
 
-# %% mystnb={"image": {"alt": "Twelve test images, most of them tops, each with its true class and what the two networks say. In the first row the convolutional network names the class on the label and the dilated one a neighbouring class, such as pullover for coat; in the second row it is the other way round."}}
+# %% mystnb={"image": {"alt": "Twelve test images, most of them tops, each with its true class and what the two networks say. In the first row the convolutional network names the class on the label and the dilated one a neighbouring class, such as pullover for coat; in the second row it is the other way round."}} tags=["figure-images"]
 right = {name: guess == labels for name, guess in predicted.items()}
 only_cnn = (right["cnn"] & ~right["dilated_cnn"]).nonzero()[0][:6]
 only_dilated = (~right["cnn"] & right["dilated_cnn"]).nonzero()[0][:6]
@@ -568,7 +568,7 @@ rows = {
 print(f"temperature: {temperature:.2f}")
 pd.DataFrame(rows).T.round(4)
 
-# %% mystnb={"image": {"alt": "Left, a reliability diagram: accuracy against confidence in fifteen bins, with the diagonal. As trained, most points lie below the diagonal; with the temperature, they lie close to it. Right, on a logarithmic scale, the number of images in each bin: by far the most are in the last one, near confidence 1."}}
+# %% mystnb={"image": {"alt": "Left, a reliability diagram: accuracy against confidence in fifteen bins, with the diagonal. As trained, most points lie below the diagonal; with the temperature, they lie close to it. Right, on a logarithmic scale, the number of images in each bin: by far the most are in the last one, near confidence 1."}} tags=["figure-images"]
 figure = plotting.reliability_diagram(
     {name: evaluation.reliability(labels, p) for name, p in versions.items()}
 )
@@ -607,7 +607,7 @@ claim(
 #
 # :::{dropdown} Zero.
 # Right. Whatever class it is taken to predict, it is right in one case of ten, and it says so: it
-# is perfectly calibrated, and of no use. A calibration error says little without an accuracy beside
+# is perfectly calibrated, and of no use. A calibration error says little without an accuracy next to
 # it.
 # :::
 # :::{dropdown} 0.9, since it is wrong nine times out of ten.
@@ -687,7 +687,7 @@ figure = plotting.image_channels(
 damaged = evaluation.accuracy_under_corruption(networks, data.test[:4000])
 units = {kind: damage.unit for kind, damage in evaluation.CORRUPTIONS.items()}
 
-# %% mystnb={"image": {"alt": "Accuracy of both networks against the strength of each kind of damage, in five panels. All curves start near 0.9 and fall. Under shift, rotation and slight blur the two networks stay together; under noise, and where contrast is lost, the dilated network falls much more slowly than the convolutional one."}}
+# %% mystnb={"image": {"alt": "Accuracy of both networks against the strength of each kind of damage, in five panels. All curves start near 0.9 and fall. Under shift, rotation and slight blur the two networks stay together; under noise, and where contrast is lost, the dilated network falls much more slowly than the convolutional one."}} tags=["figure-curves"]
 figure = plotting.robustness_curves(damaged, units)
 
 # %% tags=["hide-input"]
@@ -706,7 +706,7 @@ claim("in strong noise the dilated network is ahead", ahead, applies=as_publishe
 # Five pixels off, in whatever direction, and most answers are wrong. A part of the article has left
 # the picture, but a person would still name it: the networks have learned what clothes look like
 # *in the middle of the picture*. The maps of a convolution simply move along, but the classifier
-# behind them has a weight for every place. If your images may be shifted, train on shifted ones
+# after them has a weight for every place. If your images may be shifted, train on shifted ones
 # (chapter 5 does).
 #
 # And here is what dilation is good for. In noise, the dilated network keeps much more of its
@@ -864,9 +864,11 @@ claim_between("the change with two labels in five wrong", wrong.iloc[3], -0.04, 
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 4.1
+### BEGIN SOLUTION
 share = 320 / 400
 deviation = (share * (1 - share) / 400) ** 0.5
+### END SOLUTION
 
 # %%
 check("4.1", deviation)
@@ -895,12 +897,14 @@ check("4.1", deviation)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 4.2
 def precision_recall(labels, predicted, k):
     """Share of the right ones among the images called k, and of those found of k."""
+    ### BEGIN SOLUTION
     called, true = predicted == k, labels == k
     both = (called & true).sum()
     return both / max(called.sum(), 1), both / true.sum()
+    ### END SOLUTION
 
 
 # %%
@@ -933,14 +937,18 @@ check("4.2", precision_recall)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 4.3
 def vote(predictions):
     """Most frequent class of each column."""
+    ### BEGIN SOLUTION
     counts = [(predictions == k).sum(axis=0) for k in range(10)]
     return pd.DataFrame(counts).idxmax().to_numpy()
+    ### END SOLUTION
 
 
+### BEGIN SOLUTION
 share = (vote(seeds.predicted["cnn"]) == seeds.labels).mean()
+### END SOLUTION
 
 # %%
 check("4.3", vote, share, seeds)
@@ -972,12 +980,14 @@ check("4.3", vote, share, seeds)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 4.4
 def when_sure(probabilities, labels, threshold):
     """Share of the images with a confidence above it, and the accuracy on them."""
+    ### BEGIN SOLUTION
     sure = probabilities.max(axis=1) > threshold
     right = probabilities.argmax(axis=1) == labels
     return sure.mean(), right[sure].mean()
+    ### END SOLUTION
 
 
 # %%
@@ -1010,18 +1020,22 @@ check("4.4", when_sure)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 4.5
 def hide(images):
     """Damaged copies of images (N, 1, 28, 28) with pixels from 0 to 1."""
+    ### BEGIN SOLUTION
     hidden = images.clone()
     hidden[..., 10:18, 10:18] = 0.5
     return hidden
+    ### END SOLUTION
 
 
+### BEGIN SOLUTION
 some, left = data.test[:1000], {}
 for name, network in networks.items():
     answers = evaluation.predict(network, hide(some.images)).argmax(axis=1)
     left[name] = evaluation.accuracy(some.labels, answers)
+### END SOLUTION
 
 # %%
 check("4.5", hide, left, networks, data)

@@ -21,7 +21,7 @@
 # was waiting? This chapter climbs a ladder: it starts with the classic loop of the tutorials,
 # changes one thing at a time, and measures what each change buys. (`fit` has taken the first three
 # of these steps already; with the loop of the tutorials, chapter 2 would have taken longer still.)
-# Then it asks a better question than "how many images a second", and the answer turns the ranking
+# Then it asks a better question than "how many images per second", and the answer turns the ranking
 # around.
 #
 # **After this chapter you can**
@@ -30,7 +30,7 @@
 # - name what the classic loop spends its time on, and remove it;
 # - say what channels last, a fused optimizer, bfloat16 and `torch.compile` do, and what they cost;
 # - count the arithmetic of a network, and say how far from the machine's limit a training run is;
-# - explain why seconds to an accuracy are a better measure than images a second.
+# - explain why seconds to an accuracy are a better measure than images per second.
 #
 # **Time:** two to five minutes to run on a two-core laptop, an hour to read.
 
@@ -90,7 +90,7 @@ part = data.train[:n_images].to(place)
 # A computer does other things besides. A measurement taken once may have coincided with an update
 # of the system, and the first call of anything pays for what is loaded, reserved and compiled. So
 # `compare_times` calls each way once beforehand, then lets all of them take turns, and reports the
-# **median**, which a single disturbance does not move, with the lowest and the highest time beside
+# **median**, which a single disturbance does not move, with the lowest and the highest time next to
 # it. When two spreads overlap, the difference means little.
 #
 # ::::{admonition} Question
@@ -216,10 +216,10 @@ times.round(2)
 # How much faster could it get? Computed term by term, the convolutions and linear layers need a
 # certain number of multiplications and additions, however the program is written. PyTorch counts
 # them for one batch, forward and backward. And a product of two large square matrices shows how many
-# of them this machine can do in a second, when nothing else holds it up. Arithmetic divided by rate
+# of them this machine can do per second, when nothing else holds it up. Arithmetic divided by rate
 # is the **floor**:
 #
-# $$\text{floor in seconds} = \frac{\text{images} \cdot \text{operations an image}}{\text{operations a second}}$$
+# $$\text{floor in seconds} = \frac{\text{images} \cdot \text{operations per image}}{\text{operations per second}}$$
 #
 # A program that does these sums term by term in 32-bit numbers does not go below it. (There are
 # tricks that need fewer multiplications, and layers of other kinds are not counted.)
@@ -234,10 +234,10 @@ print(f"{per_image:,.0f} floating-point operations an image, forward and backwar
 # %% tags=["nbval-ignore-output"]
 rate = timing.product_rate(device=place)
 floor = len(part) * per_image / rate
-print(f"products of large matrices: {rate / 1e9:,.0f} GFLOP a second")
+print(f"products of large matrices: {rate / 1e9:,.0f} GFLOP per second")
 print(f"floor for {len(part):,} images: {floor:.2f} s")
 
-# %% mystnb={"image": {"alt": "Horizontal bars of the seconds for each rung of the ladder. The classic loop takes longest; the bars tend to get shorter from rung to rung, and the compiled rungs are the shortest. A dashed line marks the floor, well below all of them."}}
+# %% mystnb={"image": {"alt": "Horizontal bars of the seconds for each rung of the ladder. The classic loop takes longest; the bars tend to get shorter from rung to rung, and the compiled rungs are the shortest. A dashed line marks the floor, well below all of them."}} tags=["figure-words"]
 ax = plotting.speeds(times, floor)
 
 # %% tags=["hide-input"]
@@ -343,7 +343,7 @@ claim(
 # :::
 # ::::
 #
-# ## Images a second are the wrong measure
+# ## Images per second are the wrong measure
 #
 # If starting an operation costs the same for any batch, larger batches should be faster. (Up to a
 # point: on a processor, what a layer makes of a batch should still fit into the caches, and half as
@@ -369,7 +369,7 @@ for name, chosen in settings.items():
         data.train,
         data.validation,
         chosen,
-        after_epoch=watch,
+        listeners=[watch],
     )
     histories[name] = trained.history.assign(seconds=watch.seconds)
 
@@ -377,15 +377,15 @@ for name, chosen in settings.items():
 summary = {
     name: {
         "seconds": history["seconds"].iloc[-1],
-        "images a second": epochs * len(data.train) / history["seconds"].iloc[-1],
+        "images per second": epochs * len(data.train) / history["seconds"].iloc[-1],
         "validation accuracy": history["val_acc"].iloc[-1],
         f"seconds to {target}": timing.seconds_to_accuracy(history, target),
     }
     for name, history in histories.items()
 }
-pd.DataFrame(summary).T.round({"images a second": 0}).round(3)
+pd.DataFrame(summary).T.round({"images per second": 0}).round(3)
 
-# %% mystnb={"image": {"alt": "Validation accuracy over the seconds of training, one line for each of three settings. The hurried training finishes its epochs sooner than the one with batches of 64 but stays below it; the recipe ends highest, above nine in ten."}}
+# %% mystnb={"image": {"alt": "Validation accuracy over the seconds of training, one line for each of three settings. The hurried training finishes its epochs sooner than the one with batches of 64 but stays below it; the recipe ends highest, above nine in ten."}} tags=["figure-words"]
 ax = plotting.accuracy_over_time(histories)
 
 # %% tags=["hide-input"]
@@ -405,10 +405,10 @@ claim_between(
 )
 
 # %% [markdown]
-# The hurry pays in images a second, and not in what counts. With batches of 256 there are a quarter
+# The hurry pays in images per second, and not in what counts. With batches of 256 there are a quarter
 # as many steps, and each step moves the weights no further than before. What one wants to know is
 # how long it takes until the network is good enough: the **time to accuracy**. It cannot be
-# improved by doing the wrong thing quickly. Anyone who quotes images a second should be asked for
+# improved by doing the wrong thing quickly. Anyone who quotes images per second should be asked for
 # it.
 #
 # An infinite time means that the target was not reached. A training run that never gets there has a
@@ -446,7 +446,7 @@ varied = augment(
 figure = plotting.image_grid(varied, columns=8)
 
 # %% [markdown]
-# How long both recipes take beside the classic loop, on one machine and with five seeds each, and
+# How long both recipes take next to the classic loop, on one machine and with five seeds each, and
 # how this library compares with others, stands on the page [Speed](../book/speed.md).
 #
 # ::::{admonition} Question
@@ -462,7 +462,7 @@ figure = plotting.image_grid(varied, columns=8)
 # No. The class on the label still has by far the largest target, so the same prediction is the
 # best.
 # :::
-# :::{dropdown} No: a training loss says nothing about a training.
+# :::{dropdown} No: a training loss says nothing about a training run.
 # No. Within one training run it says whether the weights still improve. It just must not be
 # compared with the value of a different loss.
 # :::
@@ -492,9 +492,11 @@ figure = plotting.image_grid(varied, columns=8)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 5.1
+### BEGIN SOLUTION
 numbers_out, products_each = 32 * 12 * 12, 16 * 3 * 3
 operations = 2 * numbers_out * products_each
+### END SOLUTION
 
 # %%
 check("5.1", operations)
@@ -530,12 +532,14 @@ check("5.1", operations)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 5.2
 def seconds_kept(history, target):
     """Seconds until the validation accuracy reaches the target for good."""
+    ### BEGIN SOLUTION
     worst = history["val_acc"][::-1].cummin()[::-1]  # from each epoch on
     kept = history["seconds"][worst >= target]
     return min(kept, default=float("inf"))
+    ### END SOLUTION
 
 
 # %%
@@ -568,12 +572,14 @@ check("5.2", seconds_kept)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 5.3
 def one_cycle(step, steps, peak):
     """Learning rate that rises over three tenths of the steps, and then falls."""
+    ### BEGIN SOLUTION
     rising = (step + 1) / (0.3 * steps)
     falling = (steps - step) / (0.7 * steps)
     return peak * min(rising, falling)
+    ### END SOLUTION
 
 
 # %%
@@ -604,13 +610,15 @@ check("5.3", one_cycle)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 5.4
 def smoothed_loss(logits, labels, smoothing):
     """Mean cross-entropy of logits (N, K) with smoothed labels (N,)."""
+    ### BEGIN SOLUTION
     log_p = logits.log_softmax(dim=1)  # (N, K)
     at_label = log_p.gather(1, labels[:, None]).squeeze(1)  # (N,)
     everywhere = log_p.mean(dim=1)  # (N,)
     return -((1 - smoothing) * at_label + smoothing * everywhere).mean()
+    ### END SOLUTION
 
 
 # %%
@@ -645,7 +653,8 @@ check("5.4", smoothed_loss)
 # :::
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
-# A solution
+# Exercise 5.5
+### BEGIN SOLUTION
 few, judged = data.train[:1000], data.validation[:1000]
 whole = replace(recipe, precision="fp32")
 parts = {"schedule": "constant", "weight_decay": 0.0, "label_smoothing": 0.0}
@@ -658,6 +667,7 @@ trained = {
 }
 reached = {name: t.history["val_acc"].iloc[-1] for name, t in trained.items()}
 cost = {name: reached["recipe"] - reached[name] for name in parts}
+### END SOLUTION
 
 # %%
 check("5.5", trained, cost)
@@ -665,7 +675,7 @@ check("5.5", trained, cost)
 # %% [markdown] tags=["solution"]
 # :::{dropdown} Why
 # Do not trust the order yet. Of 1,000 images, ten make a percentage point; with another seed the
-# order may be another one; and a part can cost something on few images that it is worth on many.
+# order may be a different one; and a part can cost something on few images that it is worth on many.
 # Take all images and two more seeds, which takes some minutes, and expect the schedule to matter
 # most: at this learning rate the training may not even come near without it. Parts chosen together
 # should be judged together, too: without the schedule, a smaller learning rate might have been the
@@ -704,4 +714,4 @@ check("5.5", trained, cost)
 # - Memory layout, fused operations, 16-bit products and compilers buy speed at the price of last
 #   digits, and compilers at the price of a slow start.
 # - Counting the arithmetic tells how far there is to go.
-# - Ask for the time to an accuracy, not for images a second.
+# - Ask for the time to an accuracy, not for images per second.

@@ -48,7 +48,7 @@ def exempt_cells():
 
 @pytest.fixture(scope="session")
 def load_script():
-    """Import a script that is no part of the package: (path in the project) -> module."""
+    """Import a script from outside the package: (path in the project) -> module."""
 
     def load(script):
         path = ROOT / script

@@ -17,7 +17,7 @@ needs_compiler = pytest.mark.skipif(
     acceleration._compiler_problem("cpu") is not None, reason="needs a C++ compiler"
 )
 needs_bf16 = pytest.mark.skipif(
-    not acceleration.multiplies_bf16(torch.device("cpu")), reason="needs a processor with bfloat16"
+    not acceleration.supports_bf16(torch.device("cpu")), reason="needs a processor with bfloat16"
 )
 
 

@@ -62,7 +62,7 @@ def test_every_exercise_has_a_hint_a_solution_a_check_and_a_reason(name):
         assert ":::{dropdown} Hint" in statement.source
         assert set(solution.metadata.tags) == {"solution", "hide-input"}
         # JupyterLab shows the first line of a folded cell.
-        assert solution.source.startswith("# A solution\n")
+        assert solution.source.startswith(f"# Exercise {exercise}\n")
         assert solution.metadata.jupyter == {"source_hidden": True}
         assert reason.metadata.tags == ["solution"]
         assert reason.source.startswith(":::{dropdown} Why\n")
@@ -111,12 +111,8 @@ def test_every_question_has_one_right_option(name):
 
 def test_the_right_option_is_not_always_in_the_same_place():
     places = [
-        [words.startswith("Right.") for words in re.findall(r"\{dropdown\} .+\n(.+)", q)].index(
-            True
-        )
+        [words.startswith("Right.") for _, words in options].index(True)
         for name in CHAPTERS
-        for q in re.findall(
-            r"^::::\{admonition\} Question\n(.*?)^::::$", prose(read(name)), re.M | re.S
-        )
+        for options in questions(read(name))
     ]
     assert max(places.count(place) for place in set(places)) <= 0.6 * len(places)

@@ -32,7 +32,7 @@ def tags(cell):
 
 def test_all_chapters_are_listed():
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == sorted(CHAPTERS)
-    assert sorted(path.stem for path in FOLDER.glob("*.py")) == sorted(CHAPTERS)
+    assert sorted(path.stem for path in FOLDER.glob("0*.py")) == sorted(CHAPTERS)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +187,8 @@ def test_a_copy_with_another_seed_is_compared_with_the_published_outputs(
     assert injected.source == "# Parameters\nseed = 7\n"
     assert injected.outputs == []
     assert injected.execution_count is not None  # or nbval would not compare it
+    assert all(tags(cell)[0] == "figure-images" for cell in cells)  # other values, other figures
+    assert (tmp_path / "conftest.py").exists()  # or no figure would be compared
     published = [(cell.source, cell.outputs, cell.execution_count) for cell in code_cells(name)]
     assert [(cell.source, cell.outputs, cell.execution_count) for cell in cells] == published
 
@@ -196,6 +198,7 @@ def test_files_stay_small(name):
     assert (FOLDER / f"{name}.ipynb").stat().st_size < 3_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHAPTERS[1:])
 def test_a_chapter_runs_with_other_parameters(name, tmp_path):
     """One epoch on the sample: each chapter alone, in an empty folder, without any data."""
@@ -210,6 +213,7 @@ def test_a_chapter_runs_with_other_parameters(name, tmp_path):
     assert "not checked, it is about the chapter's default parameters" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHAPTERS[1:])
 def test_a_bad_parameter_stops_a_chapter_in_its_first_cells(name, tmp_path):
     parameters = {"lr": -1.0, "sample": True}

@@ -1,6 +1,5 @@
 import importlib
 import json
-import logging
 import os
 import pkgutil
 import re
@@ -14,7 +13,8 @@ import pytest
 import fmnist_lib
 from fmnist_lib import cli, download
 from fmnist_lib.common import UserError
-from fmnist_lib.experiments import commands, execution, plans
+from fmnist_lib.experiments import commands, execution, sweeps
+from fmnist_lib.experiments import run as runs
 from fmnist_lib.experiments.parameters import read_parameters
 from fmnist_lib.experiments.run import code_digest
 
@@ -26,7 +26,7 @@ def test_help_lists_the_commands(capsys):
         cli.main(["--help"])
     assert stopped.value.code == 0
     printed = capsys.readouterr().out
-    commands = ("data", "course", "run", "sweep", "results", "card", "sample")
+    commands = ("data", "course", "run", "sweep", "results", "card", "student", "kit")
     assert all(re.search(rf"^ +{command} ", printed, re.MULTILINE) for command in commands)
 
 
@@ -40,16 +40,14 @@ def test_an_unknown_command_is_refused(arguments, capsys):
 
 def test_data_prints_the_folder(monkeypatch, capsys, tmp_path):
     asked = []
-    monkeypatch.setattr(
-        download, "find_data", lambda root, apt: asked.append((root, apt)) or tmp_path
-    )
-    assert cli.main(["data", "--data", str(tmp_path), "--apt"]) == 0
-    assert asked == [(tmp_path, True)]
+    monkeypatch.setattr(download, "find_data", lambda root: asked.append(root) or tmp_path)
+    assert cli.main(["data", "--data", str(tmp_path)]) == 0
+    assert asked == [tmp_path]
     assert capsys.readouterr().out == f"Fashion-MNIST, verified: {tmp_path}\n"
 
 
 def test_an_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
-    def fail(root, apt):
+    def fail(root):
         raise download.DataError("no data")
 
     monkeypatch.setattr(download, "find_data", fail)
@@ -57,7 +55,7 @@ def test_an_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
     assert capsys.readouterr().err == "fmnist: no data\n"
 
 
-def test_every_error_of_the_library_is_for_users_but_those_that_are_no_messages():
+def test_every_error_of_the_library_is_for_users_with_three_exceptions():
     found = pkgutil.walk_packages(fmnist_lib.__path__, "fmnist_lib.")
     modules = [importlib.import_module(info.name) for info in found]
     others = {
@@ -70,8 +68,8 @@ def test_every_error_of_the_library_is_for_users_but_those_that_are_no_messages(
     assert others == {"ClaimError", "Nudge", "Stopped"}
 
 
-def test_an_interrupt_is_told(monkeypatch, capsys):
-    def interrupt(root, apt):
+def test_an_interrupt_is_reported(monkeypatch, capsys):
+    def interrupt(root):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(download, "find_data", interrupt)
@@ -80,7 +78,7 @@ def test_an_interrupt_is_told(monkeypatch, capsys):
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch):
-    def fail(root, apt):
+    def fail(root):
         raise TypeError("a defect")
 
     monkeypatch.setattr(download, "find_data", fail)
@@ -105,7 +103,7 @@ def test_course_prints_the_accuracies_and_where_to_look(monkeypatch, capsys, tmp
 def test_a_relative_folder_in_the_variable_holds_for_the_chapters(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FMNIST_DATA", "stick")
-    monkeypatch.setattr(download, "find_data", lambda root, apt: tmp_path)
+    monkeypatch.setattr(download, "find_data", lambda root: tmp_path)
     cli.main(["data"])
     assert os.environ["FMNIST_DATA"] == str(tmp_path / "stick")
 
@@ -120,7 +118,7 @@ def test_a_missing_package_is_named(monkeypatch, capsys):
 
 
 def test_a_warning_is_one_line(monkeypatch, capsys, tmp_path):
-    def warn(root, apt):
+    def warn(root):
         warnings.warn("no data here", stacklevel=1)
         return tmp_path
 
@@ -167,7 +165,7 @@ def nothing_runs(monkeypatch, tmp_path):
     def fail(*arguments, **options):
         raise AssertionError("a run was started")
 
-    monkeypatch.setattr(commands, "run_experiment", fail)
+    monkeypatch.setattr(runs, "run_experiment", fail)
     monkeypatch.setattr(commands, "_execute", fail)
     (folder := tmp_path / "here").mkdir()
     monkeypatch.chdir(folder)
@@ -179,11 +177,10 @@ def run(*arguments):
     return cli.main(["run", *arguments, "--notebooks", str(NOTEBOOKS)])
 
 
-def test_help_of_run_tells_how_to_see_the_parameters(nothing_runs, capsys):
+def test_help_of_run_says_how_to_see_the_parameters(nothing_runs, capsys):
     assert run("--help") == 0
     printed = capsys.readouterr().out
     assert "usage: fmnist run" in printed
-    assert "With a chapter's name, --help lists" in " ".join(printed.split())
     assert run() == 2
     assert capsys.readouterr().out == printed
 
@@ -200,54 +197,41 @@ def test_help_of_run_lists_the_parameters_of_a_chapter(nothing_runs, capsys, nam
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "words"),
     [
-        (["02_cnm"], "has no chapter '02_cnm'; did you mean 02_cnn? It has 01_data_exploration, "),
-        (["02_cnn", "-p", "epoch=1"], "02_cnn has no parameter 'epoch'; did you mean epochs? It "),
-        (
-            ["02_cnn", "-p", "epochs=few"],
-            "epochs is 'few', expected a whole number (passes over the training images; default: ",
-        ),
-        (["02_cnn", "-p", "shuffle=1"], "shuffle is '1', expected true or false (True: a new "),
+        (["02_cnm"], "has no chapter '02_cnm'; did you mean 02_cnn?"),
+        (["02_cnn", "-p", "epoch=1"], "02_cnn has no parameter 'epoch'; did you mean epochs?"),
         (["02_cnn", "-p", "device=gpu"], "device is 'gpu', expected the name of a device: auto, "),
-        (["02_cnn", "-p", "lr=-1"], "lr is -1.0, expected a number above 0"),
-        (
-            ["02_cnn", "-p", "trained_dir=x"],
-            "trained_dir cannot be given: a run keeps its files in its ",
-        ),
-        (["02_cnn", "-p", "epochs"], "-p epochs names no value; write -p NAME=VALUE, as in -p "),
-        (
-            ["02_cnn", "-p", "epochs=1", "-p", "epochs=1"],
-            "a parameter is given twice; give each -p once",
-        ),
+        (["02_cnn", "-p", "epochs"], "-p epochs has no value; write -p NAME=VALUE"),
+        (["02_cnn", "-p", "epochs=1", "-p", "epochs=1"], "a parameter is given twice"),
     ],
 )
-def test_a_run_that_makes_no_sense_is_refused_in_one_line(nothing_runs, capsys, arguments, message):
+def test_a_bad_request_for_a_run_is_refused_in_one_line(nothing_runs, capsys, arguments, words):
     assert run(*arguments) == 2
     printed = capsys.readouterr()
     (line,) = printed.err.splitlines()
     assert line.startswith("fmnist: ")
-    assert message in line
+    assert words in line
     assert printed.out == ""
 
 
 def test_a_run_is_given_what_was_asked_for(monkeypatch, capsys, tmp_path):
     asked, record = [], {"seconds": 61.2, "metrics": {"val_accuracy": 0.91}}
 
-    def pretend(notebook, folder, given, threads):
-        asked.append((notebook, folder, given, threads))
+    def pretend(run, folder, threads):
+        asked.append((run.notebook, folder, run.given, threads))
         return record
 
-    monkeypatch.setattr(commands, "run_experiment", pretend)
+    monkeypatch.setattr(runs, "run_experiment", pretend)
     monkeypatch.chdir(tmp_path)
     assert run("02_cnn", "-p", "lr=1e-3", "-p", "epochs=2", "--threads", "2") == 0
     notebook, folder, given, threads = asked[0]
     assert (notebook, threads) == (NOTEBOOKS / "02_cnn.ipynb", 2)
     assert given == {"epochs": 2, "lr": 0.001}
     assert folder == Path("runs/02_cnn_epochs=2_lr=0.001")
-    first, told, page = capsys.readouterr().out.splitlines()
+    first, summary, page = capsys.readouterr().out.splitlines()
     assert first == f"02_cnn in {folder}"
-    assert "61 s, val_accuracy 0.9100" in told
+    assert "61 s, val_accuracy 0.9100" in summary
     assert page == f"  {folder / '02_cnn.html'}"
     assert run("02_cnn", "-p", "epochs=2", "-p", "lr=0.001", "-o", "mine") == 0
     assert run("02_cnn", "-p", "epochs=2", "-p", "lr=0.001") == 0
@@ -255,19 +239,19 @@ def test_a_run_is_given_what_was_asked_for(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("command", [["sweep", "s.yml", "--workers"], ["run", "a", "--threads"]])
-@pytest.mark.parametrize("count", ["0", "-1", "1.5", "x"])
+@pytest.mark.parametrize("count", ["0", "1.5", "x"])
 def test_a_count_below_one_is_refused(nothing_runs, capsys, command, count):
     with pytest.raises(SystemExit) as stopped:
         cli.main([*command, count])
     assert stopped.value.code == 2
     printed = capsys.readouterr().err
-    assert f"{count!r} is not a whole number of 1 or more" in printed or count == "-1"
+    assert f"{count!r} is not a whole number of 1 or more" in printed
 
 
 @pytest.fixture
 def dry_run(nothing_runs, tmp_path, monkeypatch):
     """List the runs of a sweep: (its lines, *options) -> exit code."""
-    monkeypatch.setattr(plans, "TIMES", tmp_path / "times.json")
+    monkeypatch.setattr(sweeps, "TIMES", tmp_path / "times.json")
     (tmp_path / "times.json").write_text('{"chapters": {"02_cnn": [[1, 60], [4, 180]]}}')
 
     def command(text, *options):
@@ -288,11 +272,10 @@ def test_a_dry_run_lists_the_runs_and_starts_nothing(dry_run, capsys):
         "machine of its authors)",
     ]
     assert dry_run("parameters: {sample: true}", "--workers", "2") == 0
-    told = "no estimate of the time: no run on the sample is finished yet\n"
-    assert capsys.readouterr().out.endswith(told)
+    assert "no estimate of the time: no run on the sample" in capsys.readouterr().out
 
 
-def test_a_dry_run_tells_what_is_finished(dry_run, capsys, tmp_path):
+def test_a_dry_run_says_what_is_finished(dry_run, capsys, tmp_path):
     notebook = NOTEBOOKS / "02_cnn.ipynb"
     values = {p.name: p.default for p in read_parameters(notebook).values()}
     values = {n: v for n, v in values.items() if not n.endswith("_dir")} | {"seed": 1}
@@ -306,18 +289,11 @@ def test_a_dry_run_tells_what_is_finished(dry_run, capsys, tmp_path):
         "  seed=1: finished",
         "  seed=0: to do",
         "  seed=2: to do",
-        "about 88 s with 2 workers (from the runs that are finished)",
+        "about 88 s with 2 workers (from the finished runs)",
     ]
 
 
-def test_what_dask_says_is_kept_back_during_a_sweep_and_no_longer():
-    before = logging.root.manager.disable
-    with commands._dask_silenced():
-        assert not logging.getLogger("distributed").isEnabledFor(logging.ERROR)
-    assert logging.root.manager.disable == before
-
-
-def test_a_sweep_that_makes_no_sense_is_refused_in_one_line(dry_run, capsys):
+def test_a_bad_sweep_file_is_refused_in_one_line(dry_run, capsys):
     assert dry_run("sedes: 3") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fmnist: s.yml has no entry 'sedes'; did you mean seeds? It has chapter")
+    assert line.startswith("fmnist: s.yml has no entry 'sedes'; did you mean seeds?")

@@ -8,11 +8,12 @@ import nbformat
 import pytest
 
 from fmnist_lib.chapters import ChapterError
-from fmnist_lib.common import ParameterError
 from fmnist_lib.experiments import execution
 from fmnist_lib.models import build_model
 from fmnist_lib.trained import save_trained
 from fmnist_lib.training import TrainConfig, fit
+
+pytestmark = pytest.mark.slow  # kernels
 
 
 def chapter(*cells):
@@ -23,7 +24,7 @@ def chapter(*cells):
     return notebook
 
 
-def test_a_chapter_is_executed_where_it_is_told(tmp_path):
+def test_a_chapter_is_executed_in_the_given_folder(tmp_path):
     source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
     nbformat.write(chapter("x: int = 1", "import os; print(x, os.getcwd())"), source)
     execution.run_chapter(source, output, {"x": 5}, cwd=tmp_path, progress=False)
@@ -63,8 +64,7 @@ def test_two_chapters_at_once_in_one_process_each_run_in_their_own_folder(tmp_pa
 def test_a_chapter_that_fails_is_kept_up_to_there(tmp_path):
     source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
     nbformat.write(chapter("x = 1", "print('before')", "1 / 0"), source)
-    message = "a failed in its cell 3: ZeroDivisionError: division by zero; the notebook up to"
-    with pytest.raises(ChapterError, match=message):
+    with pytest.raises(ChapterError, match="a failed in its cell 3: ZeroDivisionError"):
         execution.run_chapter(source, output, cwd=tmp_path, progress=False)
     texts = [
         o.get("text") for cell in nbformat.read(output, 4).cells for o in cell.get("outputs", [])
@@ -94,24 +94,14 @@ def test_progress_inside_a_cell_is_passed_on_and_leaves_nothing(tmp_path, monkey
     assert only.text == "done\n"
 
 
-def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
-    source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
-    nbformat.write(chapter("epochs = 1\nlr = 0.1"), source)
-    with pytest.raises(
-        ParameterError, match=r"a has no parameter 'epoch'; did you mean epochs\? It has epochs, lr"
-    ):
-        execution.run_chapter(source, output, {"epoch": 5})
-    assert not output.exists()
-
-
-def test_a_dead_kernel_is_told(tmp_path):
+def test_a_dead_kernel_is_reported(tmp_path):
     source, output = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
     nbformat.write(chapter("x = 1", "import os; os._exit(1)"), source)
     with pytest.raises(ChapterError, match="the kernel of a died"):
         execution.run_chapter(source, output, cwd=tmp_path, progress=False)
 
 
-def test_missing_chapters_are_told(tmp_path):
+def test_missing_chapters_are_reported(tmp_path):
     with pytest.raises(ChapterError, match=r"no chapter at .*01_data_exploration.ipynb"):
         execution.run_course(tmp_path / "out", tmp_path)
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""The checks of chapter 2: right answers in every form, wrong turns, and kind words for them."""
+"""The checks of chapter 2: right answers however found, and words for likely mistakes."""
 
 import math
 import sys
@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from nudges import HUGE, assert_nudged
+from nudges import assert_nudged
 from torch import nn
 from torch.nn import functional
 
@@ -14,46 +14,36 @@ from fmnist_lib.course.exercises import check
 from fmnist_lib.inspection import count_parameters
 from fmnist_lib.models import ConvNet, build_model
 
-# 2.1: parameters with padding 1 in the second convolution.
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
 
 
-def padded_network():
+def test_the_number_of_parameters_is_that_of_the_network_built():
     model = ConvNet()
     model.features[3] = nn.Conv2d(16, 32, kernel_size=3, padding=1)
     model.classifier[1] = nn.Linear(32 * 7 * 7, 256)
     model(torch.zeros(1, 1, 28, 28))  # the layers fit together
-    return model
-
-
-def test_the_number_of_parameters_is_that_of_the_network_built():
-    count = count_parameters(padded_network())
-    for answer in (count, float(count), torch.tensor(count), np.array([count])):
-        assert check("2.1", answer)
+    assert check("2.1", count_parameters(model))
 
 
 @pytest.mark.parametrize(
     ("answer", "nudge"),
     [
         (count_parameters(ConvNet()), "without the padding"),
-        (416 * 256, "on top"),
+        (416 * 256, "That many are added"),
         (334_154 + (32 * 14 * 14 - 1152) * 256, "after the second pooling"),
         (1568 * 256, "Follow an image"),
         (440_650.5, "whole number"),
-        (-1, "Follow an image"),
-        (440_650 - 442, "Has every output its bias"),
+        (440_650 - 442, "have its bias"),
         (440_650 - 32 * 15 * 9, "does each kernel read all 16 maps"),
         (1569 * 256, "are all layers counted"),
-        (math.nan, "NaN"),
-        ("440,650", "text"),
-        (HUGE, "far more"),
-        (None, "(parameters) is None"),
     ],
 )
 def test_the_number_of_parameters_is_not(answer, nudge):
-    assert_nudged(check("2.1", answer), nudge, "440", "106,496", "1,568")
+    assert_nudged("2.1", answer, nudge=nudge, secrets=(440650, 106496, 1568))
 
-
-# 2.2: a kernel that finds lower edges.
 
 LOWER = [[1, 1, 1], [0, 0, 0], [-1, -1, -1]]
 SOBEL = [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]
@@ -63,7 +53,6 @@ SOBEL = [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]
     "kernel",
     [
         LOWER,
-        SOBEL,
         np.array(LOWER, dtype=np.int8),
         torch.tensor(LOWER).float()[None, None] / 1000,
         nn.Parameter(torch.tensor(SOBEL).float()),
@@ -79,28 +68,24 @@ def test_a_kernel_that_finds_lower_edges(kernel):
 @pytest.mark.parametrize(
     ("kernel", "nudge"),
     [
-        ([row[:] for row in LOWER[::-1]], "upper edges, dark above bright"),
+        (LOWER[::-1], "upper edges, dark above bright"),
         (np.array(LOWER).T, "up and down. What"),
         ([[1, 1, 1], [1, 1, 1], [-1, -1, -1]], "On an even area"),
         ([[1, 1, 1], [-1, -1, -1], [-1, -1, -1]], "On an even area"),
         ([[-1] * 3, [2] * 3, [-1] * 3], "thin stripes"),
         ([[1] * 3, [-2] * 3, [1] * 3], "thin stripes"),
-        ([[1, 0, -1], [0, 0, 0], [-1, 0, 1]], "0 to every edge of this kind"),
-        ([[1, -1, 0], [0, 0, 0], [-1, 1, 0]], "0 to every edge of this kind"),
+        ([[1, 0, -1], [0, 0, 0], [-1, 0, 1]], "0 on every lower and upper edge"),
+        ([[1, -1, 0], [0, 0, 0], [-1, 1, 0]], "0 on every lower and upper edge"),
         (np.zeros((3, 3)), "finds nothing"),
         ([1, 1, 1, 0, 0, 0, -1, -1, -1], "three rows of three"),
         (np.zeros((5, 5)), "three rows of three"),
-        ([[1, 1], [0, 0, 0]], "different lengths"),
-        (np.full((3, 3), np.nan), "NaN"),
+        ([[1, 1], [0, 0, 0]], "rows of equal length"),
         (nn.Conv2d(1, 1, 3), "Conv2d"),
-        (HUGE, "far more"),
     ],
 )
 def test_a_kernel_that_does_not(kernel, nudge):
-    assert_nudged(check("2.2", kernel), nudge)
+    assert_nudged("2.2", kernel, nudge=nudge)
 
-
-# 2.3: cross-entropy, and what mistakes weigh.
 
 MISTAKES = 100 * math.log(0.9) / math.log(0.01)
 
@@ -127,18 +112,17 @@ def by_one_hot(logits, labels):
 
 
 @pytest.mark.parametrize("function", [by_pytorch, by_numpy, by_loop, by_one_hot])
-@pytest.mark.parametrize("mistakes", [MISTAKES, torch.tensor(MISTAKES), 2.29, [2.288]])
-def test_cross_entropy_however_written(function, mistakes):
+@pytest.mark.parametrize("mistakes", [MISTAKES, torch.tensor(MISTAKES), 2.29])
+def test_cross_entropy(function, mistakes):
     assert check("2.3", function, mistakes)
 
 
-def rows(labels):
-    return torch.arange(len(labels))
+def of_label(logits, labels):
+    return logits[torch.arange(len(labels)), labels]
 
 
 def naive(logits, labels):
-    exp = logits.exp()
-    return -(exp[rows(labels), labels] / exp.sum(dim=1)).log().mean()
+    return -(of_label(logits.exp(), labels) / logits.exp().sum(dim=1)).log().mean()
 
 
 def by_math(logits, labels):
@@ -149,17 +133,9 @@ def by_math(logits, labels):
     return sum(losses) / len(losses)
 
 
-def by_shifted_math(logits, labels):
-    return by_math(logits - logits.amax(dim=1, keepdim=True), labels)
-
-
 def less_the_largest_of_all(logits, labels):
     shifted = logits - logits.max()
-    return (shifted.exp().sum(dim=1).log() - shifted[rows(labels), labels]).mean()
-
-
-def clamped(logits, labels):
-    return -(logits.softmax(dim=1)[rows(labels), labels] + 1e-9).log().mean()
+    return (shifted.exp().sum(dim=1).log() - of_label(shifted, labels)).mean()
 
 
 @pytest.mark.parametrize(
@@ -169,31 +145,25 @@ def clamped(logits, labels):
         (lambda z, y: functional.cross_entropy(z, y, reduction="sum"), "sum over the images"),
         (lambda z, y: functional.cross_entropy(z, y, reduction="none"), "a loss for each image"),
         (lambda z, y: by_pytorch(z, y) / z.shape[1], "number of all logits"),
-        (lambda z, y: z.softmax(1)[rows(y), y].mean(), "the logarithm is missing"),
-        (lambda z, y: -z.softmax(1)[rows(y), y].mean().log(), "for each image first"),
+        (lambda z, y: of_label(z.softmax(1), y).mean(), "the logarithm is missing"),
+        (lambda z, y: -of_label(z.softmax(1), y).mean().log(), "for each image first"),
         (lambda z, y: by_pytorch(z.softmax(1), y), "twice"),
-        (lambda z, y: -z.log_softmax(0)[rows(y), y].mean(), "down the columns"),
+        (lambda z, y: -of_label(z.log_softmax(0), y).mean(), "down the columns"),
         (lambda z, y: -z.log_softmax(1)[:, y].mean(), "x[:, labels]"),
-        (lambda z, y: -z[rows(y), y].mean(), "softmax is missing"),
-        (lambda z, y: 0.0, "The loss is off"),
+        (lambda z, y: -of_label(z, y).mean(), "softmax is missing"),
         (lambda z, y: by_pytorch(z, y) / math.log(2), "The loss is off"),
         (naive, "exp(1000) is infinite"),
-        (lambda z, y: -z.softmax(1).log()[rows(y), y].mean(), "logarithm of a fraction"),
-        (by_shifted_math, "logarithm of a fraction"),
+        (lambda z, y: -of_label(z.softmax(1).log(), y).mean(), "logarithm of a fraction"),
+        (lambda z, y: by_math(z - z.amax(1, keepdim=True), y), "logarithm of a fraction"),
         (by_math, "or stops, because exp(1000) is infinite"),
         (less_the_largest_of_all, "which number keeps exp in bounds"),
-        (clamped, "kept away from it"),
+        (lambda z, y: -(of_label(z.softmax(1), y) + 1e-9).log().mean(), "kept away from it"),
         (lambda z, y: z.sqrt().mean(), "NaN"),
-        (lambda z, y: z.log_softmax(1), "One number is wanted"),
-        (lambda z, y: HUGE, "far more"),
-        (lambda z, y: z @ y, "stopped with RuntimeError"),
-        (lambda z, y: None, "returns nothing yet"),
-        (lambda z: 0, "cannot be called"),
-        (0.3, "A function is wanted"),
+        (lambda z, y: z.log_softmax(1), "One number is needed"),
     ],
 )
 def test_cross_entropy_is_not(function, nudge):
-    assert_nudged(check("2.3", function, MISTAKES), nudge)
+    assert_nudged("2.3", function, MISTAKES, nudge=nudge)
 
 
 @pytest.mark.parametrize(
@@ -201,22 +171,17 @@ def test_cross_entropy_is_not(function, nudge):
     [
         (math.log(0.01) / math.log(0.9), "Here are a hundred"),
         (MISTAKES / 100, "one good answer"),
-        (100 * 0.1 / 0.99, "how far they are from 1"),
+        (100 * 0.1 / 0.99, "how far the probabilities are from 1"),
         (9000, "not their probabilities"),
         (2, "not rounded"),
         (3.0, "not rounded"),
         (-MISTAKES, "is not: what is"),
-        (100, "is not: what is"),
-        (by_pytorch, "this is a function"),
-        (math.inf, "infinite"),
+        (by_pytorch, "by_pytorch itself: call it"),
         (..., "no answer yet"),
     ],
 )
 def test_what_mistakes_weigh_is_checked_too(mistakes, nudge):
-    assert_nudged(check("2.3", by_pytorch, mistakes), nudge, "2.28", "2.29")
-
-
-# 2.4: a network of one's own.
+    assert_nudged("2.3", by_pytorch, mistakes, nudge=nudge, secrets=(2.28, 2.29))
 
 
 def stack(*channels, norm=nn.BatchNorm2d, end=()):
@@ -246,7 +211,8 @@ class Written(nn.Module):
         return self.last(maps.mean(dim=(2, 3)))
 
 
-def with_a_global_mean(*channels):
+def slow_learner(*channels):
+    """A mean over all places leaves so little that the loss falls slowly."""
     features = stack(*channels)[:-2]
     return nn.Sequential(
         *features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], 10)
@@ -259,41 +225,36 @@ def zero_at_the_end(network):
     return network
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
 @pytest.mark.parametrize(
     "make",
     [
         lambda: stack(16, 32),
         lambda: stack(8, 16, 32).eval(),
-        lambda: stack(16).double().float(),
         Written,
-        lambda: with_a_global_mean(8),
-        lambda: with_a_global_mean(4, 8),
+        lambda: slow_learner(8),
+        lambda: slow_learner(4, 8),
         lambda: zero_at_the_end(stack(8, 16)),
         lambda: stack(8, 16, end=[nn.Tanh()]),
     ],
 )
-def test_a_small_network_however_written(make, sample):
-    network = make()
+def test_a_small_network(make, sample):
+    network, state = make(), torch.get_rng_state()
     mode, before = network.training, {k: v.clone() for k, v in network.state_dict().items()}
     assert check("2.4", network, sample)
     assert network.training == mode
     assert all(v.equal(before[k]) for k, v in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
+    assert torch.get_rng_state().equal(state)
 
 
-def test_a_trained_network_is_small_as_well(sample):
-    network = stack(16)
+def test_a_network_may_be_lazy_or_trained_already(sample):
+    network, some = stack(16), sample.train[:64]
+    network[0], network[-1] = nn.LazyConv2d(16, 3, padding=1), nn.LazyLinear(10)
+    assert check("2.4", network, sample)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(60):
         optimizer.zero_grad()
-        functional.cross_entropy(
-            network(sample.train.images[:64]), sample.train.labels[:64]
-        ).backward()
+        functional.cross_entropy(network(some.images), some.labels).backward()
         optimizer.step()
     assert check("2.4", network, sample)
 
@@ -339,18 +300,16 @@ def one_of_two_normalised():
     return network
 
 
-def normalised_elsewhere():
-    network = stack(8, 16, norm=lambda channels: nn.Identity())
-    network.append(nn.BatchNorm1d(10))
-    return network
+def plain(channels):
+    return nn.Identity()
 
 
-def frozen():
-    return stack(16).requires_grad_(False)
+def grouped(channels):
+    return nn.GroupNorm(1, channels)
 
 
-def own_statistics():
-    return stack(16, norm=lambda c: nn.BatchNorm2d(c, track_running_stats=False))
+def without_memory(channels):
+    return nn.BatchNorm2d(channels, track_running_stats=False)
 
 
 @pytest.mark.parametrize(
@@ -362,32 +321,29 @@ def own_statistics():
         (lambda: stack(16, end=[nn.LogSoftmax(dim=1)]), "log-softmax at the end"),
         (lambda: stack(16, end=[nn.ReLU()]), "None of its logits is negative"),
         (lambda: stack(16, end=[nn.Sigmoid()]), "None of its logits is negative"),
-        (lambda: stack(16, norm=lambda channels: nn.Identity()), "no batch normalisation"),
-        (lambda: stack(16, norm=lambda channels: nn.GroupNorm(1, channels)), "no batch"),
-        (lambda: zero_at_the_end(stack(16, norm=lambda c: nn.GroupNorm(1, c))), "no batch"),
+        (lambda: stack(16, norm=plain), "no batch normalisation"),
+        (lambda: stack(16, norm=grouped), "no batch normalisation"),
+        (lambda: zero_at_the_end(stack(16, norm=grouped)), "no batch normalisation"),
         (all_zeros, "It does not learn: after 40 steps"),
         (one_of_two_normalised, "write 24 maps, and 8 are normalised"),
-        (normalised_elsewhere, "write 24 maps, and 0 are normalised"),
-        (lambda: nn.Sequential(nn.BatchNorm2d(1), *normalised_elsewhere()[:-1]), "and 1 are"),
-        (Forgetful, "gives two answers. Is there a functional.dropout"),
+        (lambda: stack(8, 16, norm=plain, end=[nn.BatchNorm1d(10)]), "24 maps, and 0 are"),
+        (lambda: nn.Sequential(nn.BatchNorm2d(1), *stack(8, 16, norm=plain)), "and 1 are"),
+        (Forgetful, "gives two answers to the same images"),
         (Quitter, "The network in training mode stopped with SystemExit"),
-        (own_statistics, "depends on the other images"),
-        (lambda: Wrapped(torch.Tensor.detach), "No gradient comes through"),
+        (lambda: stack(16, norm=without_memory), "depends on the other images"),
+        (lambda: Wrapped(torch.Tensor.detach), "No gradient gets through"),
         (lambda: Wrapped(lambda logits: logits.detach() + 0 * logits), "does not learn"),
         (lambda: Wrapped(lambda logits: logits * torch.nan), "NaN"),
-        (lambda: Wrapped(torch.Tensor.tolist), "returns a list instead of a tensor"),
+        (lambda: Wrapped(torch.Tensor.tolist), "should return a tensor, not list"),
         (lambda: Wrapped(lambda logits: logits.view(64, 10)), "stopped with RuntimeError"),
-        (lambda: Wrapped(lambda logits: logits[:, :9]), "(1, 10) is wanted"),
-        (frozen, "no parameters that training may change"),
-        (lambda: Written, "make a network of it, Written()"),
-        (lambda: lambda images: images, "A network (nn.Module) is wanted"),
-        (lambda: stack(16).state_dict(), "A network (nn.Module) is wanted"),
-        (lambda: HUGE, "A network (nn.Module) is wanted"),
-        (lambda: ..., "no answer yet"),
+        (lambda: Wrapped(lambda logits: logits[:, :9]), "should have shape (1, 10)"),
+        (lambda: stack(16).requires_grad_(False), "no parameters that training may change"),
+        (lambda: Written, "create a network, Written()"),
+        (lambda: stack(16).state_dict(), "A network (nn.Module) is needed"),
     ],
 )
 def test_a_small_network_is_not(make, nudge, sample):
-    assert_nudged(check("2.4", make(), sample), nudge)
+    assert_nudged("2.4", make(), sample, nudge=nudge)
 
 
 def test_a_network_that_writes_into_its_images_spoils_none(sample):
@@ -397,21 +353,7 @@ def test_a_network_that_writes_into_its_images_spoils_none(sample):
     assert sample.train.images.equal(before)
 
 
-def test_the_checks_leave_the_random_numbers_alone(sample):
-    network = stack(16)
-    before = torch.get_rng_state()
-    check("2.1", 0)
-    check("2.3", by_pytorch, MISTAKES)
-    check("2.4", network, sample)
-    assert torch.get_rng_state().equal(before)
-
-
-# 2.5: sorted and mixed images.
-
-
-@pytest.mark.parametrize(
-    "answers", [(0.1, 0.75), (0.16, 0.5), (0.0, 0.9), (torch.tensor(0.1), np.float32(0.6))]
-)
+@pytest.mark.parametrize("answers", [(0.1, 0.75), (0.16, 0.5), (0.0, 0.9)])
 def test_sorted_images_teach_nothing(answers):
     assert check("2.5", *answers)
 
@@ -419,20 +361,15 @@ def test_sorted_images_teach_nothing(answers):
 @pytest.mark.parametrize(
     ("answers", "nudge"),
     [
-        ((0.75, 0.76), "shuffles unless it is told not to"),
-        ((0.766, 0.759), "shuffles unless it is told not to"),
-        ((0.774, 0.712), "And are these accuracies on the validation images?"),
-        ((0.75, 0.1), "have changed places"),
-        ((10.0, 75.0), "between 0 and 1"),
+        ((0.75, 0.76), "TrainConfig shuffles by default"),
+        ((0.774, 0.712), "Are these accuracies on the validation images?"),
+        ((0.75, 0.1), "have not swapped the two"),
         ((0.1, 75.0), "between 0 and 1"),
         ((-0.1, 0.7), "never negative"),
         ((0.1, 0.12), "Neither has learned much"),
         ((0.5, 0.8), "did too well"),
         ((0.1, None), "(mixed_accuracy) is None"),
-        ((math.nan, 0.7), "NaN"),
-        ((HUGE, 0.7), "far more"),
-        (("0.1", 0.7), "text"),
     ],
 )
 def test_accuracies_that_cannot_be_theirs(answers, nudge):
-    assert_nudged(check("2.5", *answers), nudge)
+    assert_nudged("2.5", *answers, nudge=nudge)

@@ -1,4 +1,4 @@
-"""The checks of chapter 5: right answers in every form, wrong turns, and kind words for them."""
+"""The checks of chapter 5: right answers however found, and words for likely mistakes."""
 
 from dataclasses import replace
 from math import cos, exp, inf, pi
@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from nudges import HUGE, assert_nudged, broken
+from nudges import assert_nudged
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
-from torch.optim.lr_scheduler import LinearLR, OneCycleLR, SequentialLR
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmnist_lib.course.exercises import check
@@ -33,12 +33,7 @@ CONVOLUTION = ConvNet().features[3]
 OPERATIONS = flops(CONVOLUTION, 1, 16, 14, 14)
 
 
-@pytest.mark.parametrize("form", [int, float, torch.tensor, np.int64, lambda n: [n]])
-def test_the_operations_of_a_layer(form):
-    assert check("5.1", form(OPERATIONS))
-
-
-def test_the_layer_has_more_operations_than_all_others_together():
+def test_the_operations_of_a_layer_are_more_than_those_of_all_others_together():
     """The words for a right answer say so."""
     assert "more than in all other layers together" in check("5.1", OPERATIONS).words
     assert flops(ConvNet(), 1, 1, 28, 28) < 2 * OPERATIONS
@@ -54,25 +49,20 @@ def test_the_layer_has_more_operations_than_all_others_together():
         (flops(nn.Conv2d(16, 1, 3), 1, 16, 14, 14), "one of the channels that come out"),
         (flops(nn.Conv2d(1, 32, 3), 1, 1, 14, 14), "all the channels that go in"),
         (OPERATIONS / 3, "a kernel of 3 × 3"),
-        (flops(nn.Conv2d(16, 32, 3), 1, 16, 3, 3), "at one place"),
+        (flops(nn.Conv2d(16, 32, 3), 1, 16, 3, 3), "for one place"),
         (CONVOLUTION.weight.numel(), "number of weights"),
         (sum(p.numel() for p in CONVOLUTION.parameters()), "number of parameters"),
         (flops(ConvNet().features[0], 1, 1, 28, 28), "the first convolution"),
-        (flops(CONVOLUTION, 1, 16, 14, 14, backward=True), "Forward alone"),
+        (flops(CONVOLUTION, 1, 16, 14, 14, backward=True), "forward alone"),
         (flops(CONVOLUTION, 64, 16, 14, 14), "a batch of 64"),
         (OPERATIONS + 2, "how many weights are multiplied"),
         (-OPERATIONS, "some operations"),
         (1.5, "whole number"),
-        (None, "None"),
-        (float("nan"), "NaN"),
-        (HUGE, "far more"),
         ((32, 12, 12), "One number"),
     ],
 )
 def test_the_operations_are_not(answer, nudge):
-    feedback = check("5.1", answer)
-    assert_nudged(feedback, nudge)
-    assert not {str(OPERATIONS), f"{OPERATIONS:,}"} & set(feedback.words.split())
+    assert_nudged("5.1", answer, nudge=nudge, secrets=(OPERATIONS,))
 
 
 def by_cummin(history, target):
@@ -95,18 +85,8 @@ def by_the_last_miss(history, target):
     return np.float64(inf) if at == len(history) else history["seconds"].iloc[at]
 
 
-def in_a_container(make):
-    return lambda history, target: make([by_cummin(history, target)])
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        *(by_cummin, by_loop, by_the_last_miss),
-        *map(in_a_container, (list, np.array, pd.Series, torch.tensor)),
-    ],
-)
-def test_a_target_that_is_kept_however_written(function):
+@pytest.mark.parametrize("function", [by_cummin, by_loop, by_the_last_miss])
+def test_a_target_that_is_kept(function):
     assert check("5.2", function)
 
 
@@ -131,35 +111,22 @@ def none_when_missed(history, target):
         (epoch_kept, "the number of an epoch"),
         (missed_when_equal, "equals the target"),
         (lambda h, t: h["seconds"].iloc[-1], "the seconds of another epoch"),
-        (lambda h, t: int(by_cummin(h, t)), "gives 23, which is no entry of the column seconds"),
-        (lambda h, t: round(by_cummin(h, t), 1), "which is no entry of the column seconds"),
-        (lambda h, t: by_cummin(h, t) - h["seconds"][0], "which is no entry of the column"),
+        (lambda h, t: int(by_cummin(h, t)), "gives 23, which is not in the column seconds"),
+        (lambda h, t: round(by_cummin(h, t), 1), "which is not in the column seconds"),
+        (lambda h, t: by_cummin(h, t) - h["seconds"][0], "which is not in the column"),
         (lambda h, t: inf, "gives infinity, but from some epoch on all of them reach it"),
-        (lambda h, t: np.array([inf]), "gives infinity"),
-        (lambda h, t: -inf, "which is no entry"),
-        (none_when_missed, "told of a training that ends below the target, returns nothing"),
+        (lambda h, t: -inf, "which is not in"),
+        (none_when_missed, "given a training run that ends below the target, returns nothing"),
         (lambda h, t: min(by_cummin(h, t), 99.0), "takes for ever"),
         (lambda h, t: -inf if by_cummin(h, t) == inf else by_cummin(h, t), "takes for ever"),
-        (lambda h, t: h["seconds"][h["val_acc"] > 2].min(), "NaN"),
-        (lambda h, t: h["seconds"], "One number"),
-        (lambda h, t: h["time"], "stopped with KeyError"),
-        (lambda h, t: HUGE, "far more"),
-        (lambda h, t: None, "returns nothing yet"),
-        (lambda h: 0, "cannot be called"),
-        (broken, "out of order"),
-        (12.5, "A function is wanted"),
     ],
 )
 def test_a_target_that_is_kept_is_not(function, nudge):
-    assert_nudged(check("5.2", function), nudge)
+    assert_nudged("5.2", function, nudge=nudge)
 
 
 def two_lines(step, steps, peak):
     return peak * min((step + 1) / (0.3 * steps), (steps - step) / (0.7 * steps))
-
-
-def interpolated(step, steps, peak):
-    return np.interp(step, [0, 0.3 * steps, steps - 1], [peak / 25, peak, 0])
 
 
 def half_waves(step, steps, peak):
@@ -190,17 +157,6 @@ def from_limit_to_limit(step, steps, peak):
     return peak - 0.98 * peak * (step - top) / (steps - 1 - top)
 
 
-def by_sequence(step, steps, peak):
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=peak)
-    top = 3 * steps // 10
-    parts = LinearLR(optimizer, 0.1, 1, top), LinearLR(optimizer, 1, 0.02, steps - 1 - top)
-    schedule = SequentialLR(optimizer, parts, [top])
-    for _ in range(step):
-        optimizer.step()
-        schedule.step()
-    return schedule.get_last_lr()
-
-
 def by_linspace(step, steps, peak):
     top = 3 * steps // 10
     rise, fall = (peak / 10, peak, top), (peak, peak / 50, steps - top)
@@ -217,8 +173,8 @@ def to_nothing_in_32_bits(step, steps, peak):
 @pytest.mark.parametrize(
     "function",
     [
-        *(two_lines, interpolated, half_waves, by_pytorch, exponential),
-        *(from_limit_to_limit, by_sequence, by_linspace, to_nothing_in_32_bits),
+        *(two_lines, half_waves, by_pytorch, exponential),
+        *(from_limit_to_limit, by_linspace, to_nothing_in_32_bits),
     ],
 )
 def test_one_cycle_however_drawn(function):
@@ -243,23 +199,24 @@ def test_one_cycle_however_drawn(function):
         (lambda k, n, peak: max(two_lines(k, n, peak), 0.02 * peak), "does not fall at each"),
         (lambda k, n, peak: two_lines(k, n, peak) * (k != 60), "does not fall at each step"),
         (lambda k, n, peak: two_lines(k, n, peak) / (1 + 7 * (k > 50)), "jumps at step 51"),
-        (lambda k, n, peak: float("nan"), "NaN"),
-        (lambda k, n, peak: [0.1, 0.2], "One number"),
-        (lambda k, n, peak: HUGE, "far more"),
-        (lambda k, n, peak: None, "returns nothing yet"),
-        (lambda k, n: 0, "cannot be called"),
-        (broken, "out of order"),
-        (0.012, "A function is wanted"),
     ],
 )
 def test_one_cycle_is_not(function, nudge):
-    assert_nudged(check("5.3", function), nudge)
+    assert_nudged("5.3", function, nudge=nudge)
 
 
-def by_parts(logits, labels, smoothing):
-    log_p = logits.log_softmax(dim=1)
-    at_label = log_p.gather(1, labels[:, None]).squeeze(1)
-    return -((1 - smoothing) * at_label + smoothing * log_p.mean(dim=1)).mean()
+def of_scores(log):
+    """Make a loss that takes the logarithms of the probabilities in some way."""
+
+    def loss(logits, labels, smoothing):
+        scores = log(logits)
+        at_label = scores.gather(1, labels[:, None]).squeeze(1)
+        return -((1 - smoothing) * at_label + smoothing * scores.mean(dim=1)).mean()
+
+    return loss
+
+
+by_parts = of_scores(lambda z: z.log_softmax(1))
 
 
 def by_targets(logits, labels, smoothing):
@@ -274,11 +231,7 @@ def in_numpy(logits, labels, smoothing):
     return -((1 - smoothing) * at_label + smoothing * log_p.mean(axis=1)).mean()
 
 
-def by_label_smoothing(logits, labels, smoothing):
-    return nn.CrossEntropyLoss(label_smoothing=smoothing)(logits, labels)
-
-
-@pytest.mark.parametrize("function", [by_parts, by_targets, in_numpy, by_label_smoothing])
+@pytest.mark.parametrize("function", [by_parts, by_targets, in_numpy])
 def test_smoothed_labels_however_written(function):
     assert check("5.4", function)
 
@@ -289,17 +242,6 @@ def against(make_targets):
     def loss(logits, labels, smoothing):
         k = logits.shape[1]
         return cross_entropy(logits, make_targets(one_hot(labels, k), smoothing, k))
-
-    return loss
-
-
-def of_scores(log):
-    """Make a loss that takes the logarithms of the probabilities in another way."""
-
-    def loss(logits, labels, smoothing):
-        scores = log(logits)
-        at_label = scores.gather(1, labels[:, None]).squeeze(1)
-        return -((1 - smoothing) * at_label + smoothing * scores.mean(dim=1)).mean()
 
     return loss
 
@@ -317,11 +259,11 @@ PLAIN = "With a smoothing of 0, the loss is not the plain cross-entropy"
         (lambda z, y, s: (z.argmax(1) == y).float().mean(), PLAIN),
         (lambda z, y, s: by_parts(z, y, 0.05), PLAIN),
         (of_scores(lambda z: z.softmax(1).clamp_min(1e-9).log()), "a floor under the probabili"),
-        (lambda z, y, s: str(by_parts(z, y, s)), "A number is wanted for the loss"),
+        (lambda z, y, s: str(by_parts(z, y, s)), "The loss is text"),
         (lambda z, y, s: -by_parts(z, y, s), "the wrong sign"),
         (lambda z, y, s: len(y) * by_parts(z, y, s), "the sum over the images"),
         (lambda z, y, s: by_parts(z, y, s) / z.shape[1], "over images and classes"),
-        (lambda z, y, s: by_parts(z.softmax(1), y, s), "taken twice"),
+        (lambda z, y, s: by_parts(z.softmax(1), y, s), "softmax twice"),
         (lambda z, y, s: cross_entropy(z, y), "not smoothed yet"),
         (against(lambda t, s, k: (1 - s) * t + s / (k - 1) * (1 - t)), "other classes alone"),
         (against(lambda t, s, k: (1 - s) * t + s / k * (1 - t)), "do not add up to 1"),
@@ -330,19 +272,10 @@ PLAIN = "With a smoothing of 0, the loss is not the plain cross-entropy"
         (against(lambda t, s, k: (1 - 2 * s) * t + 2 * s / k), "the loss is off"),
         (lambda z, y, s: cross_entropy(z, y, reduction="none"), "their mean"),
         (of_scores(lambda z: z.softmax(1).log()), "is not finite"),
-        (lambda z, y, s: float("nan"), "NaN"),
-        (lambda z, y, s: z, "One number"),
-        (lambda z, y, s: HUGE, "far more"),
-        (lambda z, y, s: z @ y, "stopped with RuntimeError"),
-        (lambda z, y, s: None, "returns nothing yet"),
-        (lambda z, y: 0, "cannot be called"),
-        (broken, "out of order"),
-        (nn.CrossEntropyLoss, "stopped with"),
-        (0.5, "A function is wanted"),
     ],
 )
 def test_smoothed_labels_are_not(function, nudge):
-    assert_nudged(check("5.4", function), nudge)
+    assert_nudged("5.4", function, nudge=nudge)
 
 
 RECIPE = TrainConfig.fast(epochs=2, precision="fp32", device="cpu")
@@ -353,8 +286,8 @@ LESS = {
 }
 
 
-def training(config, *val_acc):
-    """Make what looks like the result of a training, without one."""
+def result(config, *val_acc):
+    """Make what looks like a result of fit, without training."""
     return SimpleNamespace(
         model=nn.Identity(), config=config, history=pd.DataFrame({"val_acc": val_acc})
     )
@@ -363,8 +296,8 @@ def training(config, *val_acc):
 @pytest.fixture
 def trained():
     lower = {"schedule": 0.5, "no decay": 0.625, "plain labels": 0.75}
-    rest = {n: training(replace(RECIPE, **c), 0.25, lower[n]) for n, c in LESS.items()}
-    return {"recipe": training(RECIPE, 0.8, 0.6875)} | rest
+    rest = {n: result(replace(RECIPE, **c), 0.25, lower[n]) for n, c in LESS.items()}
+    return {"recipe": result(RECIPE, 0.8, 0.6875)} | rest
 
 
 COST = {"schedule": 0.1875, "no decay": 0.0625, "plain labels": -0.0625}
@@ -377,7 +310,7 @@ def test_one_part_less(form, trained):
     assert check("5.5", trained, form(COST))
 
 
-def test_one_part_less_with_trainings(sample):
+def test_one_part_less_with_networks_that_fit_has_trained(sample):
     configs = {"recipe": RECIPE, "batches": replace(RECIPE, batch_size=64)}
     configs |= {name: replace(RECIPE, **change) for name, change in LESS.items()}
     trained = {
@@ -391,9 +324,8 @@ def test_one_part_less_with_trainings(sample):
 
 def test_one_part_less_wrong_turns(trained):
     def other(name, **changes):
-        return trained | {name: training(replace(trained[name].config, **changes), 0.5)}
+        return trained | {name: result(replace(trained[name].config, **changes), 0.5)}
 
-    no_accuracy = SimpleNamespace(model=nn.Identity(), config=RECIPE, history=pd.DataFrame())
     one = trained["recipe"].model
     shared = {
         n: SimpleNamespace(model=one, config=t.config, history=t.history)
@@ -401,7 +333,7 @@ def test_one_part_less_wrong_turns(trained):
     }
     for answer, nudge in [
         ([*trained.values()], "a dict of what fit returns"),
-        ({n: t for n, t in trained.items() if n != "recipe"}, "whole recipe is missing"),
+        ({n: t for n, t in trained.items() if n != "recipe"}, "The whole recipe is missing"),
         ({n: t for n, t in trained.items() if n != "schedule"}, "taken out: schedule."),
         ({"recipe": trained["recipe"]}, "taken out: schedule, weight_decay, label_smoothing."),
         (other("recipe", label_smoothing=0.0), "lacks a part of the recipe: label_smoothing"),
@@ -411,12 +343,9 @@ def test_one_part_less_wrong_turns(trained):
         (other("no decay", weight_decay=0.01), "is changed to 0.01, and not taken out"),
         (trained | {"schedule": trained["schedule"].history}, "is not what fit returns"),
         (trained | {"schedule": 0.5}, "is not what fit returns"),
-        (trained | {"schedule": no_accuracy}, "is not what fit returns"),
         (shared, "share a network"),
-        (HUGE, "a dict of what fit returns"),
-        (None, "None"),
     ]:
-        assert_nudged(check("5.5", answer, COST), nudge)
+        assert_nudged("5.5", answer, COST, nudge=nudge)
 
 
 def test_the_cost_of_a_part_is_checked_too(trained):
@@ -428,11 +357,7 @@ def test_the_cost_of_a_part_is_checked_too(trained):
         ({n: t.history["val_acc"].iloc[-1] for n, t in trained.items()}, "is off"),
         ({"schedule": COST["schedule"]}, "says nothing about 'no decay'"),
         (COST | {"schedule": float("nan")}, "NaN"),
-        (COST | {"schedule": HUGE}, "far more"),
         (COST | {"schedule": "much"}, "text"),
         ([*COST.values()], "a number for each part"),
-        (None, "None"),
     ]:
-        feedback = check("5.5", trained, answer)
-        assert_nudged(feedback, nudge)
-        assert "0.1875" not in feedback.words
+        assert_nudged("5.5", trained, answer, nudge=nudge, secrets=(0.1875,))

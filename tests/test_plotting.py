@@ -1,6 +1,8 @@
 """Figures are looked at by people; here, that each shows the data it was given."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import seaborn as sns
-import torch
 
 from fmnist_lib import plotting
 from fmnist_lib.data import CLASS_NAMES
@@ -33,11 +34,34 @@ def test_image_grid_shows_each_image_with_its_title(sample):
     assert [ax.get_title() for ax in drawn] == [str(i) for i in range(10)]
     for ax, image in zip(drawn, images, strict=True):
         assert np.array_equal(ax.images[0].get_array(), image[0])
+    with pytest.raises(ValueError, match="no images to draw"):
+        plotting.image_grid(images[:0])
 
 
 def test_a_symmetric_grid_has_zero_in_the_middle():
     figure = plotting.image_grid(np.array([[[-1.0, 3.0]], [[0.0, 1.0]]]), symmetric=True)
     assert [ax.images[0].get_clim() for ax in figure.axes] == [(-3, 3), (-3, 3)]
+
+
+def test_pairs_show_two_images_and_both_classes(sample):
+    left, right = sample.train[:8], sample.train[8:16]
+    figure = plotting.image_pairs(left, right)
+    for k, ax in enumerate(figure.axes):
+        names = [CLASS_NAMES[split.labels[k]] for split in (left, right)]
+        assert ax.get_title() == " · ".join(names)
+        assert np.array_equal(ax.images[0].get_array()[:, :28], left.images[k, 0])
+        assert np.array_equal(ax.images[0].get_array()[:, 28:], right.images[k, 0])
+
+
+def test_images_keep_their_size_and_shape_whatever_their_number(sample):
+    widths = []
+    for n in (1, 3, 12):
+        figure = plotting.image_grid(sample.train.images[:n], columns=6)
+        figure.draw_without_rendering()
+        widths.append(figure.axes[0].get_window_extent().width)
+    assert widths == pytest.approx([widths[0]] * 3, rel=0.05)
+    width, height = plotting.image_grid(np.zeros((8, 28, 56)), columns=4).get_size_inches()
+    assert width == pytest.approx(4 * height)
 
 
 def test_training_curves_show_the_history_and_the_best_epoch():
@@ -54,17 +78,6 @@ def test_training_curves_show_the_history_and_the_best_epoch():
         assert labels == ["training", "validation", "best epoch: 2"]
 
 
-def test_wide_images_are_drawn_wide(sample):
-    pairs = torch.cat([sample.train.images[:8], sample.train.images[8:16]], dim=-1)
-    width, height = plotting.image_grid(pairs, columns=4).get_size_inches()
-    assert width == pytest.approx(4 * height)
-
-
-def test_no_images_cannot_be_drawn(sample):
-    with pytest.raises(ValueError, match="no images to draw, expected at least one"):
-        plotting.image_grid(sample.train.images[:0])
-
-
 def test_the_confusion_heat_map_is_annotated():
     confusion = confusion_matrix([0, 0, 6], [0, 6, 6])
     ax = plotting.confusion_heatmap(confusion)
@@ -74,6 +87,8 @@ def test_the_confusion_heat_map_is_annotated():
     assert ax.collections[0].get_clim() == (0, 1)  # of the mistakes alone
     assert [label.get_text() for label in ax.get_yticklabels()] == list(CLASS_NAMES)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
+    perfect = plotting.confusion_heatmap(confusion_matrix(range(10), range(10)))
+    assert perfect.collections[0].get_clim() == (0, 1)
 
 
 def test_a_difference_of_confusions_is_signed():
@@ -83,16 +98,16 @@ def test_a_difference_of_confusions_is_signed():
     assert ax.collections[0].get_clim() == (-1, 1)
 
 
-def test_the_heat_map_of_a_perfect_classifier_can_be_drawn():
-    plotting.confusion_heatmap(confusion_matrix(range(10), range(10)))
-
-
-def test_mistakes_name_both_classes_and_the_probability(sample):
-    probabilities = np.full((2, 10), 0.02)
+def test_mistakes_and_comparisons_name_the_classes(sample):
+    images, labels, probabilities = sample.test.images[:2], [0, 2], np.full((2, 10), 0.02)
     probabilities[0, 6], probabilities[1, 4] = 0.82, 0.9
-    figure = plotting.mistakes(sample.test.images[:2], [0, 2], probabilities)
+    figure = plotting.mistakes(images, labels, probabilities)
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == ["T-shirt\n→ Shirt (0.82)", "Pullover\n→ Coat (0.90)"]
+    both = {"a": probabilities, "b": np.eye(10)[labels]}
+    figure = plotting.compared_predictions(images, labels, both)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == ["T-shirt\na: Shirt\nb: T-shirt", "Pullover\na: Coat\nb: Pullover"]
 
 
 def test_bars_carry_their_values():
@@ -143,23 +158,16 @@ def test_a_kernel_on_an_image_marks_what_it_reads_and_what_it_makes():
     assert [ax.get_title() for ax in figure.axes] == titles
 
 
-def test_few_images_are_drawn_no_larger_than_many(sample):
-    sizes = []
-    for n in (1, 3, 12):
-        figure = plotting.image_grid(sample.train.images[:n], columns=6)
-        figure.draw_without_rendering()
-        sizes.append(figure.axes[0].get_window_extent().width)
-    assert sizes == pytest.approx([sizes[0]] * 3, rel=0.05)
-
-
 def test_heat_maps_share_one_scale():
     figure = plotting.heat_maps([np.eye(3), 4 * np.eye(3)], ["a", "b"], "gradient")
     assert [ax.images[0].get_clim() for ax in figure.axes[:2]] == [(0, 4), (0, 4)]
 
 
-def test_image_channels_leaves_missing_ones_empty():
-    figure = plotting.image_channels([np.ones((3, 4, 4)), np.ones((1, 4, 4))], ["a", "b"])
+def test_image_channels_share_limits_and_leave_missing_ones_empty():
+    rows = [np.ones((3, 4, 4)), np.ones((1, 4, 4))]
+    figure = plotting.image_channels(rows, ["a", "b"], limits=(0, 2))
     assert [len(ax.images) for ax in figure.axes] == [1, 1, 1, 1, 0, 0]
+    assert {ax.images[0].get_clim() for ax in figure.axes if ax.images} == {(0, 2)}
 
 
 def test_intervals():
@@ -187,12 +195,12 @@ def test_speeds_draws_medians_spreads_and_the_floor():
     assert np.allclose([segment[:, 0] for segment in segments], [[3.5, 6.0], [1.0, 2.5]])
     assert [text.get_text().strip() for text in ax.texts] == ["1.0×", "2.0×"]
     assert ax.lines[-1].get_xdata()[0] == 0.5
-    # A single slow repeat is cut off, and the numbers stay inside.
+    # A single slow repeat is cut off, and the numbers stay inside the axes.
     assert ax.get_xlim()[1] == pytest.approx(1.3 * 4)
     assert all(text.get_position()[0] < 5 for text in ax.texts)
 
 
-def test_accuracy_over_time_has_a_line_of_its_own_kind_for_each_training():
+def test_accuracy_over_time_has_a_distinct_line_for_each_run():
     history = pd.DataFrame({"seconds": [1.0, 2.0], "val_acc": [0.5, 0.6]})
     ax = plotting.accuracy_over_time({"one": history, "two": history.assign(val_acc=0.7)})
     assert [line.get_ydata().tolist() for line in ax.lines] == [[0.5, 0.6], [0.7, 0.7]]
@@ -236,20 +244,8 @@ def test_robustness_curves_have_a_panel_for_each_kind():
     assert noise.lines[0].get_ydata().tolist() == [0.9, 0.7]
 
 
-def test_compared_predictions_name_what_each_model_says(sample):
-    probabilities = {"a": np.eye(10)[[6, 4]], "b": np.eye(10)[[0, 2]]}
-    figure = plotting.compared_predictions(sample.test.images[:2], [0, 2], probabilities)
-    titles = [ax.get_title() for ax in figure.axes]
-    assert titles == ["T-shirt\na: Shirt\nb: T-shirt", "Pullover\na: Coat\nb: Pullover"]
-
-
-def test_channels_are_drawn_between_the_limits_given():
-    figure = plotting.image_channels([np.full((2, 4, 4), 0.5)], ["a"], limits=(0, 1))
-    assert [ax.images[0].get_clim() for ax in figure.axes] == [(0, 1), (0, 1)]
-
-
-def texts_in_code(*names):
-    """Find the strings that the code of the figures gives to arguments of some names."""
+def constants(*names):
+    """Find the constants that the code of the figures gives to arguments of some names."""
     for path in Path(plotting.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             given = [node.value] if isinstance(node, ast.keyword) and node.arg in names else []
@@ -261,14 +257,14 @@ def texts_in_code(*names):
 
 
 def test_colours_named_in_the_code_are_greys():
-    shades = set(texts_in_code("color", "c", "ec", "edgecolor", "ecolor", "facecolor"))
+    shades = set(constants("color", "c", "ec", "edgecolor", "ecolor", "facecolor"))
     assert shades
     assert all(0 <= float(shade) <= 1 for shade in shades)
     looks = {look.color for look in plotting.style.LOOKS} - shades
     assert looks <= set(sns.color_palette("colorblind"))
 
 
-@pytest.mark.parametrize("name", sorted(set(texts_in_code("cmap"))))
+@pytest.mark.parametrize("name", sorted(set(constants("cmap"))))
 def test_colour_maps_can_be_read_by_their_lightness_alone(name):
     red, green, blue, _ = plt.get_cmap(name)(np.linspace(0, 1, 101)).T
     lightness = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
@@ -277,10 +273,8 @@ def test_colour_maps_can_be_read_by_their_lightness_alone(name):
     assert turns.tolist() == ([50] if name == "PuOr" else [])
 
 
+@pytest.mark.slow
 def test_importing_changes_no_setting():
-    import subprocess
-    import sys
-
     code = (
         "import matplotlib as m; before = dict(m.rcParams)\n"
         "import fmnist_lib.plotting\n"

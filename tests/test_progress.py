@@ -22,7 +22,7 @@ print("done")
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Make time pass by hand: the list's one item is the second that it is."""
+    """Set the time by hand: the one item of the list is the current second."""
     now = [0.0]
     monkeypatch.setattr(progress, "monotonic", lambda: now[0])
     return now
@@ -48,7 +48,7 @@ def test_in_a_terminal_the_bar_comes_and_goes():
         while part := os.read(ours, 1000):
             shown += part
     except OSError:
-        pass  # how a terminal ends whose last writer is gone
+        pass  # the terminal ends when its last writer has gone
     os.close(ours)
     assert child.wait() == 0
     *bars, gone, last = shown.decode().replace("\r\n", "\n").split("\r")
@@ -57,7 +57,7 @@ def test_in_a_terminal_the_bar_comes_and_goes():
     assert last == "done\n"
 
 
-def test_the_log_of_a_short_job_holds_no_progress():
+def test_the_log_of_a_short_job_stays_empty():
     done = subprocess.run([sys.executable, "-c", TRAINING], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("done\n", "")
 
@@ -82,7 +82,7 @@ def test_the_log_of_a_long_job_has_a_line_now_and_then(clock, capsys):
 
 
 @pytest.mark.parametrize("silent", [{"show": False}, {"log": False}])
-def test_a_bar_that_was_not_asked_for_is_silent_in_a_log(silent, clock, capsys):
+def test_a_bar_that_is_switched_off_is_silent_in_a_log(silent, clock, capsys):
     with progress_bar(3, "sweep", mininterval=0, **silent) as bar:
         for _ in range(3):
             clock[0] += 100

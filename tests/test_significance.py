@@ -19,11 +19,11 @@ def test_the_interval_is_wilsons(answers):
 
 
 def test_the_paired_difference_covers_the_truth():
-    """Draw many test sets from a known truth: 95 % intervals must hold it in about 95 of 100."""
+    """Draw many test sets from a known truth: about 95 of 100 intervals must contain it."""
     rng, n, held = np.random.default_rng(0), 1000, 0
     labels = np.zeros(n, dtype=int)
     for _ in range(1000):
-        outcome = rng.choice(4, size=n, p=[0.82, 0.06, 0.04, 0.08])  # both, only a, only b, none
+        outcome = rng.choice(4, size=n, p=[0.82, 0.06, 0.04, 0.08])  # both, only a, only b, neither
         right_a, right_b = np.isin(outcome, (0, 1)), np.isin(outcome, (0, 2))
         result = evaluation.accuracy_difference(labels, 1 - right_a, 1 - right_b)
         assert result["only_a_right"] == (outcome == 1).sum()
@@ -52,7 +52,7 @@ def test_the_bootstrap_draws_binomial_numbers():
     assert drawn == pytest.approx(tuple(binom(40, 0.75).ppf([0.05, 0.95]) / 40), abs=1 / 40)
 
 
-def test_the_bootstrap_repeats_with_its_seed():
+def test_the_bootstrap_is_reproducible():
     labels, predicted = np.zeros(30, dtype=int), np.arange(30) % 10 // 7
     first = evaluation.bootstrap_interval(labels, predicted, seed=1)
     assert first == evaluation.bootstrap_interval(labels, predicted, seed=1)
@@ -60,9 +60,9 @@ def test_the_bootstrap_repeats_with_its_seed():
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 20), st.integers(0, 20))
-def test_mcnemar_is_the_test_of_a_fair_coin(only_a, only_b, both, none):
-    right_a = np.repeat([1, 0, 1, 0], [only_a, only_b, both, none])
-    right_b = np.repeat([0, 1, 1, 0], [only_a, only_b, both, none])
+def test_mcnemar_is_the_test_of_a_fair_coin(only_a, only_b, both, neither):
+    right_a = np.repeat([1, 0, 1, 0], [only_a, only_b, both, neither])
+    right_b = np.repeat([0, 1, 1, 0], [only_a, only_b, both, neither])
     if len(right_a) == 0:
         return
     p_value = evaluation.mcnemar_test(np.ones_like(right_a), right_a, right_b)
@@ -73,7 +73,7 @@ def test_mcnemar_is_the_test_of_a_fair_coin(only_a, only_b, both, none):
 
 @pytest.mark.parametrize("confidence", [0, 1, 95, float("nan")])
 @pytest.mark.parametrize("function", [evaluation.accuracy_interval, evaluation.bootstrap_interval])
-def test_a_confidence_that_is_none_is_refused(function, confidence):
+def test_a_confidence_outside_0_1_is_refused(function, confidence):
     with pytest.raises(ValueError, match="expected a number between 0 and 1"):
         function([1, 2], [1, 2], confidence=confidence)
 
@@ -81,5 +81,5 @@ def test_a_confidence_that_is_none_is_refused(function, confidence):
 @pytest.mark.parametrize("function", [evaluation.accuracy_difference, evaluation.mcnemar_test])
 @pytest.mark.parametrize("lengths", [(3, 3, 2), (3, 2, 3), (0, 0, 0)])
 def test_lengths_that_do_not_match_are_refused(function, lengths):
-    with pytest.raises(ValueError, match="expected one of each for every image"):
+    with pytest.raises(ValueError, match="expected one of each per image"):
         function(*(np.zeros(n, dtype=int) for n in lengths))

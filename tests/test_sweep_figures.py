@@ -1,6 +1,7 @@
-"""The figure of a sweep, and what ``fmnist results`` says and writes."""
+"""The figure of a sweep, and what ``fmnist results`` prints and writes."""
 
 import json
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,7 +22,7 @@ def table(x, y=None, **columns):
 
 
 def points(ax):
-    """Give what is drawn as points and as lines: two lists of (x, y)."""
+    """Return what is drawn as points and as lines: two lists of (x, y)."""
     found = {True: [], False: []}
     for line in ax.lines:
         is_points = line.get_linestyle() == "None"
@@ -45,42 +46,22 @@ def test_every_run_is_a_point_and_the_means_are_a_line():
 
 @pytest.mark.parametrize(
     ("x", "scale"),
-    [
-        ([0.001, 0.0201], "log"),
-        ([0.001, 0.02], "linear"),
-        ([1, 25], "log"),
-        ([0, 25], "linear"),
-        ([-1, 25], "linear"),
-        ([5], "linear"),
-    ],
+    [([0.001, 0.0201], "log"), ([0.001, 0.02], "linear"), ([0, 25], "linear"), ([5], "linear")],
 )
-def test_the_axis_is_logarithmic_where_positive_numbers_span_more_than_a_factor_of_20(x, scale):
+def test_positive_numbers_that_span_more_than_a_factor_of_20_get_a_logarithmic_axis(x, scale):
     assert plotting.sweep_curves(table(x), "x", "y").get_xscale() == scale
 
 
-def test_a_text_has_a_place_of_its_own():
-    ax = plotting.sweep_curves(table(["b", "a", "b"], [0.2, 0.1, 0.4]), "x", "y")
-    assert ticks(ax) == {"a": 0, "b": 1}
-    (runs,), (means,) = points(ax)
-    assert sorted(runs) == [(0, 0.1), (1, 0.2), (1, 0.4)]
-    assert np.allclose(means, [(0, 0.1), (1, 0.3)])
-
-
 @pytest.mark.parametrize(
-    ("x", "expected"),
-    [
-        ([True, False], {"False": 0, "True": 1}),
-        ([False, False], {"False": 0}),
-        ([True, True], {"True": 0}),
-    ],
+    ("x", "expected"), [([True, False], {"False": 0, "True": 1}), ([True, True], {"True": 0})]
 )
-def test_true_and_false_are_no_numbers(x, expected):
+def test_booleans_are_not_numbers(x, expected):
     ax = plotting.sweep_curves(table(x), "x", "y")
     assert ticks(ax) == expected
     assert ax.get_xscale() == "linear"
 
 
-def test_each_group_has_a_line_of_its_own_kind_in_the_legend():
+def test_each_group_has_a_distinct_line_in_the_legend():
     data = table([1, 2, 1, 2], [0.1, 0.2, 0.3, 0.4], flip=[True, True, False, False])
     ax = plotting.sweep_curves(data, "x", "y", "flip")
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["flip = False", "flip = True"]
@@ -90,7 +71,7 @@ def test_each_group_has_a_line_of_its_own_kind_in_the_legend():
     assert looks["flip = False"] != looks["flip = True"]
 
 
-def test_groups_share_the_places_of_texts():
+def test_each_text_has_a_place_which_groups_share():
     data = table(["a", "b", "b", "c"], group=[1, 1, 2, 2])
     ax = plotting.sweep_curves(data, "x", "y", "group")
     assert [[x for x, _ in line] for line in points(ax)[1]] == [[0, 1], [1, 2]]
@@ -98,13 +79,10 @@ def test_groups_share_the_places_of_texts():
 
 
 def test_a_run_without_a_value_is_left_out():
-    ax = plotting.sweep_curves(table([1, 2, None], [0.1, float("nan"), 0.3]), "x", "y")
+    axes = plt.subplots()[1]
+    ax = plotting.sweep_curves(table([1, 2, None], [0.1, float("nan"), 0.3]), "x", "y", ax=axes)
+    assert ax is axes
     assert points(ax) == ([[(1, 0.1)]], [[(1, 0.1)]])
-
-
-def test_it_draws_on_axes_that_are_there():
-    ax = plt.subplots()[1]
-    assert plotting.sweep_curves(table([1, 2]), "x", "y", ax=ax) is ax
 
 
 # The command.
@@ -135,7 +113,7 @@ def runs(tmp_path, put):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Give what is drawn: a list of (x, y, group)."""
+    """Record what is drawn: a list of (x, y, group)."""
     calls, draw = [], plotting.sweep_curves
 
     def watched(table, x, y, group):
@@ -162,7 +140,7 @@ def test_results_says_what_is_best_and_what_it_wrote(runs, put, drawn, capsys):
     assert drawn == [("lr", "val_accuracy", None)]
 
 
-def test_results_draws_what_it_is_told_and_writes_elsewhere(runs, drawn, tmp_path):
+def test_results_draws_the_columns_named_and_writes_elsewhere(runs, drawn, tmp_path):
     before = sorted(runs.rglob("*"))
     options = ["--x", "seed", "--y", "test_accuracy", "--group", "lr", "-o", str(tmp_path / "a/b")]
     assert cli.main(["results", str(runs), *options]) == 0
@@ -186,41 +164,31 @@ def test_results_without_a_seed_or_a_metric_are_a_table_alone(put, tmp_path, cap
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "words"),
     [
-        (
-            ["--x", "lrr"],
-            "the table of runs has no column 'lrr'; did you mean lr? It has chapter, ",
-        ),
-        (["--y", "val"], "the table of runs has no column 'val'; it has chapter, lr, seed, "),
-        (["--group", "sed"], "the table of runs has no column 'sed'; did you mean seed? It has "),
-        (
-            ["--y", "device"],
-            "the table of runs has no metric 'device'; it has val_accuracy, test_accuracy, seconds",
-        ),
+        (["--x", "lrr"], "no column 'lrr'; did you mean lr? It has chapter, "),
+        (["--y", "val"], "no column 'val'; it has chapter, lr, seed, "),
+        (["--group", "sed"], "no column 'sed'; did you mean seed? It has "),
+        (["--y", "device"], "no metric 'device'; it has val_accuracy, test_accuracy, seconds"),
     ],
 )
-def test_a_column_that_is_not_there_is_refused(runs, capsys, options, message):
+def test_an_unknown_column_is_refused(runs, capsys, options, words):
     assert cli.main(["results", str(runs), *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"fmnist: {message}")
+    assert words in line
     assert not list(runs.glob("results.*"))
 
 
-def test_a_folder_without_finished_runs_is_told(tmp_path, put, capsys):
+def test_a_folder_without_finished_runs_is_refused(tmp_path, put, capsys):
     assert cli.main(["results", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == (
-        f"fmnist: {tmp_path} holds no runs; name the folder that was given to fmnist run or fmnist "
-        "sweep\n"
-    )
+    assert re.search(r"fmnist: .* holds no runs; name the folder", capsys.readouterr().err)
     put("a", {}, {}, state="failed")
     assert cli.main(["results", str(tmp_path)]) == 1
-    message = "fmnist: no run is finished; call fmnist sweep again to go on\n"
-    assert capsys.readouterr().err == message
+    assert re.search(r"fmnist: no run is finished.*fmnist sweep again", capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("name", ["", "results.csv", "results.parquet", "results.png"])
-def test_files_that_cannot_be_written_are_told(runs, tmp_path, capsys, name):
+@pytest.mark.parametrize("name", ["", "results.csv", "results.png"])
+def test_a_file_that_cannot_be_written_is_reported(runs, tmp_path, capsys, name):
     (output := tmp_path / "out").mkdir()
     if name:
         (output / name).mkdir()
@@ -229,6 +197,5 @@ def test_files_that_cannot_be_written_are_told(runs, tmp_path, capsys, name):
         output.write_text("a file where the folder should be")
     assert cli.main(["results", str(runs), "-o", str(output)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"fmnist: the table cannot be written to {output} (")
-    assert line.endswith("); name another folder with -o")
+    assert f"cannot be written to {output}" in line
     assert "None" not in line

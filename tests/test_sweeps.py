@@ -1,14 +1,18 @@
-"""Sweep files: which runs they ask for, what these are called, and what makes no sense."""
+"""Sweep files: their runs, names and mistakes; what is finished and left, and for how long."""
 
+import hashlib
 import json
 import re
+from dataclasses import replace
 from itertools import product
 
+import nbformat
 import pytest
 
 from fmnist_lib.chapters import ChapterError
 from fmnist_lib.common import ParameterError
-from fmnist_lib.experiments.sweeps import load_sweep
+from fmnist_lib.experiments import sweeps
+from fmnist_lib.experiments.sweeps import estimate, load_sweep, make_plan
 
 CELL = """
 epochs: int = 25  # passes
@@ -16,18 +20,21 @@ lr: float = 3e-4  # learning rate
 seed: int = 0
 shuffle: bool = False
 device: str = "auto"
+sample: bool = False
 data_dir: str = ""
 trained_dir: str = "trained"
 """
+CODE = hashlib.sha256(f"{CELL}\0print(lr)".encode()).hexdigest()
 PAIRS = "expected 'name: value' pairs"
 COUNT = "expected a whole number of 1 or more"
 DEFAULTS = {"epochs": 25, "lr": 3e-4, "seed": 0, "shuffle": False, "device": "auto"}
+DEFAULTS |= {"sample": False}
 
 
 @pytest.fixture
 def load(tmp_path, write_chapter):
     """Read a sweep of the chapter 02_net: (the file's lines) -> Sweep."""
-    write_chapter(tmp_path / "notebooks" / "02_net.ipynb", CELL)
+    write_chapter(tmp_path / "notebooks" / "02_net.ipynb", CELL, "print(lr)")
 
     def read(text, chapter="02_net"):
         file = tmp_path / "sweeps" / "s.yml"
@@ -48,17 +55,6 @@ def test_a_chapter_alone_is_one_run_with_its_defaults(load, tmp_path):
     (run,) = sweep.runs
     assert (run.name, run.given, run.parameters) == ("defaults", {}, DEFAULTS)
     assert (sweep.threads, sweep.retries) == (1, 1)
-
-
-def test_a_grid_gives_every_combination(load):
-    sweep = load("grid: {lr: [3e-4, 1e-3, 0.01], epochs: [1, 4], shuffle: [true, false]}")
-    expected = [
-        {"lr": lr, "epochs": epochs, "shuffle": shuffle}
-        for lr, epochs, shuffle in product([3e-4, 1e-3, 0.01], [1, 4], [True, False])
-    ]
-    assert [run.given for run in sweep.runs] == expected
-    assert [run.parameters for run in sweep.runs] == [DEFAULTS | given for given in expected]
-    assert names(sweep)[0] == "lr=0.0003_epochs=1_shuffle=True"
 
 
 def test_a_list_gives_its_entries(load):
@@ -107,7 +103,7 @@ def test_a_folder_of_data_is_given_but_decides_nothing(load, tmp_path):
     assert run.parameters == DEFAULTS
 
 
-def test_a_chapter_given_as_a_path_is_looked_for_beside_the_file(
+def test_a_chapter_given_as_a_path_is_relative_to_the_file(
     load, tmp_path, write_chapter, monkeypatch
 ):
     write_chapter(tmp_path / "sweeps" / "own" / "net.ipynb", "epochs: int = 1")
@@ -129,13 +125,13 @@ def test_entries_can_be_shared_as_yaml_has_it(load):
     ]
 
 
-# Names are folders, on Windows and where a and A are the same, too.
+# Names are folders, on Windows too, and where a and A are the same.
 
 ODD = ["a/b", "a\\b", "a:b", "../..", "a b", "ä", "x" * 300, "x" * 301, "a\nb"]
 ALIKE = ["CPU", "cpu", "Cpu", "cpu."]
 
 
-def test_odd_values_make_names_for_folders_all_the_same(load, tmp_path, write_chapter):
+def test_odd_values_make_valid_names_of_folders(load, tmp_path, write_chapter):
     write_chapter(tmp_path / "notebooks" / "any.ipynb", "text: str = ''")
     texts = [*ODD, *ALIKE, "plain"]
     sweep = load("grid: " + json.dumps({"text": texts}), chapter="any")
@@ -156,126 +152,62 @@ def test_names_stay_unique_where_values_look_like_names(load, tmp_path, write_ch
     assert len(set(names(sweep))) == 2
 
 
-def test_a_name_hangs_on_nothing_but_the_values(load):
+def test_a_name_depends_on_the_values_alone(load):
     text = "grid: {device: ['cuda:0', 'cuda:1']}\nparameters: {epochs: %d}"
     assert names(load(text % 1)) == names(load(text % 2))
 
 
-def refused(message):
-    return pytest.raises(ParameterError, match=f"^{re.escape(message)}$")
+def refused(*words):
+    return pytest.raises(ParameterError, match=".*".join(map(re.escape, words)))
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "words"),
     [
-        (
-            "sedes: 3",
-            "s.yml has no entry 'sedes'; did you mean seeds? It has chapter, parameters, grid, "
-            "list, seeds, threads, retries",
-        ),
-        ("seeds: 1\nseeds: 2", "s.yml has the key 'seeds' twice; remove one"),
-        ("grid:\n  lr: [1]\n  lr: [2]", "s.yml has the key 'lr' twice; remove one"),
-        ("list: [{lr: 1, lr: 2}]", "s.yml has the key 'lr' twice; remove one"),
+        ("sedes: 3", "s.yml has no entry 'sedes'; did you mean seeds?"),
+        ("seeds: 1\nseeds: 2", "the key 'seeds' twice"),
+        ("list: [{lr: 1, lr: 2}]", "the key 'lr' twice"),
         ("parameters:", f"parameters in s.yml is None, {PAIRS}"),
-        ("parameters: [1]", f"parameters in s.yml is [1], {PAIRS}"),
         ("grid: 3", f"grid in s.yml is 3, {PAIRS}"),
-        ("list: {lr: 1}", "list in s.yml is {'lr': 1}, expected a list of them"),
+        ("list: {lr: 1}", "list in s.yml is {'lr': 1}, expected a list"),
         ("list: [3]", "3 in the list of s.yml is not 'name: value' pairs"),
-        ("list: []", "the list of s.yml is empty; remove it, or add an entry"),
+        ("list: []", "the list of s.yml is empty"),
         ("grid: {lr: []}", "lr in the grid is [], expected a list of values"),
-        ("grid: {lr: 0.1}", "lr in the grid is 0.1, expected a list of values"),
         ("grid: {lr: '12'}", "lr in the grid is '12', expected a list of values"),
         ("seeds: 0", f"seeds in s.yml is 0, {COUNT}"),
-        ("seeds: -1", f"seeds in s.yml is -1, {COUNT}"),
-        ("seeds: x", f"seeds in s.yml is 'x', {COUNT}"),
         ("seeds: []", f"seeds in s.yml is [], {COUNT}"),
         ("seeds:", f"seeds in s.yml is None, {COUNT}"),
         ("seeds: true", f"seeds in s.yml is True, {COUNT}"),
-        ("seeds: [0, x]", "seed is 'x', expected a whole number (see the chapter; default: 0)"),
-        ("threads: 0", f"threads in s.yml is 0, {COUNT}"),
+        ("seeds: [0, x]", "seed is 'x', expected a whole number"),
         ("threads: 1.5", f"threads in s.yml is 1.5, {COUNT}"),
         ("retries: -1", "retries in s.yml is -1, expected a whole number of 0 or more"),
-        ("retries: many", "retries in s.yml is 'many', expected a whole number of 0 or more"),
-        (
-            "grid: {ephocs: [1]}",
-            "02_net has no parameter 'ephocs'; did you mean epochs? It has epochs, lr, seed, "
-            "shuffle, device, data_dir",
-        ),
-        (
-            "grid: {epochs: [1, many]}",
-            "epochs is 'many', expected a whole number (passes; default: 25)",
-        ),
-        (
-            "parameters: {device: 0}",
-            "device is 0, expected a text; put it in quotes (see the chapter; default: 'auto')",
-        ),
+        ("grid: {ephocs: [1]}", "02_net has no parameter 'ephocs'; did you mean epochs?"),
+        ("grid: {epochs: [1, many]}", "epochs is 'many', expected a whole number (passes"),
         ("list: [{lr: 1}, {lr: 0}]", "lr is 0.0, expected a number above 0"),
-        ("grid: {lr: [[1]]}", "lr is [1], expected a number (learning rate; default: 0.0003)"),
-        (
-            "parameters: {trained_dir: x}",
-            "trained_dir cannot be given: a run keeps its files in its own folder; name that "
-            "with -o",
-        ),
-        (
-            "grid: {lr: [1, 1.0]}",
-            "s.yml asks twice for the same run, as lr=1.0 and as lr=1.0; remove one",
-        ),
-        (
-            "list: [{}, {epochs: 25}]",
-            "s.yml asks twice for the same run, as epochs=25 and as epochs=25; remove one",
-        ),
-        (
-            "seeds: [1, 1]",
-            "s.yml asks twice for the same run, as defaults and as defaults; remove one",
-        ),
+        ("parameters: {trained_dir: x}", "trained_dir cannot be given"),
+        ("grid: {lr: [1, 1.0]}", "the same run twice, as lr=1.0 and as lr=1.0"),
+        ("list: [{}, {epochs: 25}]", "the same run twice, as epochs=25 and as epochs=25"),
+        ("grid: {data_dir: [a, b]}", "the same run twice, as data_dir="),
+        ("parameters: {lr: 1}\ngrid: {lr: [1]}", "lr appears more than once"),
+        ("grid: {lr: [1]}\nlist: [{epochs: 1}, {lr: 2}]", "lr appears more than once"),
+        ("parameters: {seed: 1}\nseeds: [2]", "seed appears more than once"),
+        ("parameters: {device: 2024-13-01}", "s.yml is not valid YAML: month must be in 1..12"),
     ],
 )
-def test_what_makes_no_sense_is_told(load, text, message):
-    with refused(message):
-        load(text)
-
-
-def test_two_folders_of_data_do_not_make_two_runs(load):
-    with pytest.raises(ParameterError, match=r"twice for the same run, as data_dir=.* and as "):
-        load("grid: {data_dir: [a, b]}")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "parameters: {lr: 1}\ngrid: {lr: [1]}",
-        "parameters: {lr: 1}\nlist: [{lr: 2}]",
-        "grid: {lr: [1]}\nlist: [{epochs: 1}, {lr: 2}]",
-        "grid: {seed: [1]}\nseeds: 3",
-        "parameters: {seed: 1}\nseeds: [2]",
-        "list: [{seed: 1}]\nseeds: 1",
-    ],
-)
-def test_a_name_in_two_places_is_refused(load, text):
-    name = "seed" if "seed" in text else "lr"
-    with refused(
-        f"{name} stands in s.yml more than once; give it in one of parameters, grid, list and seeds"
-    ):
+def test_a_mistake_in_the_file_is_reported(load, text, words):
+    with refused(words):
         load(text)
 
 
 @pytest.mark.parametrize("chapter", ["", "[02_net]", "3", "~"])
 def test_a_file_that_names_no_chapter_is_refused(load, chapter):
-    with refused("s.yml names no chapter; write 'chapter: 02_cnn', say"):
+    with refused("s.yml names no chapter; write, say, 'chapter: 02_cnn'"):
         load("seeds: 1", chapter=chapter)
-
-
-def test_an_unknown_chapter_is_told_with_the_nearest(load, tmp_path):
-    with refused(
-        f"the folder {tmp_path / 'notebooks'} has no chapter '02_nett'; did you mean 02_net? "
-        "It has 02_net"
-    ):
-        load("", chapter="02_nett")
 
 
 @pytest.mark.parametrize("text", ["", "# nothing", "- a", "words"])
 def test_a_file_without_entries_is_refused(load, text):
-    with refused("s.yml holds no entries; write 'chapter: 02_cnn', say"):
+    with refused("s.yml has no entries"):
         load(text, chapter="")
 
 
@@ -283,24 +215,182 @@ def test_a_file_without_entries_is_refused(load, text):
     "text",
     ["grid: [", "a: b: c", "grid: {[1, 2]: 3}", "list: !!python/name:os.system", "\x01", "a: *b"],
 )
-def test_what_is_no_yaml_is_told_in_one_line(load, text):
+def test_a_file_that_is_not_yaml_is_reported_in_one_line(load, text):
     with pytest.raises(ParameterError, match=r"^s\.yml is not valid YAML: [^\n]+$"):
         load(text)
 
 
-def test_a_date_that_does_not_exist_is_told(load):
-    with refused("s.yml is not valid YAML: month must be in 1..12"):
-        load("parameters: {device: 2024-13-01}")
-
-
-def test_a_missing_file_is_told(tmp_path):
-    with refused(f"there is no sweep file {tmp_path / 's.yml'}; name one"):
+def test_a_file_that_cannot_be_read_is_reported(tmp_path):
+    with refused("there is no sweep file", "s.yml"):
         load_sweep(tmp_path / "s.yml")
-
-
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
-    with pytest.raises(ParameterError, match=r"cannot be read \(.*\); name a YAML file$"):
+    with refused("cannot be read (", "name a YAML file"):
         load_sweep(tmp_path)
     (tmp_path / "s.yml").write_bytes(b"chapter: \xff")
-    with pytest.raises(ParameterError, match=r"s\.yml cannot be read \(.*\); name a YAML file$"):
+    with refused("s.yml cannot be read (", "name a YAML file"):
         load_sweep(tmp_path / "s.yml")
+
+
+# What is finished and what is left.
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def put(runs):
+    """Write the record of a run: (name of its folder, parameters, other entries) -> record."""
+
+    def write(name, parameters, state="finished", **others):
+        record = {"state": state, "chapter": "02_net", "code": CODE, "seconds": 10.0}
+        record |= {"metrics": {}, "networks": {}, "attempts": 1}
+        record |= {"parameters": DEFAULTS | parameters} | others
+        (runs / name).mkdir(parents=True)
+        (runs / name / "results.json").write_text(json.dumps(record))
+        return record
+
+    return write
+
+
+def test_in_an_empty_folder_every_run_is_left(load, runs):
+    sweep = load("seeds: 2")
+    plan = make_plan(sweep, runs)
+    assert plan.finished == {}
+    assert list(plan.to_do) == ["seed=0", "seed=1"]
+    assert list(plan.to_do.values()) == list(sweep.runs)
+    assert (plan.sweep, plan.folder) == (sweep, runs)
+    assert not runs.exists()
+
+
+def test_a_finished_run_is_recognised_by_its_parameters_whatever_its_folder_is_called(
+    load, runs, put
+):
+    record = put("other", {"seed": 1})
+    plan = make_plan(load("seeds: 3"), runs)
+    assert plan.finished == {"seed=1": record}
+    assert list(plan.to_do) == ["seed=0", "seed=2"]
+
+
+def test_a_sweep_that_grows_keeps_what_is_finished(load, runs, put):
+    put("seed=0", {"lr": 0.1})
+    put("seed=1", {"lr": 0.1, "seed": 1})
+    plan = make_plan(load("grid: {lr: [0.1, 0.2]}\nseeds: 2"), runs)
+    assert list(plan.finished) == ["lr=0.1_seed=0", "lr=0.1_seed=1"]
+    assert list(plan.to_do) == ["lr=0.2_seed=0", "lr=0.2_seed=1"]
+
+
+def test_a_value_given_that_is_the_default_is_the_same_run(load, runs, put):
+    put("defaults", {})
+    plan = make_plan(load("parameters: {epochs: 25, lr: '3e-4', data_dir: elsewhere}"), runs)
+    assert (list(plan.finished), plan.to_do) == (["defaults"], {})
+
+
+def test_failed_and_unfinished_runs_are_left(load, runs, put):
+    put("seed=0", {"seed": 0}, "failed")
+    (runs / "seed=1" / ".part-abc").mkdir(parents=True)
+    (runs / "seed=2").mkdir()
+    (runs / "seed=2" / "results.json").write_text('{"state": "fini')
+    put("seed=3", {"seed": 3}, "unheard of")
+    assert list(make_plan(load("seeds: 4"), runs).to_do) == [f"seed={n}" for n in range(4)]
+
+
+def test_a_name_that_another_finished_run_has_gets_a_suffix(load, runs, put):
+    put("seed=0", {"lr": 0.5})
+    put("seed=1", {"lr": 0.5, "seed": 1}, "failed")
+    put("copy", {"lr": 0.5})  # the same again, which changes nothing
+    plan = make_plan(load("seeds: 2"), runs)
+    first, second = plan.to_do
+    assert re.fullmatch(r"seed=0-[0-9a-f]{8}", first)
+    assert second == "seed=1"
+    assert [run.given for run in plan.to_do.values()] == [{"seed": 0}, {"seed": 1}]
+
+
+def test_runs_of_a_different_chapter_do_not_count(load, runs, put):
+    put("defaults", {}, chapter="03_net", code="another")
+    (name,) = make_plan(load(""), runs).to_do
+    assert name.startswith("defaults-")
+
+
+def test_finished_runs_of_an_older_version_of_the_chapter_are_refused(
+    load, runs, put, tmp_path, write_chapter
+):
+    put("seed=1", {"seed": 1})
+    sweep = load("seeds: 2")
+    write_chapter(tmp_path / "notebooks" / "02_net.ipynb", CELL, "print(lr + 1)")
+    with pytest.raises(ChapterError, match="seed=1 holds a finished run of an older version of"):
+        make_plan(sweep, runs)
+    other = replace(sweep, runs=sweep.runs[:1])  # without that run
+    assert list(make_plan(other, runs).to_do) == ["seed=0"]
+
+
+def test_changes_of_prose_and_outputs_make_no_new_version(load, runs, put, tmp_path):
+    put("defaults", {})
+    notebook = tmp_path / "notebooks" / "02_net.ipynb"
+    changed = nbformat.read(notebook, 4)
+    changed.cells[1].outputs = [nbformat.v4.new_output("stream", text="0.1\n")]
+    changed.cells[1].execution_count = 7
+    changed.cells[1].metadata.tags = ["a-tag"]
+    changed.cells.insert(1, nbformat.v4.new_markdown_cell("Some prose."))
+    nbformat.write(changed, notebook)
+    assert list(make_plan(load(""), runs).finished) == ["defaults"]
+
+
+# How long that will take.
+
+
+@pytest.fixture
+def times(tmp_path, monkeypatch):
+    file = tmp_path / "chapter_times.json"
+    monkeypatch.setattr(sweeps, "TIMES", file)
+
+    def write(chapters):
+        file.write_text(json.dumps({"machine": {}, "chapters": chapters}))
+
+    write({"02_net": [[1, 30.0], [4, 90.0]]})
+    return write
+
+
+def test_time_grows_evenly_with_the_epochs(load, runs, put):
+    for epochs in (1, 2, 4):
+        put(f"a{epochs}", {"epochs": epochs}, seconds=7.0 + 3.0 * epochs)
+    seconds, source = estimate(make_plan(load("grid: {epochs: [1, 2, 4, 10, 25]}"), runs))
+    assert seconds == pytest.approx((7 + 30) + (7 + 75))
+    assert source == "from the finished runs"
+
+
+def test_time_from_runs_of_one_length_is_in_proportion(load, runs, put):
+    put("a", {"epochs": 2, "seed": 0}, seconds=10.0)
+    put("b", {"epochs": 2, "seed": 1}, seconds=14.0)
+    plan = make_plan(load("grid: {epochs: [2, 4]}\nseeds: 3"), runs)
+    assert len(plan.to_do) == 4
+    assert estimate(plan)[0] == pytest.approx(12 * (1 + 3 * 2))
+
+
+def test_nothing_to_do_takes_no_time(load, runs, put):
+    put("a", {})
+    assert estimate(make_plan(load(""), runs))[0] == 0
+
+
+def test_without_a_finished_run_the_measured_times_are_taken(load, runs, times):
+    seconds, source = estimate(make_plan(load("grid: {epochs: [1, 4, 7]}"), runs))
+    assert seconds == pytest.approx(30 + 90 + 150)
+    assert source == "from runs of that chapter with one thread, on the machine of its authors"
+    times({"02_net": [[1, 40.0]]})
+    assert estimate(make_plan(load("seeds: 2"), runs))[0] == pytest.approx(2 * 25 * 40)
+
+
+def test_a_chapter_that_trains_nothing_takes_the_same_each_time(
+    load, runs, times, tmp_path, write_chapter
+):
+    write_chapter(tmp_path / "notebooks" / "02_net.ipynb", "seed: int = 0")
+    sweep = load("seeds: 3")
+    times({"02_net": [[1, 40.0]]})
+    assert estimate(make_plan(sweep, runs))[0] == pytest.approx(3 * 40)
+
+
+def test_there_is_no_estimate_for_the_sample_and_for_an_unknown_chapter(load, runs, times):
+    plan = make_plan(load("parameters: {sample: true}"), runs)
+    assert estimate(plan) == (None, "no run on the sample is finished yet")
+    times({"03_net": [[1, 40.0]]})
+    assert estimate(make_plan(load(""), runs)) == (None, "no run is finished yet")

@@ -7,11 +7,11 @@ import pytest
 from fmnist_lib.timing import Stopwatch, compare_times, product_rate, seconds_to_accuracy
 
 
-def test_ways_take_turns_and_the_first_call_is_apart(monkeypatch):
+def test_functions_take_turns_and_the_first_call_is_apart(monkeypatch):
     clock, calls = [0.0], []
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
 
-    def way(name, durations):
+    def takes(name, durations):
         durations = iter(durations)
 
         def call():
@@ -20,19 +20,18 @@ def test_ways_take_turns_and_the_first_call_is_apart(monkeypatch):
 
         return call
 
-    table = compare_times(
-        {"slow": way("slow", [9, 4, 2, 3]), "quick": way("quick", [5, 1, 1, 7])}, repeats=3
-    )
+    seconds = {"slow": [9, 4, 2, 3], "quick": [5, 1, 1, 7]}
+    table = compare_times({name: takes(name, s) for name, s in seconds.items()}, repeats=3)
     assert calls == ["slow", "quick"] * 4
     assert table.loc["slow"].tolist() == [9, 3, 2, 4, 1]
     assert table.loc["quick"].tolist() == [5, 1, 1, 7, 3]
     assert table.columns.tolist() == ["first", "seconds", "lowest", "highest", "speed"]
 
 
-@pytest.mark.parametrize(("ways", "repeats"), [({}, 3), ({"one": int}, 0)])
-def test_nothing_to_time_is_refused(ways, repeats):
+@pytest.mark.parametrize(("functions", "repeats"), [({}, 3), ({"one": int}, 0)])
+def test_nothing_to_time_is_refused(functions, repeats):
     with pytest.raises(ValueError, match="expected at least one of each"):
-        compare_times(ways, repeats)
+        compare_times(functions, repeats)
 
 
 def test_a_target_is_reached_at_the_first_epoch_that_does_or_never():
@@ -44,7 +43,7 @@ def test_a_target_is_reached_at_the_first_epoch_that_does_or_never():
 
 
 @pytest.mark.parametrize("target", [0, -0.1, 90, float("nan")])
-def test_a_target_that_is_no_share_is_refused(target):
+def test_a_target_outside_0_1_is_refused(target):
     with pytest.raises(ValueError, match=r"expected a share of images, such as 0\.9"):
         seconds_to_accuracy(pd.DataFrame({"seconds": [1.0], "val_acc": [0.5]}), target)
 

@@ -1,5 +1,8 @@
 import copy
+import inspect
+import re
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,16 +13,18 @@ from torch.utils.data import DataLoader, TensorDataset
 from fmnist_lib.data import Split
 from fmnist_lib.evaluation import class_report, predict
 from fmnist_lib.models import build_model
-from fmnist_lib.training import loop
+from fmnist_lib.training import EventLog, loop
 from fmnist_lib.training.loop import (
     HISTORY_COLUMNS,
     TrainConfig,
     fit,
     loss_and_accuracy,
+    make_optimizer,
     pick_device,
 )
 
 QUICK = TrainConfig(epochs=2, batch_size=64, lr=1e-3, shuffle=False, device="cpu")
+TENTHS = replace(QUICK, epochs=1, batch_size=80)  # ten steps
 
 
 class Memory(nn.Module):
@@ -181,7 +186,7 @@ def test_a_network_that_takes_views_trains_as_one_that_flattens(sample):
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_trying_a_network_out_changes_neither_statistics_nor_random_numbers(sample, monkeypatch):
+def test_trying_a_network_out_changes_neither_statistics_nor_random_numbers(sample):
     class Drawing(Viewing):
         def forward(self, images):
             return nn.functional.dropout(super().forward(images), 0.5)
@@ -189,8 +194,7 @@ def test_trying_a_network_out_changes_neither_statistics_nor_random_numbers(samp
     network = Drawing()
     before = copy.deepcopy(network.state_dict())
     numbers = torch.get_rng_state()
-    monkeypatch.setattr(loop, "train_one_epoch", lambda *arguments: (1.0, 0.5))
-    fit(network, sample.train, sample.validation, QUICK)
+    loop._start(network, sample.train, sample.validation, QUICK)
     assert torch.get_rng_state().equal(numbers)
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())
 
@@ -205,39 +209,12 @@ def test_lazy_layers_train(sample):
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_a_network_that_writes_into_its_images_spoils_none(sample, shuffle):
+def test_a_network_that_writes_into_its_images_leaves_the_data_alone(sample, shuffle):
     before = copy.deepcopy(sample)
     network = nn.Sequential(nn.Hardtanh(0.2, 0.8, inplace=True), nn.Flatten(), nn.Linear(784, 10))
     fit(network, sample.train, sample.validation, replace(QUICK, shuffle=shuffle))
     assert sample.train.images.equal(before.train.images)
     assert sample.validation.images.equal(before.validation.images)
-
-
-def test_the_weights_of_the_best_epoch_are_kept(sample, monkeypatch):
-    accuracies, snapshots = iter([0.5, 0.8, 0.8, 0.6]), []
-
-    def measured(model, split, criterion):
-        snapshots.append(copy.deepcopy(model.state_dict()))
-        return 1.0, next(accuracies)
-
-    monkeypatch.setattr(loop, "loss_and_accuracy", measured)
-    model, config = build_model("cnn", seed=0), replace(QUICK, epochs=4)
-    trained = fit(model, sample.train, sample.validation, config)
-    assert trained.best_epoch == 2
-    kept = trained.model.state_dict()
-    assert all(kept[key].equal(value) for key, value in snapshots[1].items())
-    assert not kept["features.0.weight"].equal(snapshots[2]["features.0.weight"])
-
-
-def test_the_first_of_equal_epochs_is_kept(random_split):
-    frozen = Memory()
-    frozen.dead = nn.Linear(1, 1)  # something to optimise, that has no say
-    frozen.scale.requires_grad_(False)
-    frozen.forward = lambda x: x[:, 0, 0, :1] * frozen.scale + 0 * frozen.dead.weight.sum()
-    trained = fit(
-        frozen, random_split(20), random_split(20), replace(QUICK, epochs=3, batch_size=20)
-    )
-    assert trained.best_epoch == 1
 
 
 def test_a_short_last_batch_counts_for_what_it_holds():
@@ -272,13 +249,9 @@ def test_validation_takes_no_gradient_and_evaluates(sample):
     [
         ("epochs", 0, "1 or more"),
         ("epochs", 2.5, "whole number"),
-        ("epochs", True, "whole number"),
-        ("batch_size", -1, "1 or more"),
         ("batch_size", "64", "whole number"),
-        ("lr", 0, "above 0"),
         ("lr", -1e-3, "above 0"),
         ("lr", float("nan"), "above 0"),
-        ("lr", float("inf"), "above 0"),
         ("lr", "fast", "above 0"),
         pytest.param("lr", 10**400, "above 0", id="lr-huge"),
         ("seed", -1, "0 or more"),
@@ -286,19 +259,14 @@ def test_validation_takes_no_gradient_and_evaluates(sample):
         ("shuffle", "yes", "True or False"),
         ("device", 0, "name of a device"),
         ("device", "gpu", "auto, cuda, cuda:1, mps or cpu"),
-        ("device", "cuda:", "auto, cuda, cuda:1, mps or cpu"),
         ("schedule", "cosine", "one of constant, one-cycle"),
         ("precision", "fp16", "one of fp32, bf16"),
-        ("precision", 16, "one of fp32, bf16"),
-        ("compile", 1, "True or False"),
-        ("flip", "yes", "True or False"),
         ("shift", 28, "0 to 27"),
-        ("shift", 1.5, "0 to 27"),
         ("weight_decay", -0.1, "0 or more"),
         ("label_smoothing", 1.0, "0 to below 1"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(field, value, allowed):
+def test_values_that_are_not_allowed_are_refused(field, value, allowed):
     with pytest.raises(ValueError, match=rf"{field} is .*, expected .*{allowed}"):
         TrainConfig(**{field: value})
 
@@ -308,7 +276,7 @@ def test_settings_that_make_no_sense_are_refused(field, value, allowed):
 def test_a_device_that_is_not_there_is_refused(name, gpus, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    with pytest.raises(ValueError, match=f"device is '{name}', expected auto or one of"):
+    with pytest.raises(ValueError, match=f"device is '{name}', expected auto"):
         pick_device(name)
 
 
@@ -319,6 +287,7 @@ def test_auto_takes_the_best_device_there_is(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert pick_device().type == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert pick_device().type == "cuda"
 
 
@@ -336,16 +305,17 @@ def test_fit_on_a_gpu(sample, options, tolerance):
     assert trained.history["train_loss"][0] == pytest.approx(first, abs=tolerance)
 
 
-@pytest.mark.parametrize("name", ["train", "validation"])
-def test_an_empty_split_is_refused(random_split, name):
-    splits = {"train": random_split(10), "validation": random_split(10), name: random_split(0)}
-    with pytest.raises(ValueError, match=f"the {name} split holds no images"):
-        fit(build_model("cnn"), splits["train"], splits["validation"], QUICK)
-
-
-def test_a_batch_larger_than_the_data_is_refused(random_split):
-    with pytest.raises(ValueError, match="batch_size is 64, expected at most 63, the number of"):
-        fit(build_model("cnn"), random_split(63), random_split(10), QUICK)
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((0, 10), "the train split holds no images"),
+        ((64, 0), "the validation split holds no images"),
+        ((63, 10), "batch_size is 64, expected at most 63"),
+    ],
+)
+def test_splits_of_the_wrong_size_are_refused(random_split, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        fit(build_model("cnn"), *map(random_split, sizes), QUICK)
 
 
 def test_a_class_that_is_validated_but_not_trained_is_refused(random_split):
@@ -366,26 +336,23 @@ def test_labels_without_an_output_are_refused(random_split, name, label):
         fit(build_model("cnn"), splits["train"], splits["validation"], QUICK)
 
 
-def test_a_loss_that_is_no_number_is_told_with_its_place(random_split):
-    train = random_split(64 * 5)
-    train.images[64 * 3] = float("nan")  # in the fourth batch
-    with pytest.raises(
-        FloatingPointError, match=r"nan at epoch 1, step 4, .* smaller lr than 0.001"
-    ):
-        fit(build_model("cnn", seed=0), train, random_split(10), QUICK)
-
-
-def test_a_validation_loss_that_is_no_number_is_told(random_split):
-    validation = random_split(10)
-    validation.images[3] = float("nan")
-    with pytest.raises(FloatingPointError, match="nan at epoch 1, on the validation images"):
-        fit(build_model("cnn", seed=0), random_split(64), validation, QUICK)
-
-
-def test_weights_ruined_by_the_last_step_are_told(random_split):
-    config = replace(QUICK, epochs=1, lr=1e20)
-    with pytest.raises(FloatingPointError, match="epoch 1, on the validation images"):
-        fit(build_model("cnn", seed=0), random_split(64), random_split(10), config)
+@pytest.mark.parametrize(
+    ("spoil", "lr", "place"),
+    [
+        ("train", 1e-3, "epoch 1, step 4, .* smaller lr than 0.001"),
+        ("validation", 1e-3, "epoch 1, on the validation images"),
+        (None, 1e20, "epoch 1, on the validation images"),  # ruined by the last step
+    ],
+)
+def test_a_loss_that_is_not_finite_is_reported_with_its_place(random_split, spoil, lr, place):
+    splits = {
+        "train": random_split(64 * 5 if spoil == "train" else 64),
+        "validation": random_split(10),
+    }
+    if spoil:
+        splits[spoil].images[64 * 3 if spoil == "train" else 3] = float("nan")
+    with pytest.raises(FloatingPointError, match=place):
+        fit(build_model("cnn", seed=0), *splits.values(), replace(QUICK, lr=lr))
 
 
 def test_numbers_of_numpy_become_plain_ones(sample):
@@ -396,10 +363,141 @@ def test_numbers_of_numpy_become_plain_ones(sample):
     fit(build_model("cnn", seed=0), sample.train, sample.validation, config)
 
 
+def test_one_cycle_rises_to_lr_and_falls_to_almost_nothing():
+    config = replace(TENTHS, schedule="one-cycle", lr=0.01)
+    optimizer, scheduler = make_optimizer(nn.Linear(2, 2), config, 100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert max(rates) == pytest.approx(0.01)
+    assert rates.index(max(rates)) == 29
+    assert rates[0] < 0.001
+    assert rates[-1] < 1e-6
+
+
+def test_a_constant_schedule_leaves_adam_as_it_is():
+    optimizer, scheduler = make_optimizer(nn.Linear(2, 2), TENTHS, 100)
+    assert scheduler is None
+    assert optimizer.defaults["betas"] == (0.9, 0.999)
+    assert optimizer.defaults["weight_decay"] == 0
+
+
+def test_weight_decay_is_decoupled():
+    """Without a gradient, a step shrinks the weights by lr times decay."""
+    layer = nn.Linear(3, 3)
+    before = layer.weight.detach().clone()
+    optimizer, _ = make_optimizer(layer, replace(TENTHS, lr=0.1, weight_decay=0.5), 1)
+    (0 * layer.weight.sum()).backward()
+    optimizer.step()
+    assert layer.weight.detach().numpy() == pytest.approx(before.numpy() * 0.95)
+
+
+def test_label_smoothing_is_for_training_alone(sample):
+    plain = fit(build_model("cnn", 0), sample.train, sample.validation, TENTHS).history
+    config = replace(TENTHS, label_smoothing=0.5, lr=1e-12)  # too small a step to change anything
+    smooth = fit(build_model("cnn", 0), sample.train, sample.validation, config).history
+    model = build_model("cnn", 0)
+    with torch.no_grad():
+        losses = {
+            smoothing: nn.functional.cross_entropy(
+                model(split.images), split.labels, label_smoothing=smoothing
+            ).item()
+            for smoothing, split in ((0.5, sample.train), (0.0, sample.validation))
+        }
+    assert smooth["train_loss"][0] == pytest.approx(losses[0.5], abs=1e-5)
+    assert smooth["val_loss"][0] == pytest.approx(losses[0.0], abs=1e-5)
+    assert plain["val_loss"][0] != smooth["val_loss"][0]
+
+
+class Recorder:
+    """A listener with both methods."""
+
+    def __init__(self):
+        self.heard = []
+
+    def on_start(self, state):
+        self.heard.append((len(state.history), state.config.epochs))
+
+    def __call__(self, state):
+        self.heard.append(dict(state.history[-1]))
+
+
+def test_listeners_hear_of_the_start_and_of_each_epoch_in_their_order(sample):
+    recorder, order = Recorder(), []
+    listeners = [lambda state: order.append(len(recorder.heard)), recorder]
+    config = replace(TENTHS, epochs=2)
+    trained = fit(
+        build_model("cnn", 0), sample.train, sample.validation, config, listeners=listeners
+    )
+    assert recorder.heard == [(0, 2), *trained.history.to_dict("records")]
+    assert order == [1, 2]
+
+
+def test_what_a_listener_opens_is_closed_even_when_training_fails(random_split):
+    closed = []
+
+    class Opening:
+        def on_start(self, state):
+            state.exits.callback(closed.append, True)
+
+        def __call__(self, state):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(build_model("cnn"), random_split(64), random_split(10), QUICK, listeners=[Opening()])
+    assert closed == [True]
+
+
+def test_the_chapter_quotes_the_loop():
+    text = (Path(__file__).parent.parent / "notebooks" / "02_cnn.py").read_text("utf-8")
+    quoted = re.search(r"# ```python\n((?:#.*\n)*?)# ```\n", text).group(1)
+    lines = iter(line.strip() for line in inspect.getsource(fit).splitlines())
+    for line in quoted.splitlines():
+        assert line.strip("# ") in lines  # in this order
+
+
+@pytest.mark.parametrize("name", ["fast", "accurate"])
+def test_a_recipe_can_be_changed_and_learns(name, sample):
+    recipe = getattr(TrainConfig, name)
+    config = recipe(epochs=4, batch_size=40, seed=3, device="cpu")
+    assert config == replace(recipe(), epochs=4, batch_size=40, seed=3, device="cpu")
+    history = fit(build_model("cnn", 0), sample.train, sample.validation, config).history
+    assert history["val_acc"].iloc[-1] > 0.6
+    with pytest.raises(TypeError, match="speed"):
+        recipe(speed=3)
+
+
+def test_fit_augments_the_training_images_alone(sample, monkeypatch):
+    seen = []
+
+    def watching(images, shift, flip, generator):
+        seen.append((len(images), shift, flip))
+        return images
+
+    monkeypatch.setattr(loop, "augment", watching)
+    config = replace(TENTHS, shift=1, flip=True)
+    fit(build_model("cnn", 0), sample.train, sample.validation, config)
+    assert seen == [(80, 1, True)] * 10
+
+
+def test_fit_moves_the_schedule_at_each_step(sample):
+    steps = []
+    config = replace(TENTHS, schedule="one-cycle")
+    listeners = [lambda state: steps.append(state.scheduler.last_epoch)]
+    fit(build_model("cnn", 0), sample.train, sample.validation, config, listeners=listeners)
+    assert steps == [10]
+
+
 def test_event_files(sample, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     trained = fit(
-        build_model("cnn", seed=0), sample.train, sample.validation, QUICK, log_dir=tmp_path
+        build_model("cnn", seed=0),
+        sample.train,
+        sample.validation,
+        QUICK,
+        listeners=[EventLog(tmp_path)],
     )
     events = accumulator.EventAccumulator(str(tmp_path)).Reload()
     for column, tag in (
@@ -418,7 +516,7 @@ def test_event_files(sample, tmp_path):
     assert b"Ankle boot" in events.Tensors(text)[-1].tensor_proto.string_val[0]
 
 
-def test_event_files_without_tensorboard(sample, tmp_path, monkeypatch):
+def test_event_files_without_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(ModuleNotFoundError, match="pip install tensorboard"):
-        fit(build_model("cnn"), sample.train, sample.validation, QUICK, log_dir=tmp_path)
+        EventLog(tmp_path)

@@ -14,7 +14,7 @@ def versions(options):
 
 
 def train(options, report):
-    # Only threads that start later follow it, so it comes before the first computation.
+    # Only threads that start later obey it, so it comes before the first computation.
     torch.set_flush_denormal(options.flush_denormals)
     data = load_fashion_mnist()
     train_split, validation = (
@@ -34,5 +34,5 @@ def train(options, report):
         validation,
         config,
         progress=False,
-        after_epoch=lambda row: report(row["val_acc"]),
+        listeners=[lambda state: report(state.history[-1]["val_acc"])],
     )

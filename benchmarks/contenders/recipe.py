@@ -1,4 +1,4 @@
-"""A recipe, `TrainConfig.fast` or another, with one seed after another; then the test images."""
+"""A recipe, such as `TrainConfig.fast`, with one seed after another, and its test accuracy."""
 
 from importlib.metadata import version
 
@@ -22,9 +22,9 @@ def train(options, report):
         config = getattr(TrainConfig, options.recipe)(seed=seed, device=options.device)
         watch = Stopwatch()
         model = build_model(options.network, seed)
-        trained = fit(model, data.train, data.validation, config, progress=False, after_epoch=watch)
-        watch()  # the whole of it, from the building of the network to the best weights
-        # The images of the test are touched here for the first time, after everything is chosen.
+        trained = fit(model, data.train, data.validation, config, listeners=[watch], progress=False)
+        watch()  # all of it, from building the network to the best weights
+        # The test images are used here for the first time, after every choice has been made.
         test = data.test.to(device_of(trained.model))
         _, accuracy = loss_and_accuracy(trained.model, test, nn.CrossEntropyLoss())
         *ends, seconds = watch.seconds

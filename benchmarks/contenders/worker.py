@@ -1,10 +1,10 @@
-"""Run one contender in a process of its own, an epoch at a time.
+"""Run one contender in a process of its own, epoch by epoch.
 
     python benchmarks/contenders/worker.py classic --workers 2
 
 The contender trains as its users would, in one call. After each epoch it calls back: the worker
-then writes one line of JSON to standard output, and waits for a line on standard input before it
-lets the training go on. So the epochs of several contenders can take turns on one machine.
+writes one line of JSON to standard output, and waits for a line on standard input before training
+continues. So the epochs of several contenders can take turns on one machine.
 """
 
 import argparse
@@ -16,14 +16,14 @@ import time
 
 try:
     import resource
-except ModuleNotFoundError:  # on Windows, where peaks of memory are not measured
+except ModuleNotFoundError:  # on Windows, where peak memory is not measured
     resource = None
 
-MIB = 1024 if sys.platform == "linux" else 1024**2  # units of ru_maxrss in a MiB
+MIB = 1024 if sys.platform == "linux" else 1024**2  # units of ru_maxrss per MiB
 
 
 class Reporter:
-    """Tell of an epoch when it is over, and wait to be sent into the next one."""
+    """Report an epoch when it ends, and wait for the signal to start the next one."""
 
     def __init__(self, stream):
         self.stream, self.start = stream, time.perf_counter()
@@ -31,23 +31,23 @@ class Reporter:
     def __call__(self, val_accuracy, **more):
         seconds = time.perf_counter() - self.start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB if resource else 0
-        self.tell(seconds=seconds, val_accuracy=float(val_accuracy), peak_mib=peak, **more)
+        self.send(seconds=seconds, val_accuracy=float(val_accuracy), peak_mib=peak, **more)
         if not sys.stdin.readline():
-            os._exit(0)  # nobody waits for what the frameworks would do at an orderly end
+            os._exit(0)  # without the slow clean-up of the frameworks
         self.start = time.perf_counter()
 
-    def tell(self, **message):
+    def send(self, **message):
         print(json.dumps(message), file=self.stream, flush=True)
 
 
 def main():
-    """Import the contender and let it train."""
+    """Import the contender and run its training."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("contender", help="a module beside this one")
+    parser.add_argument("contender", help="a module in this folder")
     parser.add_argument("--network", default="cnn")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--recipe", default="fast", help="a method of TrainConfig")
-    parser.add_argument("--times", type=int, default=1, help="repeat the images so often")
+    parser.add_argument("--times", type=int, default=1, help="how often to repeat the images")
     parser.add_argument("--workers", type=int, default=0, help="processes of the DataLoader")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--precision", default="fp32")
@@ -61,9 +61,9 @@ def main():
     try:
         module = importlib.import_module(options.contender)
     except ImportError as error:
-        report.tell(missing=str(error).splitlines()[0])
+        report.send(missing=str(error).splitlines()[0])
         return
-    report.tell(versions=module.versions(options))
+    report.send(versions=module.versions(options))
     if sys.stdin.readline():
         report.start = time.perf_counter()
         module.train(options, report)

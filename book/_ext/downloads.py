@@ -1,7 +1,7 @@
 """Each chapter for download: as a notebook to solve, as the published notebook, and as a script.
 
 The theme's download button offers the source of a page. For a chapter, two entries are added: the
-student's copy, made here from the chapter, and the script that is kept beside the notebook.
+student's copy, made here from the chapter, and the script that is kept next to the notebook.
 """
 
 import shutil

@@ -1,300 +1,206 @@
-"""The kit: all that a class needs without a network, in one folder.
+"""The kit: all that a class needs without a network, in one archive.
 
-A folder is a complete kit if, and only if, its ``SHA256SUMS`` lists all that is in it; this list
-comes last. A kit grows in a sub-folder ``.kit-…``, from which it is moved up when it is done. What
-a kill leaves is the kit that was there before, or plainly none, and that sub-folder, by which the
-next attempt knows what it may clear away.
+It holds the site, the notebooks to work in, the data, the library, and how to set up a laptop with
+them. The packages are in a folder of wheels next to it: they are gigabytes, and differ from system
+to system.
 """
 
 import os
-import shutil
+import re
+import subprocess
+import sys
 import sysconfig
 import tempfile
-from contextlib import contextmanager
-from hashlib import sha256
+import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
-from fmnist_lib.common import UserError
-from fmnist_lib.course.checksums import (
-    LIST,
-    compare,
-    list_entries,
-    list_files,
-    names_only_here,
-    read_list,
-    remove,
-    what_is_no_folder,
-    write_list,
-)
+from fmnist_lib.common import UserError, digest, one_line, staged
 from fmnist_lib.course.student import copy_chapters
-from fmnist_lib.course.wheels import build_library, download_packages
-from fmnist_lib.download import FILE_NAMES, find_data, raw_folder
-from fmnist_lib.progress import progress_bar
+from fmnist_lib.download import SHA256, find_data, raw_folder
 
 HERE = Path(__file__).parent
-PART = ".kit-"
+TOP, WHEELS = "course", "course-wheels"
+LOCK, README, SITE = "requirements.lock", "README.txt", Path("book/_build/html")
 PAGES = "../site/book/{}.html"
-LOCK, README = "requirements.lock", "README.txt"
-SITE, SLIDES = Path("book/_build/html"), Path("book/_build/slides")
-CONTENTS = {
-    "site": "site/index.html: the course to read, in any browser",
-    "slides": "slides/: the slides, for the front of the class",
-    "notebooks": "notebooks/: the chapters to work in, with the exercises unsolved",
-    "solutions": "solutions/: the chapters with the exercises solved, and with all outputs",
-    "data": "data/: Fashion-MNIST",
-    LOCK: f"{LOCK}: the packages that the library and the chapters need, each pinned",
-    "wheels": "wheels/: these packages, as pip installs them without a network",
-    LIST: f"{LIST}: all files of this folder, each with its SHA-256",
-}
-LICENCES = ("LICENSE", "LICENSE-text")
-# What no kit is without, so that no other folder with such a list is taken for one.
-ESSENTIAL = {README, LOCK, "site/index.html", *(f"data/{name}" for name in FILE_NAMES)}
+PACKED = {".png", ".jpg", ".woff", ".woff2", ".whl", ".gz", ".zip"}  # compressed already
+TORCH_CPU = "https://download.pytorch.org/whl/cpu"  # PyTorch's own index of builds without CUDA
 
 
 class KitError(UserError):
-    """A kit that cannot be made, or a folder that is no complete kit."""
+    """A kit that cannot be made, or a file that is not a complete kit."""
 
 
 def make_kit(
-    folder,
-    notebooks="notebooks",
-    *,
-    data=None,
-    solved=False,
-    wheels=False,
-    overwrite=False,
-    progress=True,
+    archive, notebooks="notebooks", *, data=None, solved=False, wheels=False, overwrite=False
 ):
-    """Make a kit, in place of an earlier one if there is one.
+    """Make a kit, replacing an earlier one.
 
     Parameters
     ----------
-    folder : path
-        A new folder, an empty one, or that of an earlier kit.
+    archive : path
+        The zip archive; everything in it is in one folder, ``course``.
     notebooks : path
-        The folder of the chapters; what else a kit needs lies beside it, in the project.
+        The folder of the chapters; what else a kit needs is next to it, in the project.
     data : path, optional
         Where to look for the data first, as for `find_data`.
     solved : bool
         Add the solved chapters.
     wheels : bool
-        Add the packages for this system and this version of Python; pip downloads them.
+        Have pip download the packages for this system and this version of Python into the folder
+        ``course-wheels`` next to the archive.
     overwrite : bool
-        Replace an earlier kit even if files in it have been changed or added since.
-    progress : bool
-        Show progress bars.
+        Replace a file that is not a complete kit as well.
 
     Raises
     ------
     KitError
-        If a part cannot be read, or the folder holds anything else, is in use or cannot be written.
-    ChapterError, DataError, WheelError
-        If the chapters, the data, the library or its packages cannot be had.
+        If a part is missing, or the archive would replace something else or cannot be written.
+    ChapterError, DataError
+        If the chapters or the data cannot be read.
     """
-    folder, project = Path(folder), Path(os.path.realpath(notebooks)).parent
-    chapters = {"notebooks": copy_chapters(notebooks, pages=PAGES)}
-    if solved:
-        chapters["solutions"] = copy_chapters(notebooks, solved=True, pages=PAGES)
-    _check_project(project)
+    archive, project = Path(archive), Path(os.path.realpath(notebooks)).parent
+    _check_target(archive, wheels, overwrite)
     try:
-        with _alone_in(folder):
-            _check_place(folder, overwrite, progress)
-            folder.mkdir(parents=True, exist_ok=True)
-            _clear_leftovers(folder)
-            raw = raw_folder(find_data(data))
-            part = Path(tempfile.mkdtemp(dir=folder, prefix=PART))
-            try:
-                _copy(_list_copies(project, raw, part), progress)
-                _write_chapters(part, chapters)
-                library = build_library(project, part)
-                if wheels:
-                    download_packages(part / LOCK, part / "wheels")
-                _write_readme(part, library, first=min(chapters["notebooks"]))
-                if bad := names_only_here(list_files(part)):
-                    raise KitError(
-                        f"the name {bad[0]} cannot be used on Windows, or only once, as it knows "
-                        "no capital letters; give the page another name, and run 'make book' again"
-                    )
-                write_list(part, progress=progress)
-            except BaseException:
-                shutil.rmtree(part, ignore_errors=True)
-                raise
-            _move_up(part, folder)
+        members = _collect(project, notebooks, data, solved)
     except OSError as error:
         raise KitError(
-            f"the kit cannot be written to {folder} ({error.strerror}); make room or give rights "
-            "there, or name another folder"
+            f"{error.filename} cannot be read ({error.strerror}); check its permissions, or name "
+            "the project's folder of chapters with --notebooks"
         ) from None
+    with staged(archive.parent, "the kit", KitError) as part:
+        _write_archive(part / archive.name, members)
+        if wheels:
+            _download_wheels(project / LOCK, part / WHEELS)
 
 
-def check_kit(folder, *, progress=True):
-    """Check that a folder is a complete kit: no file is missing, changed or added.
+def check_kit(archive):
+    """Check that an archive is a complete and undamaged kit.
 
     Parameters
     ----------
-    folder : path
-    progress : bool
-        Show a progress bar.
+    archive : path
 
     Returns
     -------
-    Comparison
-        With the number of files and their size.
+    int
+        The number of files in it.
 
     Raises
     ------
     KitError
     """
     try:
-        found = compare(folder, ESSENTIAL, progress=progress)
-    except ValueError as error:
+        with zipfile.ZipFile(archive) as kit:
+            names = {name.removeprefix(f"{TOP}/") for name in kit.namelist()}
+            faults = _missing(names) or [f"{name} is damaged" for name in [kit.testzip()] if name]
+            faults = faults or [
+                f"data/{name} is not the file of Fashion-MNIST"
+                for name, expected in SHA256.items()
+                if digest(kit.read(f"{TOP}/data/{name}")) != expected
+            ]
+    except Exception as error:  # of many kinds, for whatever the file may hold
+        faults = [one_line(error)]
+    if faults:
         raise KitError(
-            f"{folder} is no complete kit ({error}); copy the kit anew, or make it anew in an "
-            "empty folder"
-        ) from None
-    if found.differences:
-        raise KitError(
-            f"{folder} is not the kit that was made ({found.differences}); copy the kit anew, or "
-            "make it anew with 'fmnist kit'"
+            f"{archive} is not a complete kit ({faults[0]}); copy it again, or make it again with "
+            "'fmnist kit'"
         )
-    return found
+    return len(names)
 
 
-@contextmanager
-def _reading():
-    """Name a part of the project that cannot be read; or the kit's folder would be blamed."""
-    try:
-        yield
-    except OSError as error:
-        raise KitError(
-            f"{error.filename} cannot be read ({error.strerror}); give rights to it or make it anew"
-        ) from None
+def _missing(names):
+    needed = [README, LOCK, "site/index.html", *(f"data/{name}" for name in SHA256)]
+    missing = [f"{name} is missing" for name in needed if name not in names]
+    return missing or ["no notebooks"] * all(not n.startswith("notebooks/") for n in names)
 
 
-def _alone_in(folder):
-    """Let nobody else on this machine make a kit there; a process that is killed lets go."""
-    from filelock import FileLock, Timeout
-
-    # Not in the folder, of which the lock would be a part, nor on a stick, which may know none.
-    name = sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
-    try:
-        lock = FileLock(Path(tempfile.gettempdir(), f"fmnist-kit-{name}.lock"), mode=0o666)
-        return lock.acquire(blocking=False)
-    except Timeout:
-        raise KitError(
-            f"another 'fmnist kit' is at work on {folder}; wait until it is done, then try again"
-        ) from None
-
-
-@_reading()
-def _check_project(project):
-    for name in (LOCK, "pyproject.toml", *LICENCES):
-        if not (project / name).is_file():
-            raise KitError(
-                f"no {name} in {project}, expected the project that the chapters belong to; name "
-                "its folder of chapters with --notebooks"
-            )
-    if not (project / SITE / "index.html").is_file():
-        raise KitError(f"the site is not built (no {project / SITE}); run 'make book' first")
-
-
-def _check_place(folder, overwrite, progress):
-    """Refuse a folder with files that are not ours to replace."""
-    if words := what_is_no_folder(folder):
-        raise KitError(f"{words}; name a folder for the kit")
-    entries = list_entries(folder) if folder.exists() else []
-    if not entries or _was_cut_off(entries):
+def _check_target(archive, wheels, overwrite):
+    if archive.suffix != ".zip" or archive.is_dir():
+        raise KitError(f"a kit is one archive, not {archive}; name a file such as course.zip")
+    if overwrite:
         return
-    try:
-        read_list(folder, ESSENTIAL)
-    except ValueError:
-        raise KitError(
-            f"{folder} is not empty, and holds no complete kit; empty it yourself if nothing in it "
-            "is needed, or name another folder"
-        ) from None
-    try:
-        found = not overwrite and compare(folder, ignore=PART, progress=progress).differences
-    except ValueError as error:
-        found = error
-    if found:
-        raise KitError(
-            f"{folder} holds a kit that was changed since ({found}); save what you need of it, "
-            "then add --overwrite to replace all of it, or name another folder"
-        )
+    if wheels and (folder := archive.parent / WHEELS).exists():
+        raise KitError(f"{folder} exists; add --overwrite to replace it, or leave out --wheels")
+    if archive.exists():
+        try:
+            check_kit(archive)
+        except KitError as error:
+            reason = str(error).partition("; ")[0]
+            raise KitError(
+                f"{reason}, so it is not replaced; add --overwrite, or name another file"
+            ) from None
 
 
-def _was_cut_off(entries):
-    known = {*CONTENTS, *LICENCES, README} - {LIST}
-    ours = [name in known or name.endswith(".whl") for name in entries if not name.startswith(PART)]
-    return len(ours) < len(entries) and all(ours)
-
-
-def _clear_leftovers(folder):
-    entries = list_entries(folder)
-    # Without its list, a kit was cut off; by its part it is known as ours, so that goes last.
-    for name in sorted(entries, key=lambda name: name.startswith(PART)):
-        if name.startswith(PART) or LIST not in entries:
-            remove(folder / name)
-
-
-@_reading()
-def _list_copies(project, raw, part):
-    """List what is copied as it is: pairs of paths, from where and to where."""
-    copies = [(project / name, part / name) for name in (LOCK, *LICENCES)]
-    copies += [(raw / name, part / "data" / name) for name in FILE_NAMES]
-    copies.append((HERE.parent / "sample" / "LICENSE", part / "data/LICENSE"))
-    for name, source in (("site", project / SITE), ("slides", project / SLIDES)):
-        if source.is_dir():
-            copies += [(source / file, part / name / file) for file in list_files(source)]
-    for source, _ in copies:
-        source.open("rb").close()  # what cannot be read is told before anything is copied
-    return copies
-
-
-def _copy(copies, progress):
-    total = sum(source.stat().st_size for source, _ in copies)
-    with progress_bar(total, "copying", unit="B", unit_scale=True, show=progress) as bar:
-        for source, target in copies:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)  # content only: a stick knows no permissions
-            bar.update(source.stat().st_size)
-
-
-def _write_chapters(part, chapters):
-    for folder, texts in chapters.items():
-        (part / folder).mkdir()
-        for name, text in texts.items():
-            (part / folder / name).write_text(text, encoding="utf-8", newline="\n")
-
-
-def _write_readme(part, library, first):
-    """Write how to set up a laptop with what is in this kit."""
-    there = {*list_entries(part), LIST}
-    python, packages = "3.11 or newer", ""
-    network = "The second command needs a network, the others do not: do this ahead of the class."
-    if "wheels" in there:
-        system = f"{sysconfig.get_python_version()} on {sysconfig.get_platform()}"
-        python, network = f"{system}, for which wheels/ was made", "No command needs a network."
-        packages = "--no-index --find-links wheels "
-    text = Template(HERE.joinpath("kit_readme.txt").read_text(encoding="utf-8")).substitute(
-        contents="\n".join(words for name, words in CONTENTS.items() if name in there),
-        python=python,
-        network=network,
-        packages=f"{packages}--no-deps --require-hashes -r {LOCK}",
-        library=library,
-        first=first,
+def _collect(project, notebooks, data, solved):
+    """Read what goes into a kit: contents in bytes by name."""
+    texts = {f"notebooks/{n}": t for n, t in copy_chapters(notebooks, pages=PAGES).items()}
+    first, python = min(texts), sysconfig.get_python_version()
+    if solved:
+        copies = copy_chapters(notebooks, solved=True, pages=PAGES)
+        texts |= {f"solutions/{name}": text for name, text in copies.items()}
+    sources = _find_files(project, raw_folder(find_data(data)))
+    with tempfile.TemporaryDirectory(prefix="fmnist-") as folder:
+        # flit_core, which builds the wheel, is installed here, so this needs no network.
+        where = ("--no-index", "--no-build-isolation", "--wheel-dir", folder)
+        _pip("wheel", "--quiet", *where, project)
+        (library,) = Path(folder).iterdir()
+        sources[library.name] = library
+        contents = {name: path.read_bytes() for name, path in sources.items()}
+    readme = Template(HERE.joinpath("kit_readme.txt").read_text(encoding="utf-8"))
+    texts[README] = readme.substitute(
+        library=library.name, first=first, system=f"Python {python} on {sysconfig.get_platform()}"
     )
-    (part / README).write_text(text, encoding="utf-8", newline="\n")
+    return contents | {name: text.encode() for name, text in texts.items()}
 
 
-def _move_up(part, folder):
-    """Put a kit that is done in the place of what is there; its list comes last."""
-    (folder / LIST).unlink(missing_ok=True)
-    for name in list_entries(folder):
-        if name != part.name:
-            remove(folder / name)
-    for name in sorted(set(os.listdir(part)) - {LIST}):
-        os.replace(part / name, folder / name)
-    os.replace(part / LIST, folder / LIST)
-    part.rmdir()
+def _find_files(project, raw):
+    site = project / SITE
+    if not (site / "index.html").is_file():
+        raise KitError(f"the site is not built (no {site}); run 'make book' first")
+    files = {name: project / name for name in (LOCK, "LICENSE", "LICENSE-text")}
+    files |= {f"site/{p.relative_to(site).as_posix()}": p for p in site.rglob("*") if p.is_file()}
+    files |= {f"data/{name}": raw / name for name in SHA256}
+    return files | {"data/LICENSE": HERE.parent / "sample" / "LICENSE"}
+
+
+def _write_archive(path, members):
+    with zipfile.ZipFile(path, "w") as kit:
+        for name, content in sorted(members.items()):
+            info = zipfile.ZipInfo(f"{TOP}/{name}")
+            info.external_attr = 0o644 << 16  # readable for everybody where it is unpacked
+            packed = Path(name).suffix in PACKED
+            kit.writestr(info, content, zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED)
+
+
+def _download_wheels(lock, folder):
+    """Download the packages of a lock, and write next to them the lock that pip installs from.
+
+    Where this environment has PyTorch's build without CUDA, so do the wheels. That build has other
+    hashes, which come into the lock, and needs none of the packages of CUDA.
+    """
+    folder.mkdir()
+    # A source distribution would need a network again, to be built.
+    wheels_only = ("--only-binary", ":all:", "--dest", folder)
+    entries = re.split(r"^(?=[a-z])", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    if version("torch").endswith("+cpu"):
+        pins = [re.match(r"(torch|torchvision)==[0-9.]+", entry) for entry in entries]
+        cpu = [f"{pin[0]}+cpu" for pin in pins if pin]
+        _pip("download", *wheels_only, "--index-url", TORCH_CPU, *cpu)
+        entries = [entry for entry in entries if not re.match("torch|triton|nvidia|cuda", entry)]
+        for path in sorted(folder.glob("torch*.whl")):
+            name, number, _ = path.name.split("-", 2)
+            entries.append(f"{name}=={number} \\\n    --hash=sha256:{digest(path)}\n")
+    lock = folder / LOCK
+    lock.write_text("".join(entries), encoding="utf-8", newline="\n")
+    _pip("download", *wheels_only, "--find-links", folder, "--require-hashes", "-r", lock)
+
+
+def _pip(command, *arguments):
+    run = [sys.executable, "-m", "pip", "--disable-pip-version-check", command, "--no-deps"]
+    if code := subprocess.run([*run, *map(str, arguments)]).returncode:
+        raise KitError(
+            f"pip {command} failed with exit code {code} (its messages are above); install what it "
+            "misses, or connect to the network if you asked for --wheels, and try again"
+        )

@@ -1,43 +1,35 @@
 """The students' copies of the chapters, in which the exercises are unsolved.
 
-A chapter holds the solution of each exercise in a code cell tagged ``solution``, followed by the
-cell that checks the answer. In a student's copy the solution is a stub: a line for each name that
-the check asks for, or the head of each function. Prose tagged ``solution`` is left out.
+A chapter holds the solution of each exercise in a code cell tagged ``solution``, between the lines
+``### BEGIN SOLUTION`` and ``### END SOLUTION``, as in nbgrader (https://nbgrader.readthedocs.io).
+A student's copy has a line to fill in instead, and keeps what stands outside: imports, signatures,
+docstrings. Prose tagged ``solution`` is left out.
 """
 
-import ast
-import io
 import os
 import re
-import shutil
-import symtable
-import tempfile
-import tokenize
 from copy import deepcopy
-from itertools import dropwhile, groupby, takewhile
 from pathlib import Path
 from urllib.parse import quote
 
 import nbformat
 
 from fmnist_lib.chapters import ChapterError, read_notebook
-from fmnist_lib.course.checksums import what_is_no_folder
+from fmnist_lib.common import staged
 
 SOLUTION = "solution"
 ANSWER = "...  # your answer"
 CODE = "...  # your code here"
-PART = ".copies-"
+_MARKERS = re.compile("(?:BEGIN|END) SOLUTION")
+# From the line with one marker to the line with the other: its indent, and what is in between.
+_REGION = re.compile(
+    r"^([ \t]*)[^\n]*BEGIN SOLUTION[^\n]*\n(.*?)[^\n]*END SOLUTION[^\n]*$", re.M | re.S
+)
 # What a link to a page of the site looks like in a chapter, up to the page's ending.
 _LINK = re.compile(r"""(\]\(|\]:[ ]+|href=["'])\.\./book/([^\s)"'#]+)\.md\b""")
-# Metadata that hides a solution, or describes its figure.
-_OF_SOLUTIONS = {
-    "tags": {SOLUTION, "hide-input"},
-    "jupyter": {"source_hidden"},
-    "mystnb": {"code_prompt_show", "code_prompt_hide", "image"},
-}
 
 
-def student_notebook(notebook, *, pages="../book/{}.md"):
+def student_notebook(notebook, pages="../book/{}.md"):
     """Make a student's copy of a chapter.
 
     Parameters
@@ -45,53 +37,31 @@ def student_notebook(notebook, *, pages="../book/{}.md"):
     notebook : NotebookNode
         The chapter; it is left as it is.
     pages : str
-        Where the site's pages lie, seen from the copy, with ``{}`` for the name of a page. Links
+        Where the site's pages are, relative to the copy, with ``{}`` for the name of a page. Links
         to pages are changed to it.
 
     Returns
     -------
     NotebookNode
-        With the same cells and ids in the same order, but for the prose of solutions, and without
-        any outputs. It is not paired with a script.
+        With the same cells and ids in the same order, except for the prose of solutions, and
+        without any outputs. It is not paired with a script.
 
     Raises
     ------
     ChapterError
-        If a solution is not followed by a cell that checks it, or is not Python.
+        If the markers of a solution are missing or unbalanced.
     """
-    copy = solved_notebook(notebook, pages=pages)
-    for index, cell in enumerate(copy.cells):
-        if cell.cell_type != "code":
-            continue
-        if _is_solution(cell):
-            cell.source = _make_stub(copy.cells, index)
-            _strip(cell.metadata)
+    copy = _relink(notebook, pages)
+    code = [cell for cell in copy.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code):
         cell.outputs, cell.execution_count = [], None
+        if _is_solution(cell) or _MARKERS.search(cell.source):
+            check = code[number + 1].source if number + 1 < len(code) else ""
+            cell.source = _make_stub(cell.source, check)
+            for key in ("tags", "jupyter", "mystnb"):  # which fold it, or describe its figure
+                cell.metadata.pop(key, None)
     copy.cells = [cell for cell in copy.cells if not _is_solution(cell)]
     copy.metadata.pop("jupytext", None)
-    return copy
-
-
-def solved_notebook(notebook, *, pages="../book/{}.md"):
-    """Make a copy of a chapter in which only the links to pages are changed.
-
-    Parameters
-    ----------
-    notebook : NotebookNode
-        The chapter, with solutions and outputs; it is left as it is.
-    pages : str
-        As for `student_notebook`.
-
-    Returns
-    -------
-    NotebookNode
-    """
-    copy = deepcopy(notebook)
-    for cell in copy.cells:
-        if cell.cell_type == "markdown":
-            cell.source = _LINK.sub(
-                lambda link: link[1] + pages.replace("{}", link[2]), cell.source
-            )
     return copy
 
 
@@ -103,7 +73,7 @@ def copy_chapters(notebooks, *, solved=False, pages="../book/{}.md"):
     notebooks : path
         The folder of the chapters.
     solved : bool
-        With solutions and outputs, as for `solved_notebook`.
+        With solutions and outputs: only links are changed.
     pages : str
         As for `student_notebook`.
 
@@ -124,19 +94,19 @@ def copy_chapters(notebooks, *, solved=False, pages="../book/{}.md"):
             f"no chapters in the folder {notebooks}; run this in the project's folder, or name "
             "the folder of the chapters with --notebooks"
         )
-    make = solved_notebook if solved else student_notebook
+    make = _relink if solved else student_notebook
     copies = {}
     for path in chapters:
         notebook = read_notebook(path)
         try:
-            copies[path.name] = nbformat.writes(make(notebook, pages=pages)) + "\n"
+            copies[path.name] = nbformat.writes(make(notebook, pages)) + "\n"
         except ChapterError as error:
             raise ChapterError(f"{path}: {error}") from None
     return copies
 
 
 def write_student_notebooks(folder, notebooks="notebooks", *, solved=False, overwrite=False):
-    """Write the copies of all chapters into a folder, where those that are there are kept.
+    """Write the copies of all chapters into a folder; copies already there are kept.
 
     Parameters
     ----------
@@ -146,49 +116,40 @@ def write_student_notebooks(folder, notebooks="notebooks", *, solved=False, over
     solved : bool
         With solutions and outputs instead.
     overwrite : bool
-        Replace the copies that are there, with whatever has been worked into them.
+        Replace the copies that are there, including any answers in them.
 
     Returns
     -------
     dict of Path to bool
-        For each copy, whether it was written; False where it was there and was kept.
+        For each copy, whether it was written; False where an earlier one was kept.
 
     Raises
     ------
     ChapterError
-        As for `copy_chapters`, or if the folder is that of the chapters, is none, or cannot be
-        written; then no copy is half written.
+        As for `copy_chapters`, or if the folder is that of the chapters or cannot be written.
     """
     folder, notebooks = Path(folder), Path(notebooks)
     if os.path.realpath(folder) == os.path.realpath(notebooks):
-        raise ChapterError(f"{folder} is the folder of the chapters themselves; name another one")
-    if words := what_is_no_folder(folder):
-        raise ChapterError(f"{words}; name a folder for the notebooks")
+        raise ChapterError(
+            f"{folder} is the folder of the chapters themselves; name a different one"
+        )
     pages = f"{quote(_relative(notebooks.parent / 'book', folder))}/{{}}.md"
     copies = copy_chapters(notebooks, solved=solved, pages=pages)
-    wanted = {folder / name: text for name, text in copies.items()}
-    if taken := [path for path in wanted if os.path.isdir(path)]:
-        raise ChapterError(
-            f"{taken[0]} is a folder, expected a notebook or nothing; move it away, or name "
-            "another folder for the notebooks"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f"{PART}*"):  # by a run that was killed
-            shutil.rmtree(left)
-        written = {path: overwrite or not path.exists() for path in wanted}
-        with tempfile.TemporaryDirectory(dir=folder, prefix=PART) as part:
-            moves = {Path(part, path.name): path for path in wanted if written[path]}
-            for source, path in moves.items():
-                source.write_text(wanted[path], encoding="utf-8", newline="\n")
-            for source, path in moves.items():
-                os.replace(source, path)
-    except OSError as error:
-        raise ChapterError(
-            f"the notebooks cannot be written to {folder} ({error.strerror}); make room or give "
-            "rights there, or name another folder"
-        ) from None
+    with staged(folder, "the notebooks", ChapterError) as part:
+        written = {folder / name: overwrite or not (folder / name).exists() for name in copies}
+        for path in (path for path, is_new in written.items() if is_new):
+            part.joinpath(path.name).write_text(copies[path.name], encoding="utf-8", newline="\n")
     return written
+
+
+def _relink(notebook, pages):
+    copy = deepcopy(notebook)
+    for cell in copy.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _LINK.sub(
+                lambda link: link[1] + pages.replace("{}", link[2]), cell.source
+            )
+    return copy
 
 
 def _relative(path, start):
@@ -203,84 +164,22 @@ def _is_solution(cell):
     return SOLUTION in cell.metadata.get("tags", [])
 
 
-def _strip(metadata):
-    for key, names in _OF_SOLUTIONS.items():
-        if isinstance(entry := metadata.get(key), list):
-            entry[:] = [name for name in entry if name not in names]
-        elif entry:
-            for name in names:
-                entry.pop(name, None)
-        if not entry:
-            metadata.pop(key, None)
-
-
-def _make_stub(cells, index):
-    try:
-        return _stub(cells[index].source, _asked_for(cells, index))
-    except SyntaxError as error:
+def _make_stub(source, check):
+    """Replace what is between markers: a line of a function, or one for each name checked."""
+    stub, regions = _REGION.subn(lambda region: _fill_in(*region.groups(), check), source)
+    if not regions or 2 * regions != len(_MARKERS.findall(source)):
+        first = source.partition("\n")[0]
         raise ChapterError(
-            f"the solution in cell {index + 1}, or its check, is not plain Python ({error.msg}); "
-            "write it without commands of IPython"
-        ) from None
-
-
-def _asked_for(cells, index):
-    """Collect the names in the cells that check a solution: those up to the next solution."""
-    behind = dropwhile(_is_solution, cells[index + 1 :])
-    code = (cell for cell in behind if cell.cell_type == "code")
-    own = takewhile(lambda cell: not _is_solution(cell), code)
-    checks = [cell.source for cell in own if re.search(r"\bcheck\(", cell.source)]
-    if not checks:
-        begins = cells[index].source.partition("\n")[0]
-        raise ChapterError(
-            f"the solution in cell {index + 1} ({begins!r}) is not followed by a cell that checks "
-            "it; add one with check(...)"
+            f"the solution that starts with {first!r} has missing or unbalanced markers; put each "
+            "part of it between the lines ### BEGIN SOLUTION and ### END SOLUTION"
         )
-    nodes = (node for source in checks for node in ast.walk(ast.parse(source)))
-    return {node.id for node in nodes if isinstance(node, ast.Name)}
+    return stub
 
 
-def _stub(source, asked):
-    blocks = {}
-    for statement in ast.parse(source).body:
-        if isinstance(statement, ast.Import | ast.ImportFrom):
-            text = ast.get_source_segment(source, statement)
-            blocks[text] = text
-        elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            if statement.name in asked:
-                blocks.setdefault(statement.name, _skeleton(source, statement))
-        else:
-            for name in _assigned(statement):
-                if name in asked:
-                    blocks.setdefault(name, f"{name} = {ANSWER}")
-    # Lines stand together, and each function or class for itself.
-    groups = groupby(blocks.values(), lambda block: block if block.endswith(CODE) else None)
-    return "\n\n\n".join("\n".join(group) for _, group in groups) or CODE.removeprefix("...  ")
-
-
-def _assigned(statement):
-    table = symtable.symtable(ast.unparse(statement), "cell", "exec")
-    return [symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned()]
-
-
-def _skeleton(source, node):
-    """Cut a function or class down to its decorators, its signature and its docstring."""
-    lines = source.split("\n")
-    first = min(part.lineno for part in (node, *node.decorator_list))
-    row, column = _end_of_signature(lines[node.lineno - 1 :])
-    last = node.lineno + row - 1  # counted from 1, as rows and line numbers are
-    kept = [*lines[first - 1 : last - 1], lines[last - 1][:column]]
-    inner = node.body[0]
-    indent = " " * (inner.col_offset if inner.lineno > last else 4)
-    if ast.get_docstring(node) is not None:
-        kept.append(indent + ast.get_source_segment(source, inner))
-    return "\n".join([*kept, indent + CODE])
-
-
-def _end_of_signature(lines):
-    depth = 0
-    for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
-        depth += (token.string in {"(", "[", "{"}) - (token.string in {")", "]", "}"})
-        if token.string == ":" and depth == 0:
-            return token.end
-    raise SyntaxError("a definition without a colon")
+def _fill_in(indent, solution, check):
+    if indent:
+        return indent + CODE
+    names = dict.fromkeys(re.findall(r"\b[A-Za-z_]\w*", check))
+    # Those to which a line such as "a, b = 1, 2" gives a value; the rest come from the chapter.
+    asked = [n for n in names if re.search(rf"^[\w, ]*\b{n}\b[\w, ]*=(?!=)", solution, re.M)]
+    return "\n".join(f"{name} = {ANSWER}" for name in asked) or CODE

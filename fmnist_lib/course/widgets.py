@@ -1,9 +1,10 @@
-"""Looks that answer: figures with controls, for a reader who has JupyterLab before them."""
+"""Figures with controls, for a reader who runs a chapter in JupyterLab."""
 
 import io
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from html import escape
 from textwrap import fill
 
@@ -25,59 +26,58 @@ LINE = 76  # characters
 
 
 @dataclass(frozen=True)
-class Look:
-    """A figure with controls, to stand in the last line of a cell.
+class InteractiveFigure:
+    """A figure with controls, for the last line of a cell.
 
-    Where nobody can answer, it shows a sentence instead: papermill, nbconvert and nbval execute
-    chapters, and a widget would be dead in what they save.
+    Without a front end it shows a sentence instead: papermill, nbconvert and nbval execute
+    chapters, and a widget would be dead in the files that they save.
 
     Attributes
     ----------
     sentence : str
         What one could do here, for readers without a kernel.
-    make_controls : callable
-        Makes the controls, a dict of ipywidgets.
     draw : callable
-        From the values of the controls, by name, to a Figure (or None, where there is nothing to
-        draw) and a text that says what can be seen; up to its first colon, what the figure is of.
+        From the values of the controls, whose first values are its defaults, to a Figure (or None,
+        where there is nothing to draw) and a text that describes it; up to its first colon, the
+        alternative text.
+    controls : dict of str to list or tuple
+        What each parameter of ``draw`` is chosen from, as ``ipywidgets.interactive`` takes it: a
+        list, or the smallest and the largest whole number.
     """
 
     sentence: str
-    make_controls: Callable
     draw: Callable
+    controls: dict
 
     def __repr__(self):
         return fill(self.sentence, LINE)  # pages show it as it is, without breaking lines
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         words = {"text/plain": repr(self)}
-        return self.panel()._repr_mimebundle_() | words if _somebody_is_there() else words
+        return self.panel()._repr_mimebundle_() | words if _has_frontend() else words
 
     def panel(self):
-        """Make the controls, and below them a text and a figure that follow them.
+        """Make the controls, and below them the text and the figure, which follow the controls.
 
         Returns
         -------
-        ipywidgets.VBox
+        ipywidgets.interactive
         """
-        widgets, controls = _ipywidgets(), self.make_controls()
-        # An image widget has no alternative text; HTML has. Apart from the text, since a screen
-        # reader is to say only that again.
-        text, picture = widgets.HTML(), widgets.HTML()
+        from IPython.display import HTML, display
+        from ipywidgets import interactive
 
-        def follow(change=None):
-            values = {name: control.value for name, control in controls.items()}
-            try:
-                figure, words = self.draw(**values)
-                drawn = _picture(figure, words.partition(":")[0]) if figure else ""
-            except Exception as error:  # or the old picture would stand beside the new values
-                words, drawn = f"This cannot be drawn: {str(error) or type(error).__name__}", ""
-            text.value, picture.value = f'<p role="status">{escape(words)}</p>', drawn
+        @wraps(self.draw)
+        def show(**values):
+            figure, words = self.draw(**values)
+            image = _image_tag(figure, words.partition(":")[0]) if figure else ""
+            display(shown := HTML(f"<p>{escape(words)}</p>{image}"))
+            return shown.data
 
-        for control in controls.values():
-            control.observe(follow, "value")
-        follow()
-        return widgets.VBox([*controls.values(), text, picture])
+        panel = interactive(show, **self.controls)
+        for control in panel.kwargs_widgets:
+            # Drawn when a slider rests: every step on the way would lag behind the hand.
+            control.continuous_update = False
+        return panel
 
 
 def browse_mistakes(images, labels, probabilities):
@@ -91,44 +91,32 @@ def browse_mistakes(images, labels, probabilities):
 
     Returns
     -------
-    Look
-        It begins with the most frequent confusion, if there is any. Of many images it shows the
-        twelve that were predicted with the highest probability.
+    InteractiveFigure
+        It starts with the most frequent confusion, if there is one. It shows up to twelve images,
+        those predicted with the highest probability.
 
     Raises
     ------
     ValueError
-        If there is not one image for each label, or the probabilities are none.
-    ModuleNotFoundError
-        If the package ``ipywidgets`` is not installed.
+        If there is not one image for each label, or the probabilities are not probabilities.
     """
-    widgets = _ipywidgets()
     labels, probabilities = checked_probabilities(labels, probabilities)
     if len(images) != len(labels):
         raise ValueError(
             f"there are {len(images)} images and {len(labels)} labels, expected one label for each "
             "image"
         )
-    predicted = probabilities.argmax(axis=1)
-    worst = worst_confusions(confusion_matrix(labels, predicted), n=1)
-    # Without a mistake there is no pair to begin with, and that is what the first two classes say.
-    first = CLASS_NAMES[:2] if worst.empty else worst.loc[0, ["true", "predicted"]]
+    called = probabilities.argmax(axis=1)
+    worst = worst_confusions(confusion_matrix(labels, called), n=1)
+    first, second = CLASS_NAMES[:2] if worst.empty else worst.loc[0, ["true", "predicted"]]
 
-    def make_controls():
-        menus = zip(("true", "guess"), ("True class", "Predicted"), first, strict=True)
-        return {
-            name: widgets.Dropdown(options=CLASS_NAMES, value=value, description=description)
-            for name, description, value in menus
-        }
-
-    def draw(true, guess):
-        k = CLASS_NAMES.index(guess)
-        cell = np.flatnonzero((labels == CLASS_NAMES.index(true)) & (predicted == k))
+    def draw(true=first, predicted=second):
+        k = CLASS_NAMES.index(predicted)
+        cell = np.flatnonzero((labels == CLASS_NAMES.index(true)) & (called == k))
         if len(cell) == 0:
-            words = f"No image of the class {true} was called {guess}."
-            return None, f"No image was mistaken. {words}" if worst.empty else words
+            return None, f"No image of the class {true} was called {predicted}."
         shown = cell[np.argsort(-probabilities[cell, k], kind="stable")][:MOST_IMAGES]
-        words = f"Images of the class {true} that were called {guess}: {len(cell)}."
+        words = f"Images of the class {true} that were called {predicted}: {len(cell)}."
         if len(shown) < len(cell):
             words += f" Here are the {len(shown)} with the highest probability."
         return mistakes(images[shown], labels[shown], probabilities[shown]), words
@@ -137,11 +125,12 @@ def browse_mistakes(images, labels, probabilities):
         "In JupyterLab, two menus here choose a true and a predicted class, and show the images of "
         "that pair with their probabilities."
     )
-    return Look(sentence, make_controls, draw)
+    menus = {"true": list(CLASS_NAMES), "predicted": list(CLASS_NAMES)}
+    return InteractiveFigure(sentence, draw, menus)
 
 
-def slide_dilation(image):
-    """Let a reader spread a 3×3 kernel and move it over an image.
+def explore_dilation(image):
+    """Let a reader dilate a 3×3 kernel and move it over an image.
 
     All nine weights are 1/9, so that each number of the output is a mean. Pixels outside the image
     count as 0, so that the output is as large as the image.
@@ -152,16 +141,13 @@ def slide_dilation(image):
 
     Returns
     -------
-    Look
+    InteractiveFigure
 
     Raises
     ------
     ValueError
-        If the image has another shape, or numbers beyond 0 and 1.
-    ModuleNotFoundError
-        If the package ``ipywidgets`` is not installed.
+        If the image has a different shape, or numbers outside [0, 1].
     """
-    widgets = _ipywidgets()
     image = torch.as_tensor(image).detach().cpu().float()
     if image.ndim != 3 or len(image) != 1 or image.numel() == 0:
         raise ValueError(f"the image is {tuple(image.shape)}, expected (1, H, W): one channel")
@@ -177,22 +163,7 @@ def slide_dilation(image):
         for d in range(1, LARGEST_DILATION + 1)
     }
 
-    def make_controls():
-        # Each slider: its range, and the value that it begins with.
-        sliders = {
-            "dilation": (1, LARGEST_DILATION, 2),
-            "row": (0, height - 1, height // 2),
-            "column": (0, width - 1, width // 2),
-        }
-        return {
-            # Drawn when the slider rests: every step on the way would lag behind the hand.
-            name: widgets.IntSlider(
-                value, low, high, description=name.capitalize(), continuous_update=False
-            )
-            for name, (low, high, value) in sliders.items()
-        }
-
-    def draw(dilation, row, column):
+    def draw(dilation=2, row=height // 2, column=width // 2):
         rows, columns = (at + dilation * np.arange(-1, 2) for at in (row, column))
         read = np.isin(rows, range(height)).sum() * np.isin(columns, range(width)).sum()
         words = (
@@ -209,22 +180,12 @@ def slide_dilation(image):
         "In JupyterLab, three sliders here spread a 3×3 kernel and move it over an image, and show "
         "the nine pixels that it reads and the number that it makes of them."
     )
-    return Look(sentence, make_controls, draw)
+    controls = {"dilation": (1, LARGEST_DILATION), "row": (0, height - 1), "column": (0, width - 1)}
+    return InteractiveFigure(sentence, draw, controls)
 
 
-def _ipywidgets():
-    try:
-        import ipywidgets
-    except ImportError:
-        raise ModuleNotFoundError(
-            "figures with controls need the package ipywidgets, which is not installed; run "
-            "'pip install ipywidgets'"
-        ) from None
-    return ipywidgets
-
-
-def _somebody_is_there():
-    """Tell whether the running cell came from a front end that could also answer ``input()``."""
+def _has_frontend():
+    """Whether the running cell came from a front end, which could also answer ``input()``."""
     if not in_notebook():
         return False
     from IPython import get_ipython
@@ -232,15 +193,11 @@ def _somebody_is_there():
     return bool(get_ipython().kernel.get_parent()["content"].get("allow_stdin"))
 
 
-def _picture(figure, words):
+def _image_tag(figure, alt):
+    # As HTML, since an image in an output has no alternative text.
     file = io.BytesIO()
-    try:
-        figure.savefig(file, format="png", dpi=DPI)
-    finally:
-        plt.close(figure)  # or the notebook would show it a second time
-    png = b64encode(file.getvalue()).decode()
-    width = round(figure.get_figwidth() * DPI / 2)  # two dots a pixel are sharp on any screen
-    return (
-        f'<img src="data:image/png;base64,{png}" alt="{escape(words)}" width="{width}" '
-        'style="max-width:100%">'
-    )
+    figure.savefig(file, format="png", dpi=DPI)
+    plt.close(figure)  # or the notebook would show it a second time
+    width = round(figure.get_figwidth() * DPI / 2)  # two dots per pixel are sharp on any screen
+    source = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    return f'<img src="{source}" alt="{escape(alt)}" width="{width}" style="max-width:100%">'

@@ -1,9 +1,9 @@
-"""What a trained model is worth: predictions, and what can be said from them.
+"""How good a trained model is: its predictions, and what follows from them.
 
-N is the number of images; the ten classes are those of `CLASS_NAMES`. ``predictions`` asks the
-model, ``tables`` counts its answers, ``significance`` says how sure the counts are, ``calibration``
-whether its probabilities can be believed, ``robustness`` what is left of its accuracy when the
-images get worse. Metrics are scikit-learn's, intervals and tests scipy's and statsmodels'.
+N is the number of images; the ten classes are those of `CLASS_NAMES`. ``predictions`` runs the
+model, ``tables`` counts its answers, ``significance`` says how certain the counts are,
+``calibration`` whether its probabilities can be trusted, ``robustness`` how much accuracy is left
+on damaged images. Metrics come from scikit-learn, intervals and tests from SciPy and statsmodels.
 """
 
 from fmnist_lib.evaluation.calibration import (
@@ -26,7 +26,7 @@ from fmnist_lib.evaluation.tables import (
     class_report,
     confident_mistakes,
     confusion_matrix,
-    test_metrics,
+    summarize_predictions,
     worst_confusions,
 )
 
@@ -48,6 +48,6 @@ __all__ = [
     "mcnemar_test",
     "predict",
     "reliability",
-    "test_metrics",
+    "summarize_predictions",
     "worst_confusions",
 ]

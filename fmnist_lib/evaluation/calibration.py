@@ -1,4 +1,4 @@
-"""Whether probabilities can be believed, and how to mend them.
+"""Whether probabilities can be trusted, and how to correct them.
 
 Reliability, expected calibration error and temperature scaling: Guo, Pleiss, Sun and Weinberger,
 "On Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599.
@@ -11,27 +11,27 @@ from fmnist_lib.evaluation.checks import checked_probabilities
 
 
 def reliability(labels, probabilities, bins=15):
-    """Compare, for predictions of like confidence, the confidence with the share that was right.
+    """Compare confidence with accuracy, among predictions of similar confidence.
 
     Parameters
     ----------
     labels : array of int, (N,)
     probabilities : ndarray, (N, 10)
     bins : int
-        Bins of equal width, from 0 to 1. The confidence is the probability of the predicted class.
+        Bins of equal width from 0 to 1. Confidence is the probability of the predicted class.
 
     Returns
     -------
     DataFrame
-        One row for each bin that holds an image: ``low, high`` (its bounds), ``images``,
-        ``confidence`` (their mean) and ``accuracy``.
+        One row per bin that is not empty: ``low, high`` (its bounds), ``images`` (how many),
+        ``confidence`` (the mean) and ``accuracy``.
     """
     labels, probabilities = checked_probabilities(labels, probabilities)
     if bins < 1:
         raise ValueError(f"bins is {bins!r}, expected a whole number of 1 or more")
     confidence = probabilities.max(axis=1).astype(np.float64)
     edges = np.linspace(0, 1, bins + 1)
-    # A bin holds its upper bound, so that a probability of 1 has a place.
+    # A bin includes its upper bound, so that a probability of 1 falls into the last one.
     index = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)
     right = probabilities.argmax(axis=1) == labels
     answers = pd.DataFrame({"bin": index, "confidence": confidence, "accuracy": right})
@@ -50,7 +50,7 @@ def calibration_error(labels, probabilities, bins=15):
     labels : array of int, (N,)
     probabilities : ndarray, (N, 10)
     bins : int
-        As in `reliability`; the gap of a bin counts for the images that it holds.
+        As in `reliability`; the gap of a bin is weighted by its images.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def calibration_error(labels, probabilities, bins=15):
 
 
 def log_loss(labels, probabilities):
-    """Compute the cross-entropy: the mean of minus the logarithm of the right class's probability.
+    """Compute the cross-entropy: the mean negative logarithm of the true class's probability.
 
     Parameters
     ----------
@@ -80,9 +80,9 @@ def log_loss(labels, probabilities):
 
 
 def fit_temperature(labels, probabilities):
-    """Find the temperature that makes the cross-entropy smallest.
+    """Find the temperature that minimizes the cross-entropy.
 
-    It is to be fitted on images that neither trained the model nor test it.
+    Fit it on images that were not used to train the model and will not be used to test it.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def fit_temperature(labels, probabilities):
     Returns
     -------
     float
-        Above 1 for a model that is too sure of itself, below 1 for one that is not sure enough.
+        Above 1 for an overconfident model, below 1 for an underconfident one.
     """
     from scipy.optimize import minimize_scalar
 
@@ -105,9 +105,9 @@ def fit_temperature(labels, probabilities):
 
 
 def apply_temperature(probabilities, temperature):
-    """Divide the logits by a temperature: above 1 it evens the probabilities out.
+    """Divide the logits by a temperature; above 1, this evens out the probabilities.
 
-    The order of the classes stays as it is, and with it every prediction.
+    The order of the classes does not change, so neither does any prediction.
 
     Parameters
     ----------
@@ -118,17 +118,17 @@ def apply_temperature(probabilities, temperature):
     Returns
     -------
     ndarray, (N, 10), float64
-        Rows add up to 1.
+        Rows sum to 1.
     """
     from scipy.special import softmax
 
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature!r}, expected a number above 0")
-    # Logarithms of probabilities are logits, up to a constant for each image.
+    # Log-probabilities are logits, up to a constant per image.
     return softmax(_logarithms(probabilities) / temperature, axis=1)
 
 
 def _logarithms(probabilities):
-    # What float32 rounds to 0 counts as its smallest number.
+    # What float32 rounds to 0 counts as the smallest number above 0.
     tiny = np.finfo(np.float32).tiny
     return np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), tiny))

@@ -1,4 +1,4 @@
-"""What every function of this package asks of its input."""
+"""Checks that every function of this package makes of its input."""
 
 import numpy as np
 
@@ -8,12 +8,12 @@ N_CLASSES = len(CLASS_NAMES)
 
 
 def checked_labels(labels, predicted):
-    """Return both as arrays (N,), or raise ValueError if they are not one class for each image."""
+    """Return both as arrays (N,), or raise ValueError unless they hold a class for each image."""
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     if labels.shape != predicted.shape or labels.ndim != 1 or len(labels) == 0:
         raise ValueError(
             f"labels are {labels.shape} and predictions {predicted.shape}, expected one of each "
-            "for every image, and at least one image"
+            "per image, and at least one image"
         )
     for name, classes in (("labels", labels), ("predictions", predicted)):
         whole = classes.dtype.kind in "iu"
@@ -22,22 +22,22 @@ def checked_labels(labels, predicted):
                 f"go from {classes.min()} to {classes.max()}" if whole else f"are {classes.dtype}"
             )
             raise ValueError(
-                f"{name} {found}, expected whole numbers from 0 to {N_CLASSES - 1}: a class for "
-                "each image"
+                f"{name} {found}, expected whole numbers from 0 to {N_CLASSES - 1}: one class "
+                "per image"
             )
     return labels, predicted
 
 
 def checked_probabilities(labels, probabilities):
-    """Return labels (N,) and probabilities (N, 10), or raise ValueError if they are none."""
+    """Return labels (N,) and probabilities (N, 10), or raise ValueError unless they are valid."""
     probabilities = np.asarray(probabilities)
     if probabilities.ndim != 2 or probabilities.shape[1] != N_CLASSES:
         raise ValueError(
-            f"probabilities are {probabilities.shape}, expected (N, {N_CLASSES}): a row for each "
-            "image, a column for each class"
+            f"probabilities are {probabilities.shape}, expected (N, {N_CLASSES}): a row per "
+            "image, a column per class"
         )
     labels, _ = checked_labels(labels, probabilities.argmax(axis=1))
-    # Written so that a NaN fails as well.
+    # Phrased so that a NaN fails, too.
     good = ((probabilities >= 0) & (probabilities <= 1)).all(axis=1)
     good &= np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1) < 1e-3
     if not good.all():

@@ -1,4 +1,4 @@
-"""Asking a model."""
+"""Running a model on images."""
 
 import torch
 
@@ -12,10 +12,10 @@ def predict(model, images, batch_size=128):
     Parameters
     ----------
     model : nn.Module
-        Used in evaluation mode, on the device where it is.
+        Runs in evaluation mode, on its own device.
     images : Tensor, (N, 1, 28, 28), float32 in [0, 1]
     batch_size : int
-        Images at a time; changes speed and memory, not the result.
+        Changes speed and memory, not the result.
 
     Returns
     -------
@@ -25,13 +25,13 @@ def predict(model, images, batch_size=128):
     Raises
     ------
     ValueError
-        If there are no images.
+        If ``images`` is empty.
     """
     if len(images) == 0:
         raise ValueError("there are no images to predict, expected at least one")
     device = device_of(model)
     with evaluating(model):
-        # Copies: a model may write into what it is given.
+        # Copies: a model may write into its input.
         batches = (batch.to(device, copy=True) for batch in images.split(batch_size))
         logits = torch.cat([model(batch) for batch in batches])
     return logits.softmax(dim=1).cpu().numpy()

@@ -1,6 +1,6 @@
-"""What is left of an accuracy when the images get worse.
+"""How much accuracy is left on damaged images.
 
-The idea of fixed kinds of damage at five strengths: Hendrycks and Dietterich, "Benchmarking Neural
+Fixed kinds of damage at five strengths: Hendrycks and Dietterich, "Benchmarking Neural
 Network Robustness to Common Corruptions and Perturbations", ICLR 2019, arXiv:1903.12261.
 """
 
@@ -10,20 +10,21 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
+from fmnist_lib.common import did_you_mean
 from fmnist_lib.evaluation.predictions import predict
 from fmnist_lib.evaluation.tables import accuracy
 from fmnist_lib.progress import progress_bar
 
 
 def _functional():
-    # Imported where it is used first: it takes a second.
+    # Imported here because it takes a second.
     from torchvision.transforms.v2 import functional
 
     return functional
 
 
 def _shift(images, pixels):
-    # Right, left, down, up: each for every fourth image.
+    # Right, left, down, up, in turn.
     moved = torch.empty_like(images)
     for k, (x, y) in enumerate([(pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels)]):
         moved[k::4] = _functional().affine(
@@ -33,7 +34,7 @@ def _shift(images, pixels):
 
 
 def _rotate(images, degrees):
-    # Every second image the other way round.
+    # Left and right in turn.
     turned = torch.empty_like(images)
     for k, angle in enumerate([degrees, -degrees]):
         turned[k::2] = _functional().rotate(
@@ -57,15 +58,16 @@ def _contrast(images, loss):
 
 @dataclass(frozen=True)
 class Corruption:
-    """A kind of damage.
+    """One kind of damage.
 
     Attributes
     ----------
     apply : callable
-        From images (N, 1, 28, 28) and a value to images.
+        Takes images (N, 1, 28, 28) and a value, returns images.
     values : tuple of float
-        What the strengths 1 to 5 mean.
+        For strengths 1 to 5.
     unit : str
+        Of the values.
     """
 
     apply: Callable
@@ -83,7 +85,7 @@ CORRUPTIONS = {
 
 
 def corrupt(images, kind, strength):
-    """Make images worse, always in the same way.
+    """Damage images, always in the same way.
 
     Parameters
     ----------
@@ -91,7 +93,7 @@ def corrupt(images, kind, strength):
     kind : str
         One of ``CORRUPTIONS``.
     strength : int
-        From 0 (as they are) to 5.
+        From 0 (unchanged) to 5.
 
     Returns
     -------
@@ -100,10 +102,10 @@ def corrupt(images, kind, strength):
     Raises
     ------
     ValueError
-        If there is no such kind or strength.
+        If ``kind`` or ``strength`` is not one of those.
     """
     if kind not in CORRUPTIONS:
-        raise ValueError(f"there is no corruption {kind!r}; choose one of {', '.join(CORRUPTIONS)}")
+        raise ValueError(did_you_mean("kind", kind, list(CORRUPTIONS), "CORRUPTIONS"))
     corruption = CORRUPTIONS[kind]
     if strength not in range(len(corruption.values) + 1):
         raise ValueError(
@@ -115,7 +117,7 @@ def corrupt(images, kind, strength):
 
 
 def accuracy_under_corruption(models, split, progress=True):
-    """Measure each model on the same images, damaged in each way at each strength.
+    """Measure each model on the same images, with each kind of damage at each strength.
 
     Parameters
     ----------
@@ -127,8 +129,8 @@ def accuracy_under_corruption(models, split, progress=True):
     Returns
     -------
     DataFrame
-        Columns ``corruption, strength, value`` (in the corruption's unit), and one with the
-        accuracy of each model. Strength 0, the images as they are, stands in each corruption.
+        Columns ``corruption, strength, value`` (in the corruption's unit), and one per model with
+        its accuracy. Strength 0, the unchanged images, is a row of every corruption.
     """
 
     def measure(images):

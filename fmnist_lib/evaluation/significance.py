@@ -1,4 +1,4 @@
-"""How sure a number is: intervals for an accuracy, and two models on the same images.
+"""How certain a number is: intervals for an accuracy, and two models on the same images.
 
 Wilson's interval: Brown, Cai and DasGupta, "Interval Estimation for a Binomial Proportion",
 Statistical Science 2001, doi:10.1214/ss/1009213286. Bootstrap: Efron, "Bootstrap Methods: Another
@@ -16,7 +16,7 @@ from fmnist_lib.evaluation.checks import checked_labels
 
 
 def accuracy_interval(labels, predicted, confidence=0.95):
-    """Compute an interval for the accuracy on new images of the same kind, by Wilson's formula.
+    """Compute Wilson's interval for the accuracy on new images of the same kind.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ def accuracy_interval(labels, predicted, confidence=0.95):
 
 
 def bootstrap_interval(labels, predicted, confidence=0.95, resamples=2000, seed=0):
-    """Compute the same interval without a formula: from test sets drawn out of the one at hand.
+    """Compute the same interval without a formula, by resampling the test set.
 
-    Each of them has as many images as the test set, drawn from it with replacement; the interval
+    Each resample has as many images as the test set, drawn from it with replacement; the interval
     holds the middle ``confidence`` of their accuracies.
 
     Parameters
@@ -49,7 +49,7 @@ def bootstrap_interval(labels, predicted, confidence=0.95, resamples=2000, seed=
     confidence : float
         Between 0 and 1.
     resamples : int
-        Test sets drawn.
+        How many to draw.
     seed : int
 
     Returns
@@ -62,7 +62,7 @@ def bootstrap_interval(labels, predicted, confidence=0.95, resamples=2000, seed=
     _check_confidence(confidence)
     right = (labels == predicted).astype(np.float32)
     if len(right) == 1:
-        # Drawn from one image, all test sets are the same.
+        # SciPy refuses a single image, of which all resamples are the same.
         return float(right[0]), float(right[0])
     interval = bootstrap(
         (right,),
@@ -70,7 +70,7 @@ def bootstrap_interval(labels, predicted, confidence=0.95, resamples=2000, seed=
         n_resamples=resamples,
         confidence_level=confidence,
         method="percentile",
-        batch=50,  # at a time, to spare the memory
+        batch=50,  # at a time, to save memory
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(interval.low), float(interval.high)
@@ -79,7 +79,7 @@ def bootstrap_interval(labels, predicted, confidence=0.95, resamples=2000, seed=
 def accuracy_difference(labels, predicted_a, predicted_b, confidence=0.95):
     """Compare two models on the same images.
 
-    The images on which both are right, or both wrong, say nothing about which is better, so the
+    Images that both get right, or both get wrong, say nothing about which model is better, so the
     standard error comes from the others alone: Newcombe, "Improved Confidence Intervals for the
     Difference Between Binomial Proportions Based on Paired Data", Statistics in Medicine 1998
     (its first method; with thousands of images the methods agree).
@@ -93,8 +93,8 @@ def accuracy_difference(labels, predicted_a, predicted_b, confidence=0.95):
     Returns
     -------
     Series
-        ``only_a_right`` and ``only_b_right`` (counts), ``difference`` (accuracy of a less that of
-        b), and the interval ``low`` to ``high`` around it.
+        ``only_a_right`` and ``only_b_right`` (counts), ``difference`` (accuracy of a minus that of
+        b), and the bounds of its interval, ``low`` and ``high``.
     """
     from scipy.stats import norm
 
@@ -116,11 +116,11 @@ def accuracy_difference(labels, predicted_a, predicted_b, confidence=0.95):
 
 
 def mcnemar_test(labels, predicted_a, predicted_b):
-    """Test whether two models are equally often right, on the same images.
+    """Test whether two models are right equally often, on the same images.
 
-    If they were, each image that only one of them gets right would be a toss of a coin: which one?
-    The p-value is the probability that so many tosses come out as unevenly as they did, or more
-    so (McNemar's test, exact).
+    If they are, each image that only one of them gets right is the toss of a fair coin. The
+    p-value is the probability of a split at least as uneven as the one found (McNemar's exact
+    test).
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def mcnemar_test(labels, predicted_a, predicted_b):
     Returns
     -------
     float
-        From 0 to 1; 1 where no image tells the models apart.
+        From 0 to 1; it is 1 if no image tells the models apart.
     """
     from statsmodels.stats.contingency_tables import mcnemar
 

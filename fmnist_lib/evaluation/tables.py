@@ -1,4 +1,4 @@
-"""Counting answers: right, wrong, and who was taken for whom."""
+"""Counting answers: right, wrong, and which class was taken for which."""
 
 import numpy as np
 import pandas as pd
@@ -10,22 +10,13 @@ from fmnist_lib.evaluation.significance import accuracy_interval
 
 
 def accuracy(labels, predicted):
-    """Compute the share of labels that were predicted.
-
-    Parameters
-    ----------
-    labels, predicted : array of int, (N,)
-
-    Returns
-    -------
-    float
-    """
+    """Compute the share of the labels, (N,), that were predicted."""
     labels, predicted = checked_labels(labels, predicted)
     return float((labels == predicted).mean())
 
 
 def class_report(labels, predicted):
-    """Compute precision, recall and F1 of each class.
+    """Compute the precision, recall and F1 of each class.
 
     Parameters
     ----------
@@ -34,22 +25,21 @@ def class_report(labels, predicted):
     Returns
     -------
     DataFrame
-        One row a class; columns ``precision, recall, f1, images``. A class that is never predicted
-        has precision 0.
+        One row per class; columns ``precision, recall, f1, images``. A class that is never
+        predicted has precision 0.
 
     Raises
     ------
     ValueError
-        If there is no image of some class: its recall would be a share of nothing.
+        If a class has no images, which leaves its recall undefined.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
     labels, predicted = checked_labels(labels, predicted)
-    missing = sorted(set(range(N_CLASSES)) - set(labels.tolist()))
-    if missing:
+    if missing := set(range(N_CLASSES)) - set(labels.tolist()):
         raise ValueError(
-            f"there is no image of {', '.join(CLASS_NAMES[k] for k in missing)}, expected at "
-            "least one of each class, since recall is a share of the images of a class; use more "
+            f"there are no images of {', '.join(CLASS_NAMES[k] for k in sorted(missing))}; recall "
+            "is a share of the images of a class, so each class needs at least one: use more "
             "images, or count with confusion_matrix"
         )
     columns = precision_recall_fscore_support(
@@ -60,7 +50,7 @@ def class_report(labels, predicted):
 
 
 def confusion_matrix(labels, predicted):
-    """Count how often each class was taken for each other.
+    """Count how often each class was predicted as each class.
 
     Parameters
     ----------
@@ -78,20 +68,20 @@ def confusion_matrix(labels, predicted):
 
 
 def worst_confusions(confusion, n=5):
-    """List the pairs of classes that are confused most.
+    """List the pairs of classes that were confused most often.
 
     Parameters
     ----------
     confusion : DataFrame
         From `confusion_matrix`.
     n : int
-        At most so many pairs.
+        At most this many pairs.
 
     Returns
     -------
     DataFrame
-        Columns ``true, predicted, images``, most images first; a pair that was never confused has
-        no row.
+        Columns ``true, predicted, images``, most images first; pairs that were never confused are
+        left out.
     """
     mistakes = confusion.where(~np.eye(len(confusion), dtype=bool), 0).stack()
     largest = mistakes[mistakes > 0].sort_values(ascending=False, kind="stable").head(n)
@@ -99,14 +89,14 @@ def worst_confusions(confusion, n=5):
 
 
 def confident_mistakes(labels, probabilities, n=12):
-    """Find the images that were predicted wrongly with the highest probability.
+    """Find the wrong predictions with the highest probability.
 
     Parameters
     ----------
     labels : array of int, (N,)
     probabilities : ndarray, (N, 10)
     n : int
-        At most so many.
+        At most this many.
 
     Returns
     -------
@@ -119,8 +109,8 @@ def confident_mistakes(labels, probabilities, n=12):
     return wrong[np.argsort(-confidence, kind="stable")[:n]]
 
 
-def test_metrics(labels, probabilities):
-    """Put into one record what a run should tell about a model on the test images.
+def summarize_predictions(labels, probabilities):
+    """Compute the metrics of a model on the test images that its record keeps.
 
     Parameters
     ----------
@@ -130,9 +120,9 @@ def test_metrics(labels, probabilities):
     Returns
     -------
     dict
-        ``test_images`` (their number), ``test_accuracy`` with the bounds of its 95 % interval
+        ``test_images`` (how many), ``test_accuracy`` and the bounds of its 95 % interval,
         ``test_accuracy_low`` and ``test_accuracy_high``, ``test_log_loss``,
-        ``test_calibration_error``, and ``test_recall``, a dict by class name.
+        ``test_calibration_error``, and ``test_recall`` (a dict by class name).
     """
     labels, probabilities = checked_probabilities(labels, probabilities)
     predicted = probabilities.argmax(axis=1)
@@ -146,10 +136,6 @@ def test_metrics(labels, probabilities):
         "test_calibration_error": calibration_error(labels, probabilities),
         "test_recall": class_report(labels, predicted)["recall"].to_dict(),
     }
-
-
-# Its name looks like a test's to pytest, wherever a file of tests imports it.
-test_metrics.__test__ = False
 
 
 def _class_index(name):

@@ -1,46 +1,28 @@
-"""Running a sweep on Dask: on this machine's cores, or on a cluster that is there already.
+"""Executing a sweep: on this machine's cores, or on a Dask cluster that is already there.
 
-A run writes its own folder, on whatever machine it is executed; the client only hands out runs and
-listens. So nothing that is finished hangs on the client, the scheduler or another worker, and a
-second call with the same folder goes on where the first one ended. All machines must see the
-folder of the sweep under the same path.
+A run writes its own folder, wherever it is executed; this process only submits runs and waits. So
+a finished run depends on nothing that may be killed later, and a second call with the same folder
+goes on where the first one ended. All machines must see the sweep's folder under the same path.
 """
 
+import logging
 import os
 import shutil
-import signal
-import tempfile
-from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from time import monotonic, sleep
-from typing import NamedTuple
-
-import dask
-from dask.system import CPU_COUNT
-from distributed import (
-    Client,
-    KilledWorker,
-    LocalCluster,
-    WorkerPlugin,
-    as_completed,
-    get_worker,
-)
-from distributed.comm import CommClosedError
-from distributed.system import MEMORY_LIMIT
 
 from fmnist_lib.chapters import ChapterError
-from fmnist_lib.common import UserError
+from fmnist_lib.common import UserError, one_line, writing
 from fmnist_lib.experiments.execution import Stopped
-from fmnist_lib.experiments.plans import make_plan
 from fmnist_lib.experiments.run import run_experiment
 
 STOP = ".stop"  # a file in the sweep's folder that tells all its runs to stop
-# What Dask would gather in its workers, run after run, about threads that only wait.
-LEAN = {"distributed.worker.profile.enabled": False, "distributed.admin.low-level-log-length": 100}
+VISIBLE = ".visible"  # a file there that every worker must see
 MEMORY = 2e9  # bytes that a run may need: the interpreter, PyTorch, the data, a batch
-PATIENCE = 15  # seconds for runs to stop
+CGROUP = Path("/sys/fs/cgroup")  # where a container finds its limits
 
 
 class SweepError(UserError):
@@ -48,52 +30,47 @@ class SweepError(UserError):
 
 
 @contextmanager
-def open_client(scheduler=None, *, workers=None, threads=1):
-    """Connect to a cluster, or start one on this machine and stop it at the end.
+def open_executor(folder, scheduler=None, *, workers=None, threads=1):
+    """Open something that executes runs: threads of this process, or a cluster.
+
+    A thread is enough here: all it does is wait for the kernel of its run.
 
     Parameters
     ----------
+    folder : path
+        Of the sweep.
     scheduler : str, optional
-        Address (``"tcp://…"``) or scheduler file of a cluster.
+        Address (``"tcp://…"``) or scheduler file of a Dask cluster.
     workers : int, optional
-        Workers to start on this machine; by default as many as its cores and memory allow.
+        Runs at a time on this machine; by default as many as its cores and memory allow.
     threads : int
         Of each run.
 
     Yields
     ------
-    distributed.Client
+    executor : concurrent.futures.Executor
+    slots : int
+        Runs at a time. Of a cluster, workers may still come and go.
 
     Raises
     ------
     SweepError
-        If the scheduler does not answer.
+        If the scheduler does not answer, or a worker cannot do a run.
     """
-    if scheduler:
-        is_file = Path(scheduler).is_file()
-        try:
-            client = Client(**{"scheduler_file" if is_file else "address": scheduler})
-        except (OSError, ValueError) as error:
-            raise SweepError(
-                f"no scheduler answers at {scheduler} ({str(error).splitlines()[0]}); check the "
-                "address, and that 'dask scheduler' is running there"
-            ) from None
-        try:
-            yield client
-        finally:
-            client.close()
+    if not scheduler:
+        slots = workers or local_workers(threads)
+        with ThreadPoolExecutor(slots) as executor:
+            yield executor, slots
         return
-    with (
-        dask.config.set(LEAN),
-        LocalCluster(
-            n_workers=workers or local_workers(threads),
-            threads_per_worker=1,  # a worker does nothing but wait for the kernel of its run
-            silence_logs="CRITICAL",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        client.register_plugin(_LeaveInterruptsToTheClient())
-        yield client
+    from distributed import Client
+
+    logging.disable(logging.ERROR)  # what Dask says of a lost connection, SweepError says better
+    try:
+        with _connect(Client, scheduler) as client:
+            _check_workers(client, Path(folder).resolve())
+            yield client.get_executor(), sum(client.nthreads().values())
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def local_workers(threads):
@@ -108,21 +85,30 @@ def local_workers(threads):
     -------
     int
     """
-    return max(1, min(CPU_COUNT // threads, int(MEMORY_LIMIT // MEMORY)))
+    has_affinity = hasattr(os, "sched_getaffinity")  # Linux
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    counts = [cores // threads]
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):  # not on Windows
+        counts.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY)
+    if quota := _container_limit("cpu.max"):
+        counts.append(quota[0] / quota[1] // threads)
+    if limit := _container_limit("memory.max"):
+        counts.append(limit[0] // MEMORY)
+    return max(1, int(min(counts)))
 
 
-def run_sweep(sweep, folder, client, report=lambda event, run, detail: None):
-    """Execute what is not there yet of a sweep.
+def run_sweep(plan, executor, report=lambda event, run, detail: None):
+    """Execute what a sweep has not finished yet.
 
     Parameters
     ----------
-    sweep : Sweep
-    folder : path
-        It gets a folder for each run, and a copy of the chapter as it was at the start.
-    client : distributed.Client
+    plan : Plan
+        Its folder gets a folder for each run, and a copy of the chapter as it is now.
+    executor : concurrent.futures.Executor
+        From `open_executor`, or ``client.get_executor()`` of any Dask client.
     report : callable
-        Called with ``"started"``, ``"finished"``, ``"failed"`` or ``"resubmitted"``, the name of a
-        run, and where it is, its record, or what went wrong.
+        Called with ``"finished"`` or ``"failed"``, the name of a run, and its record or what went
+        wrong.
 
     Returns
     -------
@@ -131,114 +117,96 @@ def run_sweep(sweep, folder, client, report=lambda event, run, detail: None):
 
     Raises
     ------
-    ChapterError
-        If finished runs in the folder are of another state of the chapter.
     SweepError
-        If the folder cannot be written or is not seen by a worker, or if the scheduler is lost.
+        If the folder cannot be written, or if the scheduler is lost.
     KeyboardInterrupt
-        After the runs in progress have been stopped.
+        After the runs in progress have been told to stop.
     """
-    folder = Path(folder).resolve()
-    notebook = _prepare(sweep, folder)
-    plan = make_plan(sweep, folder)
-    if notebook != sweep.notebook.resolve():
-        shutil.copyfile(sweep.notebook, notebook)  # in case the chapter changes meanwhile
-    _check_workers(client, folder)
-    topic = f"fmnist-{folder}"
-    jobs = {
-        name: _Job(notebook, folder / name, run.given, sweep.threads, folder / STOP, topic)
+    folder = plan.folder.resolve()
+    stop, notebook = folder / STOP, folder / plan.sweep.notebook.name
+    with writing("the sweep", folder, SweepError):
+        folder.mkdir(parents=True, exist_ok=True)
+        stop.unlink(missing_ok=True)
+        if notebook != plan.sweep.notebook.resolve():
+            shutil.copyfile(plan.sweep.notebook, notebook)  # in case the chapter changes meanwhile
+    limits = (plan.sweep.threads, plan.sweep.retries, stop)
+    # To Dask, a call with the same arguments is the same task: a second client joins the first.
+    futures = {
+        executor.submit(_run, replace(run, notebook=notebook), folder / name, *limits): name
         for name, run in plan.to_do.items()
     }
-    return _execute(client, jobs, sweep.retries, report)
-
-
-class _Job(NamedTuple):
-    """The arguments of `_run`."""
-
-    notebook: Path
-    folder: Path
-    given: dict
-    threads: int
-    stop: Path
-    topic: str
-
-
-def _execute(client, jobs, retries, report):
-    failed, futures = {}, {}
     try:
-        waiting = jobs
-        while waiting:
-            topic = next(iter(waiting.values())).topic
-            client.subscribe_topic(topic, lambda event: report("started", *event[1]))
-            # The key names the folder: two clients that want the same run get the same task.
-            futures = {
-                client.submit(_run, *job, key=f"fmnist-{job.folder}", retries=retries): name
-                for name, job in waiting.items()
-            }
-            lost = {}
-            for future in as_completed(list(futures)):
-                name = futures.pop(future)
-                try:
-                    record = future.result()
-                except (CancelledError, CommClosedError):  # the latter, if it is finished
-                    lost[name] = jobs[name]
-                except Exception as error:
-                    failed[name] = _told(error)
-                    report("failed", name, failed[name])
-                else:
-                    report("finished", name, record)
-                future.release()
-            if lost:
-                _wait_for_scheduler(client, len(jobs) - len(lost) - len(failed))
-            for name in lost:
-                report("resubmitted", name, "the connection was lost")
-            waiting = lost
-    except KeyboardInterrupt:
-        _stop(jobs, futures)
+        return _collect(futures, report)
+    except SweepError:
         raise
+    except BaseException:  # Ctrl-C; or nobody reads the output any more
+        with suppress(OSError):
+            stop.touch()
+        for future in futures:
+            future.cancel()
+        raise
+
+
+def _run(run, folder, threads, retries, stop):
+    """Do one run, in a thread here or on a worker."""
+    for left in reversed(range(retries + 1)):
+        try:
+            if stop.exists():
+                raise Stopped(f"the run in {folder} was stopped")
+            return run_experiment(run, folder, threads=threads, progress=False, stopped=stop.exists)
+        except Exception as error:
+            if isinstance(error, Stopped) or not left:
+                raise
+
+
+def _collect(futures, report):
+    failed = {}
+    for n_ended, future in enumerate(as_completed(futures)):
+        name = futures[future]
+        try:
+            record = future.result()
+        except CancelledError:
+            raise SweepError(
+                f"the connection to the scheduler is lost; {n_ended - len(failed)} runs of this "
+                "call are finished and kept, and those in progress may still finish there; run the "
+                "same command again to go on"
+            ) from None
+        except Exception as error:
+            failed[name] = str(error) if isinstance(error, ChapterError) else one_line(error)
+            report("failed", name, failed[name])
+        else:
+            report("finished", name, record)
     return failed
 
 
-def _run(notebook, folder, given, threads, stop, topic):
-    """Do one run, on a worker."""
-    worker = get_worker()
-    if stop.exists():
-        raise Stopped(f"the run in {folder} was stopped")
-    worker.log_event(topic, (folder.name, worker.address))
-    return run_experiment(
-        notebook, folder, given, threads=threads, progress=False, stopped=stop.exists
-    )
-
-
-def _prepare(sweep, folder):
+def _connect(client, scheduler):
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / STOP).unlink(missing_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"room?")
-    except OSError as error:
+        is_file = Path(scheduler).is_file()
+        return client(**{"scheduler_file" if is_file else "address": scheduler})
+    except (OSError, ValueError) as error:
         raise SweepError(
-            f"the folder {folder} cannot be written ({error.strerror}); make room or give rights "
-            "there, or name another one with -o"
+            f"no scheduler answers at {scheduler} ({one_line(error)}); check the address, and that "
+            "'dask scheduler' is running there"
         ) from None
-    return folder / sweep.notebook.name
 
 
 def _check_workers(client, folder):
-    """See whether every worker that is there has the package and the folder."""
+    """Check that every worker has the same package and sees the folder."""
+    with writing("the sweep", folder, SweepError):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / VISIBLE).touch()
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".seen-") as file:
-            seen = client.run(_look_for, file.name)
-    except (ImportError, RuntimeError, OSError, CancelledError) as error:
+        found = client.run(_look_around, folder / VISIBLE)
+    except Exception as error:  # whatever kept a worker from answering
         raise SweepError(
-            f"the workers cannot do a run ({error}); install the same fmnist-lib where they run"
+            f"the workers cannot do a run ({one_line(error)}); install the same fmnist-lib there"
         ) from None
     here = version("fmnist-lib")
-    for address, (there, sees) in seen.items():
+    for address, (there, sees) in found.items():
         if there != here:
             raise SweepError(
                 f"the worker {address} has fmnist-lib {there}, this is {here}; install the same "
-                "one there"
+                "version there"
             )
         if not sees:
             raise SweepError(
@@ -247,45 +215,14 @@ def _check_workers(client, folder):
             )
 
 
-def _look_for(file):
-    return version("fmnist-lib"), os.path.exists(file)
+def _look_around(file):
+    return version("fmnist-lib"), file.exists()
 
 
-def _wait_for_scheduler(client, n_finished):
-    sleep(1)  # the client has to notice
-    while client.status == "connecting":
-        sleep(0.1)
-    if client.status != "running":
-        raise SweepError(
-            f"the connection to the scheduler is lost; {n_finished} runs of this call are finished "
-            "and kept, and those in progress may still finish there; the same command goes on "
-            "where this one ended"
-        )
-
-
-def _told(error):
-    if isinstance(error, KilledWorker):
-        return f"its worker died, {error.allowed_failures + 1} times, for want of memory perhaps"
-    name = "" if isinstance(error, ChapterError) else f"{type(error).__name__}: "
-    return name + str(error).partition("\n")[0]
-
-
-def _stop(jobs, futures):
-    """Tell the runs to stop, and wait for it a little."""
-    stop = next(iter(jobs.values())).stop
+def _container_limit(name):
+    """Read the numbers of a limit (cgroup version 2); None if there is no limit."""
     try:
-        stop.touch()
+        words = (CGROUP / name).read_text().split()
     except OSError:
-        return
-    deadline = monotonic() + PATIENCE
-    while any(not future.done() for future in futures) and monotonic() < deadline:
-        sleep(0.1)
-
-
-class _LeaveInterruptsToTheClient(WorkerPlugin):
-    """Ctrl-C in a terminal reaches all processes there; what to do then is the client's to say."""
-
-    name = "fmnist-interrupts"
-
-    def setup(self, worker):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return None
+    return None if "max" in words else [int(word) for word in words]

@@ -1,19 +1,19 @@
-"""What many runs gave: one table, its summary over seeds, and the best settings."""
+"""The results of many runs: one table, its summary over seeds, and the best setting."""
 
 import pandas as pd
 
-from fmnist_lib.common import ParameterError, UserError, did_you_mean
-from fmnist_lib.experiments.run import PART, RECORD, load_record
+from fmnist_lib.common import PART, ParameterError, UserError, did_you_mean
+from fmnist_lib.experiments.run import RECORD, load_record
 
 SEED = "seed"
-CHOSEN_BY = "val_accuracy"
+SELECTION_METRIC = "val_accuracy"
 FIRST, LAST = ("run", "chapter", "state"), ("seconds", "threads", "attempts", "error")
-# What else a parameter or metric cannot be called: columns of the summary, and on the way to it.
-TAKEN = (*FIRST, *LAST, "metric", "value", "runs", "mean", "sd", "min", "max")
+# Names that no parameter or metric can have: these columns, and those of the summary.
+RESERVED_COLUMNS = (*FIRST, *LAST, "metric", "value", "runs", "mean", "sd", "min", "max")
 
 
 class NoResultsError(UserError):
-    """A folder holds no runs, or none that is finished."""
+    """A folder holds no runs, or no finished one."""
 
 
 def load_results(folder):
@@ -26,29 +26,32 @@ def load_results(folder):
     Returns
     -------
     DataFrame
-        One row a run: ``run`` (its folder), ``chapter``, ``state`` (``"finished"``, ``"failed"``,
+        One row per run: ``run`` (its folder), ``chapter``, ``state`` (``"finished"``, ``"failed"``,
         or ``"unfinished"`` where it was killed), each parameter, each metric (of networks besides
         the chapter's own as ``02_cnn.val_accuracy``; a metric by class as ``test_recall.Bag``),
-        ``seconds``, ``threads``, ``attempts``, ``error``. A name that is taken already gets
+        ``seconds``, ``threads``, ``attempts``, ``error``. A name that is already taken gets
         ``parameter.`` or ``metric.`` before it. In ``attrs``, the lists ``parameters`` and
         ``metrics`` tell which columns are which.
 
     Raises
     ------
     NoResultsError
-        If there is none.
+        If there are no runs.
     """
     places = {path.parent for path in (*folder.rglob(RECORD), *folder.rglob(f"{PART}*"))}
-    # Where a run was killed at its very end, its record is still in there.
+    # If a run was killed at its very end, its record is still in the temporary folder.
     places = sorted(place for place in places if not place.name.startswith(PART))
     records = [load_record(place) or {"state": "unfinished"} for place in places]
-    given = [_apart(record.get("parameters", {}), TAKEN, "parameter") for record in records]
+    given = [
+        _rename_taken(record.get("parameters", {}), RESERVED_COLUMNS, "parameter")
+        for record in records
+    ]
     parameters = {name: None for values in given for name in values}
     rows, metrics = [], {}
     for place, record, values in zip(places, records, given, strict=True):
         measured = record.get("metrics", {}) | record.get("networks", {})
         measured = pd.json_normalize(measured).to_dict("records")[0] if measured else {}
-        measured = _apart(measured, (*TAKEN, *parameters), "metric")
+        measured = _rename_taken(measured, (*RESERVED_COLUMNS, *parameters), "metric")
         row = {"run": place.relative_to(folder).as_posix()} | values | measured
         rows.append(row | {name: record.get(name) for name in (*FIRST[1:], *LAST)})
         metrics |= measured
@@ -59,13 +62,13 @@ def load_results(folder):
     table = pd.DataFrame(rows)[[*FIRST, *parameters, *metrics, *LAST]]
     for name in parameters:
         if {type(values[name]) for values in given if name in values} == {int}:
-            table[name] = table[name].astype("Int64")  # whole, although some runs have none
+            table[name] = table[name].astype("Int64")  # whole, although some runs lack it
     table.attrs = {"parameters": list(parameters), "metrics": list(metrics)}
     return table
 
 
 def varied_parameters(table):
-    """List the parameters that differ between runs, but for the seed.
+    """List the parameters that differ between runs, except the seed.
 
     Parameters
     ----------
@@ -75,7 +78,7 @@ def varied_parameters(table):
     Returns
     -------
     list of str
-        Those with most values first.
+        Those with the most values first.
     """
     finished = table[table["state"] == "finished"]
     counts = {name: finished[name].nunique(dropna=False) for name in table.attrs["parameters"]}
@@ -95,7 +98,7 @@ def summarize(table):
     Returns
     -------
     DataFrame
-        One row a setting and metric: the varied parameters, ``metric, runs, mean, sd`` (of a
+        One row per setting and metric: the varied parameters, ``metric, runs, mean, sd`` (of a
         single run, over ``runs - 1``; empty for one run), ``min, max``.
 
     Raises
@@ -105,17 +108,17 @@ def summarize(table):
     """
     finished = table[table["state"] == "finished"]
     if finished.empty:
-        raise NoResultsError("no run is finished; call fmnist sweep again to go on")
+        raise NoResultsError("no run is finished; run fmnist sweep again to go on")
     varied = varied_parameters(table)
     values = [name for name in (*table.attrs["metrics"], "seconds") if _is_number(finished[name])]
     long = finished.melt(varied, values, "metric")
-    # As they come: the metrics in the order of the table.
+    # Unsorted: the metrics in the order of the table.
     groups = long.groupby([*varied, "metric"], sort=False, dropna=False)["value"]
     summary = groups.agg(runs="count", mean="mean", sd="std", min="min", max="max").reset_index()
     return summary.sort_values(varied, kind="stable", ignore_index=True) if varied else summary
 
 
-def best_setting(summary, metric=CHOSEN_BY):
+def best_setting(summary, metric=SELECTION_METRIC):
     """Choose the setting with the highest mean of a metric of the validation images.
 
     Parameters
@@ -134,7 +137,7 @@ def best_setting(summary, metric=CHOSEN_BY):
 
 
 def check_columns(table, names):
-    """Refuse a column that the table does not have.
+    """Refuse a column that does not exist in the table.
 
     Parameters
     ----------
@@ -151,8 +154,8 @@ def check_columns(table, names):
             raise ParameterError(did_you_mean("column", name, known, "the table of runs"))
 
 
-def _apart(values, taken, prefix):
-    """Rename what has the name of another column."""
+def _rename_taken(values, taken, prefix):
+    """Rename values whose name is taken."""
     return {f"{prefix}.{n}" if n in taken else n: value for n, value in values.items()}
 
 

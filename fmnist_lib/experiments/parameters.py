@@ -10,8 +10,22 @@ from fmnist_lib.chapters import read_notebook
 from fmnist_lib.common import ParameterError, did_you_mean
 from fmnist_lib.training import TrainConfig
 
-KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
-# Where a run keeps its files is for the command to say, not for a parameter.
+
+def _finite(value):
+    if not isfinite(number := float(value)):
+        raise ValueError
+    return number
+
+
+# Kind of a parameter: in words, the types of its values as given, and how to read these.
+KINDS = {
+    "int": ("a whole number", (int, str), int),
+    "float": ("a number", (int, float, str), _finite),
+    "bool": ("true or false", (bool, str), lambda value: FLAGS[str(value).lower()]),
+    "str": ("text", (str,), str),
+}
+FLAGS = {"true": True, "false": False}
+# The command decides where a run keeps its files.
 RESERVED = "trained_dir"
 
 
@@ -26,7 +40,7 @@ class Parameter:
         ``"int"``, ``"float"``, ``"bool"`` or ``"str"``.
     default : int, float, bool or str
     help : str
-        The comment behind it in the chapter.
+        Its comment in the chapter.
     """
 
     name: str
@@ -35,13 +49,13 @@ class Parameter:
     help: str
 
     def convert(self, value):
-        """Turn a value from a command line or a YAML file into one of the parameter's kind.
+        """Convert a value from a command line or a YAML file to the parameter's kind.
 
         Parameters
         ----------
         value : int, float, bool or str
-            A text is read as a number where the parameter is one: so command lines come, and so
-            YAML reads ``1e-3``.
+            Text is read as a number where the parameter is one, because command lines are text,
+            and so is ``1e-3`` to YAML.
 
         Returns
         -------
@@ -51,12 +65,15 @@ class Parameter:
         ------
         ParameterError
         """
+        words, accepted, read = KINDS[self.kind]
         try:
-            return _READERS[self.kind](value)
-        except (ValueError, TypeError, OverflowError):
+            if type(value) not in accepted:
+                raise ValueError
+            return read(value)
+        except (ValueError, KeyError, OverflowError):
             hint = "; put it in quotes" if self.kind == "str" else ""
             raise ParameterError(
-                f"{self.name} is {value!r}, expected {KINDS[self.kind]}{hint} "
+                f"{self.name} is {value!r}, expected {words}{hint} "
                 f"({self.help or 'see the chapter'}; default: {self.default!r})"
             ) from None
 
@@ -76,7 +93,7 @@ def read_parameters(notebook):
     Raises
     ------
     ParameterError
-        If a default is not a plain number, text, True or False.
+        If a default is not a literal number, text, True or False.
     ChapterError
         If the file is not a readable notebook.
     """
@@ -84,7 +101,7 @@ def read_parameters(notebook):
 
     content = read_notebook(notebook)
     tagged = (cell for cell in content.cells if "parameters" in cell.metadata.get("tags", []))
-    # As Python, whatever kernel the notebook names: that is what it is executed with.
+    # As Python, whatever kernel the notebook names: Python is what executes it.
     found = [entry for cell in islice(tagged, 1) for entry in PythonTranslator.inspect(cell)]
     parameters = {}
     for entry in found:
@@ -97,7 +114,7 @@ def read_parameters(notebook):
         kind = entry["inferred_type_name"]
         kind = type(default).__name__ if kind == "None" else kind
         if kind == "float" and type(default) is int:
-            default = float(default)  # as it is when given: 1 and 1.0 are the same run
+            default = float(default)  # as a given value is: 1 and 1.0 are the same run
         if kind not in KINDS or type(default).__name__ != kind:
             raise ParameterError(
                 f"the default of {name} in {Path(notebook).name} is {entry['default']}, expected a "
@@ -126,7 +143,7 @@ def check_parameters(chapter, parameters, given):
     Raises
     ------
     ParameterError
-        For an unknown name, a value of another kind, or one that `TrainConfig` refuses.
+        For an unknown name, a value of the wrong kind, or one that `TrainConfig` refuses.
     """
     for name in given:
         if name == RESERVED:
@@ -145,38 +162,8 @@ def check_parameters(chapter, parameters, given):
         TrainConfig(**{name: settings[name] for name in names})
     except ValueError as error:
         raise ParameterError(str(error)) from None
-    for name in values.keys() - {"log_dir"}:  # which lies in the run's folder
+    for name in values.keys() - {"log_dir"}:  # which is in the run's folder
         if name.endswith("_dir") and values[name]:
-            # Relative to where it was typed: the chapter runs in another folder.
+            # Relative to where it was typed: the chapter runs in a different folder.
             values[name] = str(Path(values[name]).expanduser().resolve())
     return values
-
-
-def _whole(value):
-    if type(value) not in (int, str):
-        raise TypeError
-    return int(value)
-
-
-def _real(value):
-    if type(value) not in (int, float, str):
-        raise TypeError
-    if not isfinite(number := float(value)):
-        raise ValueError
-    return number
-
-
-def _flag(value):
-    text = str(value).lower()
-    if text not in ("true", "false"):
-        raise ValueError
-    return text == "true"
-
-
-def _text(value):
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-_READERS = {"int": _whole, "float": _real, "bool": _flag, "str": _text}

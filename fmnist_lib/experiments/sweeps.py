@@ -1,4 +1,4 @@
-"""Sweeps: many runs of one chapter, described by a YAML file.
+"""Sweeps: many runs of one chapter, described by a YAML file, and what is left to do of them.
 
     chapter: 02_cnn
     parameters: {epochs: 4, shuffle: true}   # the same in every run
@@ -8,42 +8,25 @@
     threads: 1                               # of each run
     retries: 1                               # of a run that fails
 
-Everything but ``chapter`` may be left out.
+Everything but ``chapter`` is optional.
 """
 
-import hashlib
 import json
 import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from statistics import linear_regression, mean
 
 from fmnist_lib.chapters import find_chapter
-from fmnist_lib.common import ParameterError, did_you_mean
+from fmnist_lib.common import ParameterError, did_you_mean, digest
 from fmnist_lib.experiments.parameters import check_parameters, read_parameters
-from fmnist_lib.experiments.run import resolve
+from fmnist_lib.experiments.run import RECORD, Run, check_same, code_digest, load_record
 
 KEYS = ("chapter", "parameters", "grid", "list", "seeds", "threads", "retries")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a sweep.
-
-    Attributes
-    ----------
-    name : str
-        What distinguishes it in the sweep: ``"lr=0.001_seed=0"``; the name of its folder, too.
-    given : dict
-        The parameters that are given to the chapter.
-    parameters : dict
-        All parameters that decide about its results.
-    """
-
-    name: str
-    given: dict
-    parameters: dict
+LEAST = {"threads": 1, "retries": 0}
+TIMES = Path(__file__).parents[1] / "measured" / "chapter_times.json"
 
 
 @dataclass(frozen=True)
@@ -67,6 +50,26 @@ class Sweep:
     retries: int = 1
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep has finished in a folder, and what is left.
+
+    Attributes
+    ----------
+    sweep : Sweep
+    folder : Path
+    finished : dict of str to dict
+        The records of the finished runs, by the run's name.
+    to_do : dict of str to Run
+        The other runs, by the name of the folder for each.
+    """
+
+    sweep: Sweep
+    folder: Path
+    finished: dict
+    to_do: dict
+
+
 def load_sweep(file, notebooks="notebooks"):
     """Read a sweep file, and check every run in it.
 
@@ -74,7 +77,7 @@ def load_sweep(file, notebooks="notebooks"):
     ----------
     file : path
     notebooks : path
-        The folder of the chapters. A chapter that is given as a path is looked for beside the file.
+        The folder of the chapters. A chapter given as a path is relative to the file.
 
     Returns
     -------
@@ -83,7 +86,7 @@ def load_sweep(file, notebooks="notebooks"):
     Raises
     ------
     ParameterError
-        For anything in it that is unknown, of another kind, empty, there twice, or refused.
+        For anything in it that is unknown, of the wrong kind, empty, there twice, or refused.
     """
     file = Path(file)
     content = _read(file)
@@ -91,34 +94,17 @@ def load_sweep(file, notebooks="notebooks"):
         if key not in KEYS:
             raise ParameterError(did_you_mean("entry", key, KEYS, file.name))
     if not isinstance(content.get("chapter"), str):
-        raise ParameterError(f"{file.name} names no chapter; write 'chapter: 02_cnn', say")
+        raise ParameterError(f"{file.name} names no chapter; write, say, 'chapter: 02_cnn'")
     chapter = content["chapter"]
     is_path = chapter.endswith(".ipynb")
     notebook = find_chapter(str(file.parent / chapter) if is_path else chapter, notebooks)
-    known, runs, names, taken = read_parameters(notebook), [], {}, set()
-    choices = _choices(file, content)
-    varied = _varied(choices)
-    for given in choices:
-        values = check_parameters(notebook.stem, known, given)
-        parameters = resolve(known, values)
-        name = run_name({key: parameters.get(key, values.get(key)) for key in varied})
-        identity = identify(notebook.stem, parameters)
-        if identity in names:
-            raise ParameterError(
-                f"{file.name} asks twice for the same run, as {names[identity]} and as {name}; "
-                "remove one"
-            )
-        if name.lower() in taken:
-            name = f"{name}-{identity[:8]}"  # some file systems do not tell a from A
-        taken.add(name.lower())
-        names[identity] = name
-        runs.append(Run(name, values, parameters))
-    threads, retries = (_count(file, content, key, 1, least) for key, least in _LEAST.items())
+    runs = _name_runs(file, notebook, _choices(file, content))
+    threads, retries = (_count(file, content, key, 1, least) for key, least in LEAST.items())
     return Sweep(notebook, tuple(runs), threads, retries)
 
 
 def run_name(values):
-    """Make the name of a run, which is one for a folder, too, out of what distinguishes it.
+    """Turn what distinguishes a run into its name, which can be the name of a folder anywhere.
 
     Parameters
     ----------
@@ -129,33 +115,109 @@ def run_name(values):
     str
     """
     name = "_".join(f"{key}={value}" for key, value in values.items()) or "defaults"
-    # What a folder can be called anywhere: Windows drops a dot at the end.
+    # Windows drops a dot at the end.
     plain = re.sub(r"[^\w.=+-]|\.$", "-", name, flags=re.ASCII)[:100]
-    return plain if plain == name else f"{plain}-{identify('', values)[:8]}"
+    return plain if plain == name else f"{plain}-{_identify('', values)[:8]}"
 
 
-def identify(chapter, parameters):
-    """Make a text that two runs share if they are the same, and else not.
+def make_plan(sweep, folder):
+    """Compare a sweep with what is in a folder.
 
     Parameters
     ----------
-    chapter : str
-    parameters : dict
-        All that decide about the results, see `resolve`.
+    sweep : Sweep
+    folder : path
 
     Returns
     -------
-    str
+    Plan
+
+    Raises
+    ------
+    ChapterError
+        If finished runs there are of a different version of the chapter.
     """
-    text = json.dumps([chapter, parameters], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    folder, code = Path(folder), code_digest(sweep.notebook)
+    there = {path.parent: load_record(path.parent) for path in folder.glob(f"*/{RECORD}")}
+    there = {path: r for path, r in there.items() if r and r["state"] == "finished"}
+    done = {_identify(r["chapter"], r["parameters"]): (path, r) for path, r in there.items()}
+    taken = {path.name for path in there}
+    finished, to_do = {}, {}
+    for run in sweep.runs:
+        identity = _identify(sweep.notebook.stem, run.parameters)
+        if identity in done:
+            path, record = done[identity]
+            wanted = {"chapter": sweep.notebook.stem, "code": code, "parameters": run.parameters}
+            check_same(record, wanted, path)
+            finished[run.name] = record
+        else:
+            name = f"{run.name}-{identity[:8]}" if run.name in taken else run.name
+            to_do[name] = run
+    return Plan(sweep, folder, finished, to_do)
+
+
+def estimate(plan):
+    """Estimate the computing time of the runs that are left, from runs that are finished.
+
+    Parameters
+    ----------
+    plan : Plan
+
+    Returns
+    -------
+    seconds : float or None
+        If one run follows the other.
+    source : str
+        Where the estimate comes from, or why there is none.
+    """
+    done = [(r["parameters"].get("epochs", 1), r["seconds"]) for r in plan.finished.values()]
+    source = "from the finished runs"
+    if not done:
+        times = json.loads(TIMES.read_text(encoding="utf-8"))
+        if any(run.given.get("sample") for run in plan.to_do.values()):
+            return None, "no run on the sample is finished yet"
+        if plan.sweep.notebook.stem not in times["chapters"]:
+            return None, "no run is finished yet"
+        done = times["chapters"][plan.sweep.notebook.stem]
+        source = "from runs of that chapter with one thread, on the machine of its authors"
+    epochs, seconds = zip(*done, strict=True)
+    wanted = [run.parameters.get("epochs", 1) for run in plan.to_do.values()]
+    if len(set(epochs)) > 1:
+        slope, intercept = linear_regression(epochs, seconds)
+        return sum(max(0.0, intercept + slope * n) for n in wanted), source
+    return sum(mean(seconds) * n / epochs[0] for n in wanted), source
+
+
+def _identify(chapter, parameters):
+    """Compute a digest that two runs share if, and only if, they are the same."""
+    return digest(json.dumps([chapter, parameters], sort_keys=True))
+
+
+def _name_runs(file, notebook, choices):
+    """Check the parameters of each run, and give each run a name of its own."""
+    known, varied, names, taken = read_parameters(notebook), _varied(choices), {}, set()
+    for given in choices:
+        values = check_parameters(notebook.stem, known, given)
+        parameters = Run(notebook, known, values).parameters
+        name = run_name({key: parameters.get(key, values.get(key)) for key in varied})
+        identity = _identify(notebook.stem, parameters)
+        if identity in names:
+            raise ParameterError(
+                f"{file.name} asks for the same run twice, as {names[identity]} and as {name}; "
+                "remove one"
+            )
+        if name.lower() in taken:
+            name = f"{name}-{identity[:8]}"  # some file systems take a for A
+        taken.add(name.lower())
+        names[identity] = name
+        yield Run(notebook, known, values, name)
 
 
 def _read(file):
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML's own takes the last of two equal keys without a word."""
+        """YAML's own silently takes the last of two equal keys."""
 
         def construct_mapping(self, node, deep=False):
             merge = "tag:yaml.org,2002:merge"
@@ -174,11 +236,11 @@ def _read(file):
         raise ParameterError(f"{file} cannot be read ({error}); name a YAML file") from None
     except ParameterError:
         raise
-    except (yaml.YAMLError, ValueError) as error:  # the latter for a date as 2024-13-01
-        where = str(error).replace("\n", " ")
-        raise ParameterError(f"{file.name} is not valid YAML: {' '.join(where.split())}") from None
+    except (yaml.YAMLError, ValueError) as error:  # the latter for a date like 2024-13-01
+        reason = " ".join(str(error).split())
+        raise ParameterError(f"{file.name} is not valid YAML: {reason}") from None
     if not isinstance(content, dict):
-        raise ParameterError(f"{file.name} holds no entries; write 'chapter: 02_cnn', say")
+        raise ParameterError(f"{file.name} has no entries; write, say, 'chapter: 02_cnn'")
     return content
 
 
@@ -201,8 +263,8 @@ def _choices(file, content):
     for name, count in Counter(sources).items():
         if count > 1:
             raise ParameterError(
-                f"{name} stands in {file.name} more than once; give it in one of parameters, grid, "
-                "list and seeds"
+                f"{name} appears more than once in {file.name}; give it in one of parameters, "
+                "grid, list and seeds"
             )
     axes = grid | ({"seed": seeds} if seeds else {})
     return [
@@ -225,9 +287,6 @@ def _part(file, content, key, kind):
         form = "'name: value' pairs" if kind is dict else "a list of them"
         raise ParameterError(f"{key} in {file.name} is {part!r}, expected {form}")
     return part
-
-
-_LEAST = {"threads": 1, "retries": 0}
 
 
 def _count(file, content, key, default, least):

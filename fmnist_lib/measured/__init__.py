@@ -1,11 +1,10 @@
-"""Results that take too long to be measured in a chapter, and ship with the package.
+"""Results that take too long to measure in a chapter, and ship with the package.
 
-Each was written by a command of ``benchmarks/`` together with a record of how: its settings, the
-versions, and the machine.
+A script in ``benchmarks/`` wrote each of them, with a record of its settings, versions and machine.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +15,16 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, eq=False)
 class SeedResults:
-    """Trainings of each network that differ in nothing but the seed; S of them, N test images.
+    """Training runs of each network that differ only in their seed: S of them, N test images.
 
     Attributes
     ----------
     table : DataFrame
-        One row a training: ``network, seed, best_epoch, val_accuracy, test_accuracy,
+        One row per training run: ``network, seed, best_epoch, val_accuracy, test_accuracy,
         test_log_loss, test_calibration_error``, and the accuracy under each corruption at strength
         3 (``shift, rotation, noise, blur, contrast``).
     predicted : dict of str to ndarray, (S, N), uint8
-        For each network, what its trainings predict for the test images.
+        For each network, the predictions of its runs for the test images.
     labels : ndarray, (N,), uint8
         Of the test images.
     record : dict
@@ -40,22 +39,22 @@ class SeedResults:
 
 @dataclass(frozen=True, eq=False)
 class LabelNoise:
-    """Doubtful labels, and what doubtful and wrong ones cost in training.
+    """Doubtful labels, and the accuracy that doubtful and wrong labels cost.
 
     Attributes
     ----------
     doubtful : DataFrame
-        The labels that networks contradict which have not seen them, most doubtful first: ``part``
-        (``"train"`` or ``"test"``), ``index`` (of the image in that part), ``label, predicted,
-        probability`` (of the predicted class).
+        Labels contradicted by networks that were not trained on them, most doubtful first:
+        ``part`` (``"train"`` or ``"test"``), ``index`` (of the image in that part), ``label,
+        predicted, probability`` (of the predicted class).
     reported : DataFrame
         The same for the labels that users of the data set reported.
     pictures : dict of str to ndarray, (K, 28, 28), uint8
         Under ``"train"`` and ``"test"`` the images of the first rows of ``doubtful``, under
         ``"reported"`` those of ``reported``.
     costs : DataFrame
-        One row a training: ``labels`` (what was done to the training labels), ``changed`` (how
-        many were left out or replaced), ``seed, val_accuracy, test_accuracy``.
+        One row per training run: ``labels`` (what was done to the training labels), ``changed``
+        (how many were left out or replaced), ``seed, val_accuracy, test_accuracy``.
     record : dict
         Command, settings, versions and machine.
     """
@@ -68,24 +67,14 @@ class LabelNoise:
 
 
 def load_seeds():
-    """Read the trainings with ten seeds, made by ``benchmarks/seeds.py``.
-
-    Returns
-    -------
-    SeedResults
-    """
+    """Read the `SeedResults` for ten seeds, made by ``benchmarks/seeds.py``."""
     arrays = _load_arrays("seeds")
     labels = arrays.pop("labels")
     return SeedResults(pd.read_csv(FOLDER / "seeds.csv"), arrays, labels, load_record("seeds"))
 
 
 def load_label_noise():
-    """Read the doubtful labels and their cost, made by ``benchmarks/label_noise.py``.
-
-    Returns
-    -------
-    LabelNoise
-    """
+    """Read the `LabelNoise` results, made by ``benchmarks/label_noise.py``."""
     names = ("doubtful_labels", "reported_labels", "label_noise")
     doubtful, reported, costs = (pd.read_csv(FOLDER / f"{name}.csv") for name in names)
     pictures = _load_arrays("label_noise")
@@ -93,37 +82,8 @@ def load_label_noise():
 
 
 def load_record(name):
-    """Read how a result was made.
-
-    Parameters
-    ----------
-    name : str
-        ``"seeds"`` or ``"label_noise"``.
-
-    Returns
-    -------
-    dict
-        ``command``, ``config`` and ``machine``.
-    """
+    """Read how ``"seeds"`` or ``"label_noise"`` was made: command, config and machine."""
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def write_record(name, command, config, machine):
-    """Write how a result was made, beside it.
-
-    Parameters
-    ----------
-    name : str
-    command : str
-    config : TrainConfig
-        Its seed is left out: it is what varies.
-    machine : dict
-        From `machine_record`.
-    """
-    settings = {key: value for key, value in asdict(config).items() if key != "seed"}
-    record = {"command": command, "config": settings, "machine": machine}
-    text = json.dumps(record, indent=2) + "\n"
-    (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
 
 
 def _load_arrays(name):

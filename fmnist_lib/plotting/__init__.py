@@ -1,35 +1,36 @@
-"""Every figure of the course: functions that draw what they are given and compute nothing.
+"""Every figure of the course: functions that draw their arguments and compute nothing.
 
 Each returns the Axes or the Figure that it drew on. Colours are seaborn's ``colorblind`` palette
 and matplotlib's perceptually uniform maps. ``images`` draws images and what is laid over them,
-``results`` what came out of a training, ``evidence`` how far it can be trusted.
+``curves`` one quantity against another, ``comparisons`` classes, models and settings side by side.
 """
 
-from fmnist_lib.plotting.evidence import (
-    compared_predictions,
-    reliability_diagram,
-    robustness_curves,
-    strips,
-    sweep_curves,
-)
-from fmnist_lib.plotting.images import (
-    embedding,
-    heat_maps,
-    image_channels,
-    image_grid,
-    kernel_footprints,
-    kernel_on_image,
-    pixel_histograms,
-)
-from fmnist_lib.plotting.results import (
-    accuracy_over_time,
+from fmnist_lib.plotting.comparisons import (
     bars,
     class_lines,
     confusion_heatmap,
+    embedding,
     intervals,
-    mistakes,
+    pixel_histograms,
     speeds,
+    strips,
+)
+from fmnist_lib.plotting.curves import (
+    accuracy_over_time,
+    reliability_diagram,
+    robustness_curves,
+    sweep_curves,
     training_curves,
+)
+from fmnist_lib.plotting.images import (
+    compared_predictions,
+    heat_maps,
+    image_channels,
+    image_grid,
+    image_pairs,
+    kernel_footprints,
+    kernel_on_image,
+    mistakes,
 )
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "heat_maps",
     "image_channels",
     "image_grid",
+    "image_pairs",
     "intervals",
     "kernel_footprints",
     "kernel_on_image",

@@ -2,11 +2,10 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.patches import Rectangle
 
 from fmnist_lib.data import CLASS_NAMES
-from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH, new_axes
+from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH
 
 
 def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
@@ -18,11 +17,11 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
     titles : sequence of str, optional
         One for each image.
     columns : int
-        Images in a full row of the page's width; fewer images are drawn no larger.
+        Images across the width of the page; fewer images are not drawn larger.
     cmap : str
         Name of a matplotlib colour map.
     symmetric : bool
-        True puts 0 in the middle of the colour map: for values of both signs.
+        True puts 0 in the middle of the colour map, for values of both signs.
 
     Returns
     -------
@@ -31,7 +30,7 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
     Raises
     ------
     ValueError
-        If there are no images.
+        If ``images`` is empty.
     """
     if len(images) == 0:
         raise ValueError("there are no images to draw, expected at least one")
@@ -56,8 +55,30 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
     return figure
 
 
+def image_pairs(left, right, columns=4):
+    """Draw pairs of images side by side, each with the class names of both as its title.
+
+    Parameters
+    ----------
+    left, right : Split
+        As many images in one as in the other.
+    columns : int
+        Pairs per row.
+
+    Returns
+    -------
+    Figure
+    """
+    pairs = np.concatenate([left.images, right.images], axis=-1)
+    titles = [
+        f"{CLASS_NAMES[a]} · {CLASS_NAMES[b]}"
+        for a, b in zip(left.labels, right.labels, strict=True)
+    ]
+    return image_grid(pairs, titles, columns)
+
+
 def image_channels(rows, row_labels, cmap="magma", limits=(None, None)):
-    """Draw several channels of several images: one row an image, one column a channel.
+    """Draw several channels of several images: one row per image, one column per channel.
 
     Parameters
     ----------
@@ -66,7 +87,7 @@ def image_channels(rows, row_labels, cmap="magma", limits=(None, None)):
     cmap : str
         Name of a matplotlib colour map.
     limits : pair of float
-        Values at the ends of the colour map. Default: those of each channel by itself.
+        Values at the ends of the colour map. Default: each channel has its own.
 
     Returns
     -------
@@ -87,56 +108,58 @@ def image_channels(rows, row_labels, cmap="magma", limits=(None, None)):
     return figure
 
 
-def pixel_histograms(images, labels):
-    """Draw the distribution of the pixel values of each class, zeros left out.
+def mistakes(images, labels, probabilities, columns=6):
+    """Draw images with their true class and the class and probability that were predicted.
 
     Parameters
     ----------
-    images : Tensor, (N, 1, 28, 28), float32 in [0, 1]
-    labels : Tensor, (N,), int64
+    images : Tensor, (N, 1, 28, 28)
+    labels : sequence of int, (N,)
+    probabilities : ndarray, (N, 10)
+    columns : int
+        Images per row.
 
     Returns
     -------
     Figure
     """
-    figure, axes = plt.subplots(
-        2, 5, figsize=(WIDTH, 3.4), sharex=True, sharey=True, layout="constrained"
-    )
-    for k, ax in enumerate(axes.flat):
-        pixels = np.asarray(images[labels == k]).ravel()
-        ax.hist(pixels[pixels > 0], bins=32, range=(0, 1), density=True, color=BLUE)
-        ax.set_title(CLASS_NAMES[k], fontsize=9)
-        ax.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("pixel value (0 to 1)", fontsize=9)
-    figure.supylabel("density", fontsize=9)
+    predicted = probabilities.argmax(axis=1)
+    titles = [
+        f"{CLASS_NAMES[label]}\n→ {CLASS_NAMES[guess]} ({p[guess]:.2f})"
+        for label, guess, p in zip(labels, predicted, probabilities, strict=True)
+    ]
+    figure = image_grid(images, titles, columns)
+    figure.set_figheight(figure.get_figheight() * 1.12)
     return figure
 
 
-def embedding(points, labels, ax=None):
-    """Draw images as points of a plane, each class with its colour, its marker and its name.
+def compared_predictions(images, labels, probabilities, columns=6):
+    """Draw images with their true class and the prediction of each of several models.
 
     Parameters
     ----------
-    points : ndarray, (N, 2)
-    labels : array of int, (N,)
-    ax : Axes, optional
+    images : Tensor, (N, 1, 28, 28)
+    labels : sequence of int, (N,)
+    probabilities : dict of str to ndarray, (N, 10)
+    columns : int
+        Images per row.
 
     Returns
     -------
-    Axes
+    Figure
     """
-    ax = ax or new_axes(5.6)
-    labels, colors = np.asarray(labels), sns.color_palette("colorblind", len(CLASS_NAMES))
-    shirt = CLASS_NAMES.index("Shirt")
-    colors[shirt] = (0, 0, 0)  # the class to look for; the palette has its palest colour there
-    for k, name in enumerate(CLASS_NAMES):
-        here = points[labels == k]
-        look = {"marker": "os^Dv<>pP*"[k], "color": colors[k], "zorder": 2 if k == shirt else 1}
-        ax.scatter(*here.T, s=9, alpha=0.6, label=name, **look)
-    ax.set(xlabel="first coordinate (no unit)", ylabel="second coordinate (no unit)")
-    ax.set(xticks=[], yticks=[])
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=2)
-    return ax
+    titles = [
+        "\n".join(
+            [
+                CLASS_NAMES[label],
+                *(f"{name}: {CLASS_NAMES[p[i].argmax()]}" for name, p in probabilities.items()),
+            ]
+        )
+        for i, label in enumerate(labels)
+    ]
+    figure = image_grid(images, titles, columns)
+    figure.set_figheight(figure.get_figheight() * 1.3)
+    return figure
 
 
 def kernel_footprints(kernel_size, dilations, size=9):
@@ -168,18 +191,18 @@ def kernel_footprints(kernel_size, dilations, size=9):
 
 
 def kernel_on_image(image, output, place, dilation, margin=4):
-    """Draw the nine pixels that a 3×3 kernel reads, and the number that it makes of them.
+    """Draw the nine pixels that a 3×3 kernel reads, and the number that it computes from them.
 
     Parameters
     ----------
     image, output : Tensor or ndarray, (H, W), in [0, 1]
-        The output is as large as the image, since the kernel may reach over the rim.
+        The output is as large as the image, since the kernel may reach over the edge.
     place : pair of int
-        Row and column of the kernel's middle.
+        Row and column of the centre of the kernel.
     dilation : int
-        Pixels from one weight to the next.
+        Distance between neighbouring weights, in pixels.
     margin : int
-        Width of the empty ground drawn around the image, in pixels.
+        Width of the empty border drawn around the image, in pixels.
 
     Returns
     -------

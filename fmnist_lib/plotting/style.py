@@ -1,4 +1,4 @@
-"""What the figures share: a width, colours, the looks of models side by side, and new axes."""
+"""What the figures share: a width, colours, a look for each of several things, new axes."""
 
 from itertools import cycle
 from typing import NamedTuple
@@ -11,11 +11,11 @@ WIDTH = 8.0  # inches: the width of a page
 
 
 class Look(NamedTuple):
-    """Colour, marker and line that tell one thing from another, so that none hangs on colour."""
+    """How one of several things is drawn; marker and line tell it apart without the colour."""
 
     color: tuple | str
     marker: str
-    line: str
+    ls: str
 
 
 LOOKS = (
@@ -28,10 +28,10 @@ LOOKS = (
 
 
 def with_looks(items):
-    """Pair each of several things with a look of its own; after the fifth they repeat."""
+    """Pair each item with a look of its own; after the fifth, looks repeat."""
     return zip(items, cycle(LOOKS), strict=False)
 
 
 def new_axes(height, width=WIDTH):
-    """Make a figure of a size in inches with one Axes, and return that."""
+    """Make a figure with one Axes, sizes in inches, and return the Axes."""
     return plt.subplots(figsize=(width, height), layout="constrained")[1]

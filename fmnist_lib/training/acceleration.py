@@ -13,6 +13,10 @@ from functools import cache, partial
 
 import torch
 
+from fmnist_lib.common import one_line
+
+TO_CALLER_OF_FIT = 4  # stack level of a warning: here, `loop._start`, `fit`, its caller
+
 
 def autocast_for(precision, device):
     """Choose the precision of the products of matrices.
@@ -31,31 +35,22 @@ def autocast_for(precision, device):
     Warns
     -----
     UserWarning
-        If bfloat16 is asked for where it would not be faster: then it is float32.
+        If bfloat16 is requested where it would not be faster: then it is float32.
     """
     if precision == "fp32":
         return nullcontext
-    if not multiplies_bf16(device):
-        warnings.warn(
-            f"precision is 'bf16', but this {device.type} has no instructions for it; training "
-            "goes on in fp32",
-            stacklevel=3,
-        )
-        return nullcontext
-    return partial(torch.autocast, device.type, torch.bfloat16)
+    if supports_bf16(device):
+        return partial(torch.autocast, device.type, torch.bfloat16)
+    warnings.warn(
+        f"precision is 'bf16', but this {device.type} has no instructions for it; training "
+        "continues in fp32",
+        stacklevel=TO_CALLER_OF_FIT,
+    )
+    return nullcontext
 
 
-def multiplies_bf16(device):
-    """Tell whether a device has instructions for products of bfloat16 numbers.
-
-    Parameters
-    ----------
-    device : torch.device
-
-    Returns
-    -------
-    bool
-    """
+def supports_bf16(device):
+    """Tell whether a device has instructions for products of bfloat16 numbers."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # PyTorch's question to its CPU library, which heeds ONEDNN_MAX_CPU_ISA. Macs lack it, and on
@@ -73,7 +68,7 @@ def compiled(forward, batch_size, device):
     Parameters
     ----------
     forward : callable
-        From images (B, 1, 28, 28) and labels (B,) to what the training needs.
+        From images (B, 1, 28, 28) and labels (B,) to what training needs.
     batch_size : int
         Other batches, such as a short last one, go through ``forward`` as it is, since a second
         program would take longer to make than it saves.
@@ -88,12 +83,11 @@ def compiled(forward, batch_size, device):
     UserWarning
         If nothing can be compiled for the device: then ``forward`` itself is returned.
     """
-    problem = _compiler_problem(device.type)
-    if problem:
+    if problem := _compiler_problem(device.type):
         warnings.warn(
             f"compile is True, but there is no working compiler for {device.type} ({problem}); "
-            "training goes on without, and is slower",
-            stacklevel=3,
+            "training continues without, and is slower",
+            stacklevel=TO_CALLER_OF_FIT,
         )
         return forward
     # On a GPU, one recorded graph of kernels replaces the launches of each.
@@ -115,7 +109,7 @@ def _compiler_problem(kind):
     try:
         torch.compile(lambda x: x.cos() + 1, dynamic=False)(torch.ones(8, device=kind))
     except Exception as error:  # of many kinds: no compiler, no headers, an unsupported Python
-        return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        return one_line(error)
     finally:
         logger.disabled = False
     return None

@@ -1,4 +1,4 @@
-"""The settings of a training, and the device that they name."""
+"""The settings of a training run, and the device that they name."""
 
 import re
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ DEVICE = re.compile(r"auto|(cuda|mps|cpu)(:\d+)?")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a training.
+    """Settings of a training run.
 
     Attributes
     ----------
     epochs : int
         Passes over the training images, at least 1.
     batch_size : int
-        Images a step, at least 1; the last step of an epoch takes what is left.
+        Images per step, at least 1; the last step of an epoch takes what is left.
     lr : float
         Learning rate of Adam, above 0.
     shuffle : bool
-        True draws a new order of the training images each epoch; False takes them in file order.
+        True draws a new order of the training images for each epoch; False keeps file order.
     seed : int
         Seed of that order and of random layers, at least 0. The first weights are drawn where the
         model is built, see `build_model`.
     device : str
         ``"auto"`` takes a CUDA GPU, else Apple's (MPS), else the CPU; or one of them by its name,
-        ``"cuda"``, ``"cuda:1"`` (the second one), ``"mps"`` or ``"cpu"``. Whether it is there is
-        seen when `fit` starts.
+        ``"cuda"``, ``"cuda:1"`` (the second one), ``"mps"`` or ``"cpu"``. `fit` checks that it
+        exists.
     schedule : str
         ``"constant"`` keeps the learning rate; ``"one-cycle"`` lets it rise to ``lr`` over the
         first three tenths of all steps, and fall to almost nothing over the rest.
@@ -41,7 +41,7 @@ class TrainConfig:
     flip : bool
         Mirror each training image left to right with probability one half.
     shift : int
-        Move each training image by up to so many pixels in both directions, from 0 to 27.
+        Move each training image by up to this many pixels in both directions, from 0 to 27.
     precision : str
         ``"fp32"``, or ``"bf16"``: products of matrices, and what passes between layers, in 16 bits;
         sums inside products, loss, weights and optimizer in 32. Validation is computed likewise.
@@ -51,7 +51,7 @@ class TrainConfig:
     Raises
     ------
     ValueError
-        For a value that makes no sense.
+        For a value that is not allowed.
     """
 
     epochs: int = 25
@@ -91,13 +91,13 @@ class TrainConfig:
         """Make the settings that reach the accuracy of 25 plain epochs in four.
 
         Shuffling, a one-cycle schedule, decoupled weight decay, label smoothing and bfloat16, for
-        the two networks of the course; chosen on the validation images. For the papers see
-        `optimization` and `training`.
+        the two networks of the course; chosen on the validation images. The papers are cited in
+        `training.loop` and `training.acceleration`.
 
         Parameters
         ----------
         **changes
-            Any setting that shall be another one.
+            Settings to override.
 
         Returns
         -------
@@ -116,17 +116,7 @@ class TrainConfig:
 
     @classmethod
     def accurate(cls, **changes):
-        """Make the settings that reach a high accuracy in 25 epochs: `fast`, with augmentation.
-
-        Parameters
-        ----------
-        **changes
-            Any setting that shall be another one.
-
-        Returns
-        -------
-        TrainConfig
-        """
+        """Make the settings that reach a high accuracy in 25 epochs: `fast`, with augmentation."""
         settings = {"epochs": 25, "lr": 8e-3, "weight_decay": 0.05, "flip": True, "shift": 1}
         return cls.fast(**settings | changes)
 
@@ -162,24 +152,19 @@ def pick_device(name="auto"):
     Raises
     ------
     ValueError
-        If the device is unknown or not there.
+        If the device is unknown or does not exist.
     """
-    # Here, so that settings can be checked by a command that answers at once.
-    import torch
+    import torch  # here, so that a command that only checks settings answers at once
 
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    counts = {"cuda": gpus, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    available = [kind for kind, count in counts.items() if count]
     if name == "auto":
-        return torch.device(next((kind for kind, there in found.items() if there), "cpu"))
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        device = None
-    there = [kind for kind, is_there in (found | {"cpu": True}).items() if is_there]
-    good = device is not None and device.type in there
-    if good and device.type == "cuda" and device.index is not None:
-        good = device.index < torch.cuda.device_count()
-    _require(good, "device", name, f"auto or one of {', '.join(there)}")
-    return device
+        return torch.device(available[0])
+    kind, _, index = str(name).partition(":")
+    exists = kind in counts and DEVICE.fullmatch(str(name)) and int(index or 0) < counts[kind]
+    _require(exists, "device", name, f"auto or one of {', '.join(available)}")
+    return torch.device(name)
 
 
 def _require(holds, name, value, expected):

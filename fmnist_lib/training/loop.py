@@ -2,10 +2,12 @@
 
 N is the number of images in a split, B in a batch. Images are (B, 1, 28, 28), logits (B, 10).
 
-Label smoothing: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision",
-arXiv:1512.00567.
+Adam: Kingma and Ba, arXiv:1412.6980. Decoupled weight decay: Loshchilov and Hutter,
+arXiv:1711.05101. One-cycle schedule: Smith and Topin, arXiv:1708.07120. Label smoothing: Szegedy
+et al., "Rethinking the Inception Architecture for Computer Vision", arXiv:1512.00567.
 """
 
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import isfinite
@@ -13,14 +15,12 @@ from math import isfinite
 import pandas as pd
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
 
-from fmnist_lib.progress import progress_bar
 from fmnist_lib.training.acceleration import autocast_for, compiled
 from fmnist_lib.training.augmentation import augment
-from fmnist_lib.training.checkpoints import Checkpoint
 from fmnist_lib.training.config import TrainConfig, pick_device
-from fmnist_lib.training.events import EventLog
-from fmnist_lib.training.optimization import make_optimizer
+from fmnist_lib.training.listeners import ProgressBar
 
 HISTORY_COLUMNS = ("epoch", "train_loss", "val_loss", "train_acc", "val_acc")
 
@@ -34,7 +34,7 @@ class TrainedModel:
     model : nn.Module
         With the weights of the best epoch, in evaluation mode, on the device it was trained on.
     history : DataFrame
-        Columns ``epoch, train_loss, val_loss, train_acc, val_acc``, one row an epoch. Each figure
+        Columns ``epoch, train_loss, val_loss, train_acc, val_acc``, one row per epoch. Each figure
         is a mean over images; those for training were gathered while the weights moved.
     config : TrainConfig
     """
@@ -49,22 +49,8 @@ class TrainedModel:
         return int(self.history["epoch"].iloc[self.history["val_acc"].argmax()])
 
 
-def fit(
-    model,
-    train,
-    validation,
-    config=None,
-    *,
-    log_dir=None,
-    progress=True,
-    after_epoch=None,
-    checkpoint=None,
-):
+def fit(model, train, validation, config=None, *, listeners=(), progress=True):
     """Train a classifier, and keep the weights of the epoch that validates best.
-
-    With a checkpoint, a training that was killed goes on behind its last finished epoch when it is
-    called again in the same way, and on the same machine ends with the same bits as one that was
-    not. The weights that the model brings then play no part. A finished one returns at once.
 
     Parameters
     ----------
@@ -72,16 +58,12 @@ def fit(
         Turns images into logits. It is trained in place.
     train, validation : Split
     config : TrainConfig, optional
-    log_dir : path, optional
-        Folder for TensorBoard event files, see `EventLog`. Default: none are written.
+    listeners : sequence of callable
+        Each is called with the `TrainingState` after every epoch, in this order; if it has a method
+        ``on_start``, that is called with the same state before the first. `Checkpoint` and
+        `EventLog` are such listeners, and so is ``lambda state: print(state.history[-1])``.
     progress : bool
         Show a progress bar. In a notebook it clears the output of its cell when it is done.
-    after_epoch : callable, optional
-        Called with each new row of the history, a dict, when it is in the checkpoint; not again
-        for epochs that an earlier call has trained. For the same bits it must not draw from
-        PyTorch's own generators, since random layers do.
-    checkpoint : path, optional
-        File for the whole state, replaced after each epoch and never removed. Default: none.
 
     Returns
     -------
@@ -91,113 +73,160 @@ def fit(
     ------
     ValueError
         If a split is empty or holds labels that the model has no output for, if a class is to be
-        validated but not trained, if a batch is larger than the train split, or if the device is
-        not there.
-    CheckpointError
-        If the checkpoint is damaged, of another training, or cannot be written, see `Checkpoint`.
+        validated but not trained, if a batch is larger than the train split, or if the device does
+        not exist.
     FloatingPointError
-        If the loss is not a finite number (seen at the end of an epoch).
-    ModuleNotFoundError
-        If event files are asked for and the package ``tensorboard`` is not installed.
+        If the loss is not a finite number (checked at the end of an epoch).
 
     Warns
     -----
     UserWarning
-        If bfloat16 or compiling is asked for where it cannot be had: training goes on without.
+        If bfloat16 or compiling is requested but not available: training continues without it.
     """
-    config = config or TrainConfig()
-    device = pick_device(config.device)
-    # The caller's random numbers are left as they were.
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        n_classes = _place(model, device)
-    train, validation = train.to(device), validation.to(device)
-    _check_splits(train, validation, n_classes, config.batch_size)
-    steps = config.epochs * -(-len(train) // config.batch_size)
-    autocast = autocast_for(config.precision, device)
-    criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
-    forward = _forward(model, criterion, autocast)
-    if config.compile:
-        forward = compiled(forward, config.batch_size, device)
-    optimizer, scheduler = make_optimizer(model, config, steps)
-    keeper = Checkpoint(checkpoint, model, train, validation, config)
-    done = keeper.epochs * steps // config.epochs
-    with (
-        torch.random.fork_rng(devices),
-        EventLog(log_dir, model, validation) as events,
-        progress_bar(steps, "training", show=progress, initial=done) as bar,
-    ):
-        torch.manual_seed(config.seed)
-        generators = [torch.Generator(place).manual_seed(config.seed) for place in ("cpu", device)]
-        parts = (model, optimizer, scheduler, generators)
-        history, best_weights = keeper.restore(*parts)
-        for epoch in range(len(history) + 1, config.epochs + 1):
-            bar.set_description(f"epoch {epoch}/{config.epochs}", refresh=False)
+    state = _start(model, train, validation, config or TrainConfig())
+    optimizer, scheduler = state.optimizer, state.scheduler
+    listeners = [*listeners, ProgressBar()] if progress else listeners
+    with state.fork_rng(), state.exits:
+        torch.manual_seed(state.config.seed)
+        for listener in listeners:
+            if hasattr(listener, "on_start"):
+                listener.on_start(state)
+        for _ in range(len(state.history), state.config.epochs):
             model.train()
-            batches = _batches(train, config, *generators)
-            train_loss, train_acc = train_one_epoch(
-                batches, forward, optimizer, scheduler, epoch, bar
-            )
-            with autocast():
-                val_loss, val_acc = loss_and_accuracy(model, validation, nn.CrossEntropyLoss())
-            _require_finite(val_loss, f"epoch {epoch}, on the validation images", config.lr)
-            if all(val_acc > row["val_acc"] for row in history):
-                best_weights = deepcopy(model.state_dict())
-            row = (epoch, train_loss, val_loss, train_acc, val_acc)
-            history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
-            bar.set_postfix_str(f"val. loss {val_loss:.3f}, accuracy {val_acc:.3f}")
-            events.write_epoch(history[-1])
-            keeper.save(history, best_weights, *parts)
-            if after_epoch:
-                after_epoch(history[-1])
+            state.means = Means()
+            for images, labels in state.batches():
+                optimizer.zero_grad()
+                loss, logits = state.forward(images, labels)
+                state.means.add(loss, logits, labels)
+                loss.backward()
+                optimizer.step()
+                if scheduler:
+                    scheduler.step()
+            val_loss, val_acc = state.validate()
+            if all(val_acc > row["val_acc"] for row in state.history):
+                state.best_weights = deepcopy(model.state_dict())
+            state.add_row(val_loss, val_acc)
+            for listener in listeners:
+                listener(state)
     optimizer.zero_grad()  # a compiled step on a GPU owns the memory of the gradients
-    model.load_state_dict(best_weights)
-    return TrainedModel(model.eval(), pd.DataFrame(history), config)
+    model.load_state_dict(state.best_weights)
+    return TrainedModel(model.eval(), pd.DataFrame(state.history), state.config)
 
 
-def train_one_epoch(batches, forward, optimizer, scheduler, epoch, bar):
-    """Take one step of the optimizer for each batch.
+class Means:
+    """Mean loss and accuracy over images, gathered batch by batch.
 
-    Parameters
-    ----------
-    batches : iterable of (images, labels)
-        On the model's device; images (B, 1, 28, 28), labels (B,).
-    forward : callable
-        From images and labels to the mean loss of the batch and the logits (B, 10).
-    optimizer : torch.optim.Optimizer
-    scheduler : torch.optim.lr_scheduler.LRScheduler or None
-        Moved after each step.
-    epoch : int
-        Its number, for the error message.
-    bar : tqdm
-        Moved by one at each step.
-
-    Returns
-    -------
-    loss, accuracy : float
-        Means over all images, so that a short last batch counts for what it holds.
+    A short last batch counts for what it holds.
     """
-    losses, sizes, correct = [], [], 0
-    for images, labels in batches:
-        optimizer.zero_grad()
-        loss, logits = forward(images, labels)
-        loss.backward()
-        optimizer.step()
-        if scheduler:
-            scheduler.step()
+
+    def __init__(self):
+        self.losses, self.sizes, self.correct = [], [], 0
+
+    def add(self, loss, logits, labels):
+        """Add a batch: its mean loss, logits (B, 10) and labels (B,)."""
         # Kept as tensors: reading a number back would make a GPU wait at every step. Copied,
         # since a recorded graph of kernels writes its next loss to the same place.
-        losses.append(loss.detach().clone())
-        correct += (logits.detach().argmax(dim=1) == labels).sum()
-        sizes.append(len(labels))
-        bar.update()
-        if not bar.disable and bar.n % 50 == 0 and loss.device.type == "cpu":
-            figures = f"loss {loss:.3f}, accuracy {correct / sum(sizes):.3f}"
-            bar.set_postfix_str(figures, refresh=False)
-    step = torch.stack(losses).cpu().isfinite().int().argmin().item()  # the first bad one, or 0
-    lr = optimizer.defaults["lr"]
-    _require_finite(losses[step].item(), f"epoch {epoch}, step {step + 1}", lr)
-    return _mean(losses, sizes), correct.item() / sum(sizes)
+        self.losses.append(loss.detach().clone())
+        self.correct += (logits.detach().argmax(dim=1) == labels).sum()
+        self.sizes.append(len(labels))
+
+    @property
+    def loss(self):
+        """The mean over images, in double precision."""
+        losses, sizes = torch.stack(self.losses).cpu().double(), torch.tensor(self.sizes).double()
+        return (losses @ sizes / sizes.sum()).item()
+
+    @property
+    def accuracy(self):
+        """The share of images whose largest logit is that of their label."""
+        return self.correct.item() / sum(self.sizes)
+
+
+@dataclass(eq=False)
+class TrainingState:
+    """Everything that `fit` works with and changes, for its listeners to read.
+
+    Attributes
+    ----------
+    model : nn.Module
+    train, validation : Split
+        On the device of the model.
+    config : TrainConfig
+    forward : callable
+        From images (B, 1, 28, 28) and labels (B,) to the mean loss and the logits (B, 10).
+    autocast : callable
+        Makes the context that sets the precision of the forward pass.
+    optimizer : torch.optim.Optimizer
+    scheduler : torch.optim.lr_scheduler.LRScheduler or None
+    generators : pair of torch.Generator
+        For the order of the images, on the CPU, and for augmentation, on the device.
+    history : list of dict
+        The finished epochs, with the keys ``epoch, train_loss, val_loss, train_acc, val_acc``.
+    best_weights : dict of str to Tensor, or None
+    means : Means
+        Of the training images of the current epoch.
+    exits : ExitStack
+        Closed when training ends or fails: for what a listener opens.
+    """
+
+    model: nn.Module
+    train: object
+    validation: object
+    config: TrainConfig
+    forward: object
+    autocast: object
+    optimizer: torch.optim.Optimizer
+    scheduler: object
+    generators: tuple
+    history: list = field(default_factory=list)
+    best_weights: dict | None = None
+    means: Means | None = None
+    exits: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def device(self):
+        """The device of the model and of both splits."""
+        return self.train.labels.device
+
+    @property
+    def steps_per_epoch(self):
+        """The number of batches, a short last one included."""
+        return _n_steps(self.train, self.config)
+
+    def fork_rng(self):
+        """Make a context that leaves PyTorch's random numbers as they were."""
+        return _fork_rng(self.device)
+
+    def batches(self):
+        """Yield the training images and labels of one epoch, in new order and augmented."""
+        config, n, (order, noise) = self.config, len(self.train), self.generators
+        index = torch.randperm(n, generator=order) if config.shuffle else torch.arange(n)
+        for batch in index.to(self.device).split(config.batch_size):
+            images = self.train.images[batch]
+            if config.shift or config.flip:
+                images = augment(images, config.shift, config.flip, noise)
+            yield images, self.train.labels[batch]
+
+    def validate(self):
+        """Measure loss and accuracy on the validation images, in the precision of training."""
+        with self.autocast():
+            return loss_and_accuracy(self.model, self.validation, nn.CrossEntropyLoss())
+
+    def add_row(self, val_loss, val_acc):
+        """Add an epoch to the history; FloatingPointError for a loss that is not finite."""
+        epoch = len(self.history) + 1
+        for step, loss in enumerate(torch.stack(self.means.losses).tolist(), start=1):
+            self._require_finite(loss, f"epoch {epoch}, step {step}")
+        self._require_finite(val_loss, f"epoch {epoch}, on the validation images")
+        row = (epoch, self.means.loss, val_loss, self.means.accuracy, val_acc)
+        self.history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
+
+    def _require_finite(self, loss, place):
+        if not isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {loss:g} at {place}, expected a finite number; try a smaller lr "
+                f"than {self.config.lr:g}, and check the images for NaN"
+            )
 
 
 @torch.no_grad()
@@ -212,8 +241,8 @@ def loss_and_accuracy(model, split, criterion, batch_size=None):
     criterion : callable
         Mean loss of a batch, from logits (B, 10) and labels (B,).
     batch_size : int, optional
-        Images at a time; changes speed and memory, not the result. Default: 128 on a processor,
-        whose caches hold what a layer makes of so many; 4,000 on a GPU.
+        Images at a time; changes speed and memory, not the result. Default: 128 on a CPU, whose
+        caches hold what a layer makes of so many; 4,000 on a GPU.
 
     Returns
     -------
@@ -222,23 +251,57 @@ def loss_and_accuracy(model, split, criterion, batch_size=None):
     """
     batch_size = batch_size or (128 if split.images.device.type == "cpu" else 4000)
     model.eval()
-    losses, sizes, correct = [], [], 0
+    means = Means()
     for start in range(0, len(split), batch_size):
         batch = split[start : start + batch_size]
         logits = model(batch.images.clone())  # it may write into what it is given
-        losses.append(criterion(logits, batch.labels))
-        correct += (logits.argmax(dim=1) == batch.labels).sum()
-        sizes.append(len(batch))
-    return _mean(losses, sizes), correct.item() / len(split)
+        means.add(criterion(logits, batch.labels), logits, batch.labels)
+    return means.loss, means.accuracy
 
 
-def _forward(model, criterion, autocast):
+def make_optimizer(model, config, steps):
+    """Make AdamW (Adam, if the weight decay is 0) and the learning rate schedule, or None.
+
+    The schedule covers that many ``steps``, and is moved after each.
+    """
+    one_cycle = config.schedule == "one-cycle"
+    # OneCycleLR moves the first beta, from 0.95 to 0.85 and back. A short training run should
+    # forget the size of earlier gradients sooner, hence the second.
+    betas = (0.9, 0.99 if one_cycle else 0.999)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), config.lr, betas, weight_decay=config.weight_decay, fused=True
+    )
+    return optimizer, OneCycleLR(optimizer, config.lr, total_steps=steps) if one_cycle else None
+
+
+def _start(model, train, validation, config):
+    device = pick_device(config.device)
+    with _fork_rng(device):
+        n_classes = _place(model, device)
+    train, validation = train.to(device), validation.to(device)
+    _check_splits(train, validation, n_classes, config.batch_size)
+    autocast = autocast_for(config.precision, device)
+    criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+
     def forward(images, labels):
         with autocast():
             logits = model(images)
             return criterion(logits, labels), logits
 
-    return forward
+    if config.compile:
+        forward = compiled(forward, config.batch_size, device)
+    optimizer, scheduler = make_optimizer(model, config, config.epochs * _n_steps(train, config))
+    generators = tuple(torch.Generator(place).manual_seed(config.seed) for place in ("cpu", device))
+    parts = (forward, autocast, optimizer, scheduler, generators)
+    return TrainingState(model, train, validation, config, *parts)
+
+
+def _n_steps(split, config):
+    return -(-len(split) // config.batch_size)
+
+
+def _fork_rng(device):
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 @torch.no_grad()
@@ -266,35 +329,12 @@ def _check_splits(train, validation, n_classes, batch_size):
             )
     if batch_size > len(train):
         raise ValueError(
-            f"batch_size is {batch_size}, expected at most {len(train)}, the number of images to "
-            "train on"
+            f"batch_size is {batch_size}, expected at most {len(train)}, the number of training "
+            "images"
         )
     if unseen := sorted(set(validation.labels.tolist()) - set(train.labels.tolist())):
         raise ValueError(
             f"the train split holds no image of class {unseen[0]}, expected some of each class "
-            "that the validation split holds; split the images anew, or leave the class out of both"
+            "that the validation split holds; split the images again, or leave the class out of "
+            "both"
         )
-
-
-def _require_finite(loss, place, lr):
-    if not isfinite(loss):
-        raise FloatingPointError(
-            f"the loss became {loss:g} at {place}, expected a finite number; try a smaller lr "
-            f"than {lr:g}, and check the images for NaN"
-        )
-
-
-def _mean(losses, sizes):
-    # The mean over images of losses that are means over batches, in double precision on the CPU.
-    losses, sizes = torch.stack(losses).cpu().double(), torch.tensor(sizes).double()
-    return (losses @ sizes / sizes.sum()).item()
-
-
-def _batches(split, config, order, generator):
-    n = len(split)
-    index = torch.randperm(n, generator=order) if config.shuffle else torch.arange(n)
-    for batch in index.to(split.labels.device).split(config.batch_size):
-        images = split.images[batch]
-        if config.shift or config.flip:
-            images = augment(images, config.shift, config.flip, generator)
-        yield images, split.labels[batch]

@@ -1,14 +1,16 @@
-"""From an answer to words: the register of the exercises, and `check`, which asks them.
+"""From an answer to words: the register of the exercises, and `check`, which looks them up.
 
-A check is a function that reads the answers, returns words where they are right, and raises `Nudge`
-with words where they are not. `check` turns every other exception into words, too: a student is
-never shown a traceback from inside the library.
+A check is a function that reads the answers, returns words if they are right, and raises `Nudge`
+with words if they are not. `check` turns every other exception into words too: a student never
+sees a traceback from inside the library.
 """
 
 import html
 import importlib.util
 import inspect
 from dataclasses import dataclass
+
+from fmnist_lib.common import one_line
 
 CHECKS = {}
 """The check of each exercise by its number, filled as the modules of the chapters are imported."""
@@ -27,7 +29,7 @@ class Feedback:
     exercise : str
         The exercise's number, such as ``"2.1"``.
     right : bool
-        Whether the answer is right.
+        Whether the answer is right; also the truth value of the feedback.
     words : str
         Why, or what is off.
     """
@@ -59,13 +61,13 @@ class Feedback:
 
 
 def exercise(number):
-    """Enter a function as the check of an exercise."""
+    """Register a function as the check of an exercise."""
 
-    def enter(function):
+    def register(function):
         CHECKS[number] = function
         return function
 
-    return enter
+    return register
 
 
 def check(number, *answers):
@@ -76,23 +78,21 @@ def check(number, *answers):
     number : str
         The exercise's number, such as ``"2.1"`` for the first one of chapter 2.
     *answers
-        What the exercise asks for: numbers, arrays, functions or models. Each may come in any form
-        that means the same: a number as int, float, NumPy scalar, array or tensor with one element.
+        What the exercise asks for: numbers, arrays, functions or models. A number may be an int, a
+        float, a NumPy scalar, or an array, tensor, list or Series with one element.
 
     Returns
     -------
     Feedback
-        Right, or what is off and where to look. It is true where the answer is right.
+        Right, or what is off and where to look.
     """
     try:
         return Feedback(str(number), True, _ask(_find(number), number, answers))
     except Nudge as nudge:
-        return Feedback(str(number), False, str(nudge))
+        words = str(nudge)
     except Exception as error:
-        words = (
-            f"This answer cannot be read: {one_line(error)}. Look at what the exercise asks for."
-        )
-        return Feedback(str(number), False, words)
+        words = f"This answer cannot be read: {one_line(error)}. What does the exercise ask for?"
+    return Feedback(str(number), False, words)
 
 
 def _find(number):
@@ -101,8 +101,8 @@ def _find(number):
     if chapter.isdecimal() and importlib.util.find_spec(name):
         importlib.import_module(name)
     if (found := CHECKS.get(str(number))) is None:
-        there = ", ".join(n for n in CHECKS if n.startswith(f"{chapter}."))
-        hint = f"chapter {chapter} has {there}" if there else 'write it as text, like "2.1"'
+        known = ", ".join(n for n in CHECKS if n.startswith(f"{chapter}."))
+        hint = f"chapter {chapter} has {known}" if known else 'write it as text, like "2.1"'
         raise Nudge(f"There is no exercise {number}: {hint}.")
     return found
 
@@ -110,28 +110,19 @@ def _find(number):
 def _ask(function, number, answers):
     names = list(inspect.signature(function).parameters)
     if len(answers) != len(names):
-        given = f"{len(answers)} answer{'s' * (len(answers) != 1)}"
-        raise Nudge(f"Exercise {number} asks for: {', '.join(names)}; this gives {given}.")
+        raise Nudge(
+            f"Exercise {number} needs {len(names)} answers ({', '.join(names)}), not "
+            f"{len(answers)}."
+        )
     for name, answer in zip(names, answers, strict=True):
         if answer is ...:
             raise Nudge(
-                f"There is no answer yet: put yours in place of the dots ({name}), and run that "
-                "cell and then this one."
+                f"There is no answer yet: replace the dots ({name}), run that cell, and then run "
+                "this one."
             )
         if answer is None:
             raise Nudge(
-                f"The answer ({name}) is None, which is what a function gives that returns "
-                "nothing, and what many methods that change something in place give."
+                f"The answer ({name}) is None. That is what a function without a return gives, and "
+                "so do many methods that change something in place."
             )
     return function(*answers)
-
-
-def one_line(error):
-    """Say what an exception says, in one line of bearable length."""
-    text = " ".join(str(error).split())
-    return shortened(f"{type(error).__name__}: {text}" if text else type(error).__name__, 160)
-
-
-def shortened(text, most):
-    """Cut a text off behind so many characters, and mark the cut."""
-    return text if len(text) <= most else text[: most - 3] + "..."

@@ -35,13 +35,8 @@ def test_the_accuracies_are_those_of_the_predictions(seeds):
         assert np.allclose(rows["test_accuracy"], expected, atol=1e-5)
 
 
-@pytest.mark.real_data
-def test_the_labels_are_those_of_the_test_images(seeds, full_data):
-    assert np.array_equal(seeds.labels, full_data.test.labels)
-
-
 @pytest.mark.parametrize("name", ["seeds", "label_noise"])
-def test_the_record_says_how(name):
+def test_the_record_names_command_and_versions(name):
     record = load_record(name)
     assert record["command"] == f"python benchmarks/{name}.py"
     assert record["machine"]["packages"]["torch"]
@@ -67,7 +62,8 @@ def test_doubtful_labels_are_contradicted_with_confidence(noise):
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("part", ["train", "test", "reported"])
-def test_labels_and_pictures_are_those_of_the_data(noise, full_data, part):
+def test_labels_and_pictures_are_those_of_the_data(seeds, noise, full_data, part):
+    assert np.array_equal(seeds.labels, full_data.test.labels)
     reported = part == "reported"
     rows = noise.reported if reported else noise.doubtful[noise.doubtful["part"] == part]
     split = full_data.test if part == "test" else full_data.train
@@ -78,7 +74,7 @@ def test_labels_and_pictures_are_those_of_the_data(noise, full_data, part):
     assert np.array_equal(pictures, images)
 
 
-def test_the_costs_are_of_the_same_seeds_for_each_set_of_labels(noise):
+def test_each_set_of_labels_was_trained_with_the_same_seeds(noise):
     by_set = noise.costs.groupby("labels")["seed"].apply(sorted)
     assert len(by_set) == 8
     assert all(seeds == by_set.iloc[0] for seeds in by_set)

@@ -1,0 +1,14 @@
+"""How a measured result was made: written as JSON next to it, for `fmnist_lib.measured`."""
+
+import json
+from dataclasses import asdict
+
+from fmnist_lib.measured import FOLDER
+
+
+def write_record(name, command, config, machine):
+    """Write the record of a result; the seed is left out of its settings, since it varies."""
+    settings = {key: value for key, value in asdict(config).items() if key != "seed"}
+    record = {"command": command, "config": settings, "machine": machine}
+    text = json.dumps(record, indent=2) + "\n"
+    (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,248 @@
+"""Figures that compare classes, models or settings."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+from fmnist_lib.data import CLASS_NAMES
+from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH, new_axes, with_looks
+
+
+def bars(values, labels, xlabel, ax=None, color=BLUE, fmt="{:,.0f}"):
+    """Draw horizontal bars, each with its value at its end.
+
+    Parameters
+    ----------
+    values : sequence of float
+    labels : sequence of str
+    xlabel : str
+    ax : Axes, optional
+    color : str
+        Of the bars.
+    fmt : str
+        Format of the values.
+
+    Returns
+    -------
+    Axes
+    """
+    ax = ax or new_axes(0.32 * len(values) + 0.7)
+    drawn = ax.barh(labels, values, color=color)
+    ax.bar_label(drawn, fmt=fmt, padding=3, fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlabel(xlabel)
+    ax.margins(x=0.12)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def intervals(table, xlabel, ax=None):
+    """Draw values with their intervals, one below the other.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``value, low, high``; the index names the rows.
+    xlabel : str
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = ax or new_axes(0.5 * len(table) + 0.9)
+    errors = [table["value"] - table["low"], table["high"] - table["value"]]
+    ax.errorbar(table["value"], table.index, xerr=errors, fmt="o", capsize=4, color=BLUE)
+    ax.set_xlabel(xlabel)
+    ax.invert_yaxis()
+    ax.margins(y=0.35)
+    ax.grid(axis="x", alpha=0.3)
+    return ax
+
+
+def strips(values, xlabel, ax=None):
+    """Draw every value as a point, one row per group, and the mean of each group as a line.
+
+    Parameters
+    ----------
+    values : DataFrame, or dict of str to sequence of float
+        One column, or one entry, per group.
+    xlabel : str
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    names = list(values)
+    ax = ax or new_axes(0.5 * len(names) + 0.9)
+    for row, (name, look) in enumerate(with_looks(names)):
+        numbers = np.asarray(values[name])
+        # Spread in height, so that equal values do not cover each other.
+        offsets = np.linspace(-0.22, 0.22, len(numbers)) if len(numbers) > 1 else 0.0
+        ax.plot(numbers, row + offsets, look.marker, color=look.color, alpha=0.8, ms=5)
+        ax.vlines(np.mean(numbers), row - 0.35, row + 0.35, color="0.2", lw=1.5)
+    ax.set_yticks(range(len(names)), names)
+    ax.set_xlabel(xlabel)
+    ax.invert_yaxis()
+    ax.grid(axis="x", alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def class_lines(tables, column, xlabel, ax=None):
+    """Draw one column of several class tables as points on the same lines.
+
+    Parameters
+    ----------
+    tables : dict of str to DataFrame
+        From `class_report`, by model name.
+    column : str
+    xlabel : str
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = ax or new_axes(3.6)
+    for (name, table), look in with_looks(tables.items()):
+        ax.plot(table[column], table.index, look.marker, color=look.color, label=name, ms=7)
+    ax.set_xlabel(xlabel)
+    ax.invert_yaxis()
+    ax.grid(axis="y", alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    # Above the lines: inside, its markers would look like values.
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(tables), frameon=False)
+    return ax
+
+
+def speeds(table, floor=None, ax=None):
+    """Draw the time of each function, with the spread of its repeats.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `compare_times`.
+    floor : float, optional
+        Least seconds that the arithmetic takes, drawn as a line.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = ax or new_axes(0.45 * len(table) + 0.9)
+    spread = [table["seconds"] - table["lowest"], table["highest"] - table["seconds"]]
+    ax.barh(table.index, table["seconds"], xerr=spread, color=BLUE, height=0.7, ecolor="0.3")
+    # One disturbed repeat must not shrink all bars, so its spread may leave the picture.
+    right = 1.3 * table["seconds"].max()
+    for position, row in enumerate(table.itertuples()):
+        end = min(row.highest, 0.9 * right)
+        ax.text(end, position, f"  {row.speed:.1f}×", va="center")
+    if floor is not None:
+        ax.axvline(floor, color=ORANGE, ls="--", label="floor: the arithmetic alone")
+        ax.legend(frameon=False, loc="lower right")
+    ax.set_xlim(0, right)
+    ax.set_xlabel("seconds (median, lowest to highest)")
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def confusion_heatmap(confusion, ax=None, title=None, difference=False):
+    """Draw a confusion matrix as an annotated heat map.
+
+    The colours show the mistakes; right answers, on the diagonal, are grey.
+
+    Parameters
+    ----------
+    confusion : DataFrame, (10, 10)
+        Counts, or, with ``difference``, the difference of two such tables.
+    ax : Axes, optional
+    title : str, optional
+    difference : bool
+        True draws values of both signs, with 0 in the middle of the colour map.
+
+    Returns
+    -------
+    Axes
+    """
+    ax = ax or new_axes(0.72 * WIDTH, 0.8 * WIDTH)
+    # Right answers far outnumber the mistakes, and would use up the colours.
+    diagonal = np.eye(len(confusion), dtype=bool) & (not difference)
+    limit = max(np.abs(confusion.mask(diagonal, 0).to_numpy()).max(), 1)
+    sns.heatmap(
+        confusion,
+        mask=diagonal,
+        ax=ax,
+        annot=True,
+        fmt="+d" if difference else "d",
+        annot_kws={"size": 8},
+        square=True,
+        cmap="PuOr" if difference else "Blues",
+        vmin=-limit if difference else 0,
+        vmax=limit,
+        linewidths=0.5,
+        cbar_kws={"label": "difference in images" if difference else "images", "shrink": 0.8},
+    )
+    if not difference:
+        ax.set_facecolor("0.85")
+        for k, n in enumerate(np.diag(confusion)):
+            ax.text(k + 0.5, k + 0.5, n, ha="center", va="center", size=8)
+    ax.set(xlabel="predicted class", ylabel="true class", title=title or "")
+    ax.tick_params(axis="x", rotation=45)
+    plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
+    return ax
+
+
+def pixel_histograms(images, labels):
+    """Draw the distribution of the pixel values of each class, without the zeros.
+
+    Parameters
+    ----------
+    images : Tensor, (N, 1, 28, 28), float32 in [0, 1]
+    labels : Tensor, (N,), int64
+
+    Returns
+    -------
+    Figure
+    """
+    figure, axes = plt.subplots(
+        2, 5, figsize=(WIDTH, 3.4), sharex=True, sharey=True, layout="constrained"
+    )
+    for k, ax in enumerate(axes.flat):
+        pixels = np.asarray(images[labels == k]).ravel()
+        ax.hist(pixels[pixels > 0], bins=32, range=(0, 1), density=True, color=BLUE)
+        ax.set_title(CLASS_NAMES[k], fontsize=9)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("pixel value (0 to 1)", fontsize=9)
+    figure.supylabel("density", fontsize=9)
+    return figure
+
+
+def embedding(points, labels, ax=None):
+    """Draw images as points in a plane, with a colour and a marker for each class.
+
+    Parameters
+    ----------
+    points : ndarray, (N, 2)
+    labels : array of int, (N,)
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = ax or new_axes(5.6)
+    labels, colors = np.asarray(labels), sns.color_palette("colorblind", len(CLASS_NAMES))
+    shirt = CLASS_NAMES.index("Shirt")
+    colors[shirt] = (0, 0, 0)  # the class to look for, where the palette is palest
+    for k, name in enumerate(CLASS_NAMES):
+        here = points[labels == k]
+        look = {"marker": "os^Dv<>pP*"[k], "color": colors[k], "zorder": 2 if k == shirt else 1}
+        ax.scatter(*here.T, s=9, alpha=0.6, label=name, **look)
+    ax.set(xlabel="first coordinate (no unit)", ylabel="second coordinate (no unit)")
+    ax.set(xticks=[], yticks=[])
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=2)
+    return ax

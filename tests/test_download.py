@@ -1,0 +1,250 @@
+"""Finding and downloading, with small stand-ins for the four files and mirrors on this machine."""
+
+import functools
+import gzip
+import hashlib
+import http.server
+import multiprocessing
+import sys
+import threading
+
+import numpy as np
+import pytest
+from torchvision import datasets
+
+from fmnist_lib import download
+from fmnist_lib.data import load_fashion_mnist
+
+
+def idx(array):
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return head + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture(scope="module")
+def contents():
+    """Four small IDX files that stand in for the real ones."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "train-images-idx3-ubyte": rng.integers(0, 256, (30, 28, 28)),
+        "train-labels-idx1-ubyte": np.arange(30) % 10,
+        "t10k-images-idx3-ubyte": rng.integers(0, 256, (20, 28, 28)),
+        "t10k-labels-idx1-ubyte": np.arange(20) % 10,
+    }
+    return {name: idx(array) for name, array in arrays.items()}
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch, contents):
+    """A machine without any data, on which the stand-ins are the right files."""
+    for registry, form in ((download.SHA256, bytes), (download.SHA256_GZ, zip_up)):
+        for name, content in contents.items():
+            monkeypatch.setitem(registry, name, hashlib.sha256(form(content)).hexdigest())
+    monkeypatch.setattr(download, "MIRRORS", ())
+    monkeypatch.setattr(download, "DEBIAN_FOLDER", tmp_path / "debian")
+    monkeypatch.setattr(download, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.delenv("FMNIST_DATA", raising=False)
+    for name in ("no_proxy", "NO_PROXY"):  # the mirrors are on this machine
+        monkeypatch.setenv(name, "127.0.0.1")
+    return tmp_path / "cache"
+
+
+def zip_up(content):
+    return gzip.compress(content, mtime=0)
+
+
+def put(folder, contents, zipped=False):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        path = folder / (f"{name}.gz" if zipped else name)
+        path.write_bytes(zip_up(content) if zipped else content)
+    return folder
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+class Broken(Handler):
+    """One that breaks off in the middle of a file."""
+
+    def copyfile(self, source, output):
+        output.write(source.read()[:100])
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Start mirrors, one for each folder, and make them the only ones; returns their addresses."""
+    servers = []
+
+    def start(*folders, handler=Handler):
+        for folder in folders:
+            here = functools.partial(handler, directory=str(folder))
+            servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), here))
+            threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        addresses = tuple(f"http://127.0.0.1:{server.server_port}/" for server in servers)
+        monkeypatch.setattr(download, "MIRRORS", addresses)
+        return addresses
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("subfolder", ["", "FashionMNIST/raw"])
+def test_a_folder_may_hold_the_files_in_any_usual_form(
+    cache, tmp_path, contents, zipped, subfolder
+):
+    given = tmp_path / "given"
+    put(given / subfolder, contents, zipped)
+    found = download.find_data(given)
+    # What torchvision can read where it is stays there; the rest goes into the cache.
+    assert found == (given if subfolder and not zipped else cache)
+    assert {path.name for path in download.raw_folder(found).iterdir()} >= set(contents)
+    dataset = datasets.FashionMNIST(found, train=False)
+    assert len(dataset) == 20
+    assert np.array_equal(dataset.targets, np.arange(20) % 10)
+
+
+def test_the_order_of_the_search(cache, tmp_path, contents, monkeypatch, serve):
+    serve(put(tmp_path / "mirror", contents, zipped=True))
+    assert download.find_data() == cache
+    assert sorted(path.name for path in download.raw_folder(cache).iterdir()) == sorted(contents)
+    # The cache has it now, and no mirror is asked.
+    monkeypatch.setattr(download, "MIRRORS", ())
+    assert download.find_data() == cache
+    # The variable comes before the cache, the argument before the variable.
+    variable, argument = tmp_path / "variable", tmp_path / "argument"
+    put(download.raw_folder(variable), contents)
+    put(download.raw_folder(argument), contents)
+    monkeypatch.setenv("FMNIST_DATA", str(variable))
+    assert download.find_data() == variable
+    assert download.find_data(argument) == argument
+    with pytest.warns(UserWarning, match="no Fashion-MNIST to read in the folder given"):
+        assert download.find_data(tmp_path / "nowhere") == cache
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "other data"])
+def test_damaged_files_are_refused(cache, tmp_path, contents, damage, zipped):
+    name = "train-images-idx3-ubyte"
+    good = contents[name]
+    bad = {
+        "truncated": good[:-100],
+        "flipped": good[:5000] + bytes([good[5000] ^ 1]) + good[5001:],
+        "empty": b"",
+        # The digits MNIST has the same names and shapes.
+        "other data": good[:16] + bytes(len(good) - 16),
+    }[damage]
+    given = put(tmp_path / "given", contents | {name: bad}, zipped)
+    with pytest.raises(download.DataError, match=f"{name}.* is not the Fashion-MNIST file"):
+        download.find_data(given)
+    assert not cache.exists()
+
+
+def test_unreadable_and_missing_files_are_named(cache, tmp_path, contents):
+    given = put(tmp_path / "given", contents, zipped=True)
+    broken = given / "t10k-images-idx3-ubyte.gz"
+    broken.write_bytes(broken.read_bytes()[:-20])
+    with pytest.raises(download.DataError, match=f"{broken.name} cannot be read"):
+        download.find_data(given)
+    broken.unlink()
+    with pytest.raises(download.DataError, match=r"only a part .* t10k-images-idx3-ubyte missing"):
+        download.find_data(given)
+
+
+def test_a_damaged_cache_is_refused_and_a_partial_one_completed(cache, contents):
+    raw, name = download.raw_folder(cache), "t10k-labels-idx1-ubyte"
+    put(raw, contents | {name: b"x"})
+    with pytest.raises(download.DataError, match=r"remove it, then run 'fmnist data'"):
+        download.find_data()
+    (raw / name).unlink()
+    put(download.DEBIAN_FOLDER, contents, zipped=True)
+    assert download.find_data() == cache
+    assert (raw / name).read_bytes() == contents[name]
+
+
+def test_a_cache_that_cannot_be_written_is_reported_with_another_place(cache, contents):
+    cache.write_text("a file where the folder should be")
+    put(download.DEBIAN_FOLDER, contents, zipped=True)
+    with pytest.raises(download.DataError, match=r"FMNIST_DATA.* cannot be written"):
+        download.find_data()
+
+
+def test_the_next_mirror_delivers_what_one_lacks(cache, tmp_path, contents, serve):
+    wrong = put(tmp_path / "wrong", contents | {"t10k-labels-idx1-ubyte": b"no"}, zipped=True)
+    empty = put(tmp_path / "empty", {})
+    last = put(
+        tmp_path / "last", {"t10k-labels-idx1-ubyte": contents["t10k-labels-idx1-ubyte"]}, True
+    )
+    serve(wrong, empty, last)
+    assert download.find_data() == cache
+    assert sorted(path.name for path in download.raw_folder(cache).iterdir()) == sorted(contents)
+
+
+@pytest.mark.parametrize(
+    ("content", "handler", "reason"),
+    [
+        (b"no", Handler, "wrong content"),
+        (None, Handler, "status 404"),
+        (bytes(1000), Broken, "(ChunkedEncoding|Connection)Error|wrong content"),
+        (b"", None, "ConnectionError"),
+    ],
+)
+def test_a_mirror_that_fails_is_named_with_the_ways_out(
+    cache, tmp_path, contents, monkeypatch, serve, content, handler, reason
+):
+    files = {} if content is None else contents | {"t10k-labels-idx1-ubyte": content}
+    folder, mirror = put(tmp_path / "mirror", files, zipped=True), "http://127.0.0.1:9/"
+    if handler:
+        (mirror,) = serve(folder, handler=handler)
+    else:  # nothing listens on port 9
+        monkeypatch.setattr(download, "MIRRORS", (mirror,))
+    with pytest.raises(download.DataError, match=f"{mirror}: ({reason})") as caught:
+        download.find_data()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(way in message for way in ("apt-get install", "FMNIST_DATA", "run 'fmnist data'"))
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses fork to share the stand-ins")
+def test_processes_that_start_at_once_do_not_harm_each_other(cache, tmp_path, contents, serve):
+    serve(put(tmp_path / "mirror", contents, zipped=True))
+    fork = multiprocessing.get_context("fork")
+    barrier, failures = fork.Barrier(4), fork.Queue()
+
+    def work():
+        barrier.wait()
+        for _ in range(5):
+            try:
+                download.find_data()
+            except Exception as error:
+                failures.put(repr(error))
+
+    processes = [fork.Process(target=work) for _ in range(4)]
+    for process in processes:
+        process.start()
+    try:
+        for process in processes:
+            process.join(60)
+            assert process.exitcode == 0
+    finally:
+        for process in processes:
+            process.kill()
+    assert failures.empty(), failures.get()
+    found = sorted(path.name for path in download.raw_folder(cache).parent.rglob("*"))
+    assert found == sorted(["raw", *contents])
+
+
+@pytest.mark.real_data
+def test_the_real_files(full_data):
+    root = download.find_data()
+    ours, theirs = full_data, datasets.FashionMNIST(root, train=True)
+    assert np.array_equal((ours.train.images[:, 0] * 255).round().byte(), theirs.data[:48_000])
+    assert np.array_equal(ours.validation.labels, theirs.targets[48_000:])
+    assert np.array_equal(ours.test.labels, datasets.FashionMNIST(root, train=False).targets)
+    assert load_fashion_mnist(root).test.images.equal(ours.test.images)

@@ -1,0 +1,208 @@
+import json
+import os
+import pickle
+from importlib.metadata import version
+
+import pytest
+import torch
+
+from fmnist_lib import trained as library
+from fmnist_lib.common import digest
+from fmnist_lib.download import SHA256
+from fmnist_lib.models import build_model
+from fmnist_lib.training import TrainConfig, fit
+
+CONFIG = TrainConfig(epochs=1, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(sample):
+    return fit(build_model("dilated_cnn", seed=0), sample.train, sample.validation, CONFIG)
+
+
+@pytest.fixture
+def folder(tmp_path, trained):
+    return library.save_trained(tmp_path / "net", "dilated_cnn", trained, {"val_accuracy": 0.5})
+
+
+def test_a_trained_network_comes_back_as_it_was(folder, trained, sample):
+    loaded, record = library.load_trained(folder)
+    weights = trained.model.state_dict()
+    assert all(value.equal(weights[key]) for key, value in loaded.model.state_dict().items())
+    assert loaded.history.equals(trained.history)
+    assert loaded.config == CONFIG
+    assert loaded.best_epoch == trained.best_epoch
+    assert not loaded.model.training
+    assert record["metrics"] == {"val_accuracy": 0.5}
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "history.csv",
+        "record.json",
+        "weights.pt",
+    ]
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_the_record_says_what_it_was_made_with(folder):
+    record = json.loads((folder / "record.json").read_text())
+    assert record["network"] == "dilated_cnn"
+    assert record["config"]["lr"] == 3e-4
+    assert record["data"] == SHA256
+    assert record["machine"]["packages"]["torch"] == version("torch")
+    assert record["machine"]["threads"] == torch.get_num_threads()
+    assert record["machine"]["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+
+
+def test_the_description_of_the_machine_is_one_line():
+    line = library.describe_machine()
+    assert "\n" not in line
+    assert f"torch {version('torch')}" in line
+
+
+def test_a_trained_network_is_replaced_whole(folder, trained):
+    library.save_trained(folder, "dilated_cnn", trained, {"val_accuracy": 0.75}, sample=True)
+    _, record = library.load_trained(folder)
+    assert record["metrics"] == {"val_accuracy": 0.75}
+    assert record["data"] == "sample"
+
+
+@pytest.mark.parametrize("file", ["record.json", "weights.pt", "history.csv"])
+def test_a_missing_file_is_reported(folder, file):
+    (folder / file).unlink()
+    with pytest.raises(library.TrainedModelError, match=f"no trained network: {file} is missing"):
+        library.load_trained(folder)
+
+
+def test_weights_of_the_other_network_are_refused(folder):
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps(record | {"network": "cnn"}))
+    with pytest.raises(library.TrainedModelError, match="cannot be read"):
+        library.load_trained(folder)
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+@pytest.mark.parametrize("how", ["torch", "pickle"])
+def test_loading_executes_nothing(folder, tmp_path, how):
+    trap, path = Malicious(str(tmp_path / "trap")), folder / "weights.pt"
+    if how == "torch":
+        torch.save({"features.0.weight": trap}, path)
+    else:
+        path.write_bytes(pickle.dumps(trap))
+    record = json.loads((folder / "record.json").read_text())
+    record["sha256"]["weights.pt"] = digest(path)
+    (folder / "record.json").write_text(json.dumps(record))
+    with pytest.raises(library.TrainedModelError, match=r"cannot be read .*UnpicklingError"):
+        library.load_trained(folder)
+    assert not (tmp_path / "trap").exists()
+
+
+def test_files_that_do_not_belong_together_are_refused(folder, tmp_path, sample):
+    other = fit(build_model("dilated_cnn", seed=1), sample.train, sample.validation, CONFIG)
+    library.save_trained(tmp_path / "other", "dilated_cnn", other, {})
+    os.replace(tmp_path / "other" / "weights.pt", folder / "weights.pt")
+    with pytest.raises(
+        library.TrainedModelError, match=r"weights.pt is not the file that was saved"
+    ):
+        library.load_trained(folder)
+
+
+def test_a_network_with_the_same_settings_is_loaded_and_any_other_kept(
+    sample, tmp_path, monkeypatch
+):
+    trainings = []
+
+    def counted(*args, **kwargs):
+        trainings.append(args)
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(library, "fit", counted)
+
+    def get(name="cnn", config=CONFIG, is_sample=True):
+        return library.load_or_train(tmp_path / "net", name, sample, config, sample=is_sample)
+
+    made, loaded = get(), get()
+    assert len(trainings) == 1
+    assert made.model.state_dict()["features.0.weight"].equal(
+        loaded.model.state_dict()["features.0.weight"]
+    )
+    get(config=TrainConfig(epochs=1))  # on another device, perhaps, but the same settings
+    assert len(trainings) == 1
+    others = [
+        {"name": "dilated_cnn"},
+        {"config": TrainConfig(epochs=1, lr=1e-3, device="cpu")},
+        {"is_sample": False},
+    ]
+    for n, other in enumerate(others, start=2):
+        get(**other)
+        get(**other)
+        assert len(trainings) == n
+    assert len(list(tmp_path.iterdir())) == 4
+    get()
+    assert len(trainings) == 4
+    (tmp_path / "net" / "weights.pt").write_bytes(b"damaged")
+    get()
+    assert len(trainings) == 5
+
+
+def test_interrupted_training_continues_and_leaves_no_checkpoint(sample, tmp_path, monkeypatch):
+    folder, config = tmp_path / "net", TrainConfig(epochs=3, device="cpu")
+    settings, epochs, stop_after = [], [], [2]
+
+    def watched(*args, listeners, **kwargs):
+        def watch(state):
+            epochs.append(len(state.history))
+            if len(state.history) in stop_after:
+                raise KeyboardInterrupt
+
+        settings.append(args[3])
+        return fit(*args, listeners=[*listeners, watch], **kwargs)
+
+    def get(config, name="dilated_cnn"):
+        return library.load_or_train(folder, name, sample, config, sample=True, progress=False)
+
+    expected = fit(build_model("dilated_cnn", 0), sample.train, sample.validation, config)
+    monkeypatch.setattr(library, "fit", watched)
+    with pytest.raises(KeyboardInterrupt):
+        get(config)
+    (checkpoint,) = tmp_path.iterdir()
+    assert checkpoint.name.startswith("net-")
+    # Another network, trained meanwhile, takes the folder and does not meet the checkpoint.
+    stop_after.clear()
+    get(CONFIG)
+    assert epochs == [1, 2, 1]
+    assert sorted(tmp_path.iterdir()) == [folder, checkpoint]
+    resumed = get(config)
+    assert epochs == [1, 2, 1, 3]
+    assert settings == [config, CONFIG, config]
+    assert resumed.history.equals(expected.history)
+    weights = expected.model.state_dict()
+    assert all(value.equal(weights[key]) for key, value in resumed.model.state_dict().items())
+    other = checkpoint.with_suffix("")  # the folder with the hash in its name
+    assert sorted(tmp_path.iterdir()) == [folder, other]
+    assert sorted(path.name for path in other.iterdir()) == [
+        "history.csv",
+        "record.json",
+        "weights.pt",
+    ]
+
+
+def test_a_network_that_cannot_be_saved_keeps_its_checkpoint(sample, tmp_path, monkeypatch):
+    def get():
+        library.load_or_train(tmp_path / "net", "dilated_cnn", sample, CONFIG, sample=True)
+
+    def full(*args, **kwargs):
+        raise library.TrainedModelError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "save_trained", full)
+        with pytest.raises(library.TrainedModelError, match="no space"):
+            get()
+    monkeypatch.setattr("fmnist_lib.training.loop.TrainingState.batches", None)  # not again
+    get()
+    assert list(tmp_path.iterdir()) == [tmp_path / "net"]
