@@ -208,9 +208,9 @@ def test_a_name_that_the_terminal_cannot_show_is_printed_all_the_same(
 
 @pytest.fixture(scope="module")
 def copies():
-    texts = copy_chapters(FOLDER)
-    assert list(texts) == [f"{name}.ipynb" for name in CHAPTERS]
-    return {name: nbformat.reads(texts[f"{name}.ipynb"], 4) for name in CHAPTERS}
+    return {
+        n.removesuffix(".ipynb"): nbformat.reads(t, 4) for n, t in copy_chapters(FOLDER).items()
+    }
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
