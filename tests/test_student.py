@@ -1,12 +1,9 @@
 """The students' copies of the chapters: nothing is given away, and nothing else is lost."""
 
 import json
-import os
 import re
-import subprocess
-import sys
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from textwrap import dedent
 
 import nbformat
 import pytest
@@ -37,48 +34,6 @@ def chapter(*cells, **metadata):
     return nbformat.v4.new_notebook(cells=list(cells), metadata=metadata)
 
 
-def solve(source, check):
-    """Give the stub of a solution that is followed by this check."""
-    notebook = chapter(code(source, **HIDDEN), prose("Run:"), code(check))
-    return student_notebook(notebook).cells[0].source
-
-
-# Stubs.
-
-
-def test_what_stands_outside_the_markers_stays_and_the_rest_is_to_be_filled_in():
-    solution = '''
-    import math
-
-    @torch.no_grad()
-    def share(images, kinds: dict[str, int] = {"a": 1}) -> float:
-        """Compute the share."""
-        ### BEGIN SOLUTION
-        ordered = sorted(images)
-
-        return ordered[0]
-        ### END SOLUTION
-
-
-    ### BEGIN SOLUTION
-    # the trick
-    answer = share(range(3))
-    ### END SOLUTION
-    '''
-    stub = '''
-    import math
-
-    @torch.no_grad()
-    def share(images, kinds: dict[str, int] = {"a": 1}) -> float:
-        """Compute the share."""
-        ...  # your code here
-
-
-    answer = ...  # your answer
-    '''
-    assert solve(dedent(solution), "check('1', share, answer)") == dedent(stub)
-
-
 @pytest.mark.parametrize(
     ("solution", "check", "names"),
     [
@@ -89,9 +44,13 @@ def test_what_stands_outside_the_markers_stays_and_the_rest_is_to_be_filled_in()
     ],
 )
 def test_a_line_asks_for_each_name_that_is_checked_and_made_by_the_solution(solution, check, names):
-    source = f"### BEGIN SOLUTION\n{solution}\n### END SOLUTION"
-    stub = "\n".join(f"{name} = ...  # your answer" for name in names)
-    assert solve(source, f"check({check})") == stub
+    before = 'def f(x: int) -> int:\n    """Square x."""\n    '
+    function = "### BEGIN SOLUTION\n    y = x\n\n    return y * y\n    ### END SOLUTION"
+    source = f"{before}{function}\n\n\n### BEGIN SOLUTION\n{solution}\n### END SOLUTION\n# after"
+    answers = "\n".join(f"{name} = ...  # your answer" for name in names)
+    notebook = chapter(code(source, **HIDDEN), prose("Run:"), code(f"check({check})"))
+    stub = student_notebook(notebook).cells[0].source
+    assert stub == f"{before}...  # your code here\n\n\n{answers}\n# after"
 
 
 @pytest.mark.parametrize(
@@ -195,41 +154,53 @@ def test_a_copy_with_answers_is_kept(tmp_path, chapters, capsys):
 
 
 @pytest.mark.parametrize(
-    ("place", "link"), [("mine", "../book/p.md"), ("a b/c", "../../book/p.md"), (".", "book/p.md")]
+    ("place", "project", "link"),
+    [
+        ("mine", ".", "../book/p.md"),
+        ("a b/c", ".", "../../book/p.md"),
+        (".", ".", "book/p.md"),
+        ("mine", "else where", "../else%20where/book/p.md"),
+    ],
 )
-def test_links_lead_from_any_folder_to_the_projects_pages(tmp_path, chapters, place, link):
+def test_links_lead_from_any_folder_to_the_projects_pages(tmp_path, chapters, place, project, link):
+    (tmp_path / project).mkdir(exist_ok=True)
+    chapters = chapters.rename(tmp_path / project / "notebooks")
     write_student_notebooks(tmp_path / place, chapters)
     (first, *_) = nbformat.read(tmp_path / place / "01_one.ipynb", 4).cells
     assert first.source == f"[p]({link})"
-    chapters.rename((tmp_path / "else where").mkdir() or tmp_path / "else where/notebooks")
-    write_student_notebooks(tmp_path / place / "new", tmp_path / "else where/notebooks")
-    (first, *_) = nbformat.read(tmp_path / place / "new" / "01_one.ipynb", 4).cells
-    assert first.source.endswith("else%20where/book/p.md)")
 
 
-def test_what_cannot_be_written_is_refused_in_one_sentence(chapters, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("notebooks/../notebooks", "is the folder of the chapters themselves"),
+        ("file", "the notebooks cannot be written to file"),
+        ("full", "02_two.ipynb is a folder, expected a notebook"),
+        ("mine --notebooks none", "no chapters in the folder none; run this in"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_in_one_sentence(
+    chapters, monkeypatch, capsys, folder, words
+):
     before = contents(chapters)
     monkeypatch.chdir(chapters.parent)
     Path("file").write_text("")
-    for folder, words in {
-        "notebooks": "is the folder of the chapters themselves; name a different one",
-        "notebooks/../notebooks": "is the folder of the chapters themselves",
-        "file": "the notebooks cannot be written to file",
-    }.items():
-        assert cli.main(["student", folder, "--overwrite", "--solved"]) == 1
-        (line,) = capsys.readouterr().err.splitlines()
-        assert words in line
+    Path("full/02_two.ipynb").mkdir(parents=True)
+    assert cli.main(["student", *folder.split(), "--overwrite"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
     assert contents(chapters) == before
-    assert cli.main(["student", "mine", "--notebooks", "none"]) == 1
-    assert "no chapters in the folder none; run this in" in capsys.readouterr().err
+    assert [path.name for path in Path("full").iterdir()] == ["02_two.ipynb"]
+    assert not Path("mine").exists()
 
 
-def test_a_name_that_the_terminal_cannot_show_is_printed_all_the_same(tmp_path, chapters):
-    command = ["-m", "fmnist_lib.cli", "student", f"{tmp_path}/Übung", "--notebooks", str(chapters)]
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"/\\xdcbung/01_one.ipynb" in done.stdout
+def test_a_name_that_the_terminal_cannot_show_is_printed_all_the_same(
+    tmp_path, chapters, monkeypatch
+):
+    output = TextIOWrapper(BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", output)
+    assert cli.main(["student", f"{tmp_path}/Übung", "--notebooks", str(chapters)]) == 0
+    assert b"/\\xdcbung/01_one.ipynb" in output.buffer.getvalue()
 
 
 # The real chapters.
@@ -237,40 +208,31 @@ def test_a_name_that_the_terminal_cannot_show_is_printed_all_the_same(tmp_path, 
 
 @pytest.fixture(scope="module")
 def copies():
-    texts = copy_chapters(FOLDER)
-    assert list(texts) == [f"{name}.ipynb" for name in CHAPTERS]
-    return {name: nbformat.reads(texts[f"{name}.ipynb"], 4) for name in CHAPTERS}
+    return {
+        n.removesuffix(".ipynb"): nbformat.reads(t, 4) for n, t in copy_chapters(FOLDER).items()
+    }
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_a_students_copy_gives_nothing_away_and_compiles(name, copies):
+def test_a_students_copy_gives_nothing_away_compiles_and_has_working_links(name, copies):
     copy, original = copies[name], nbformat.read(FOLDER / f"{name}.ipynb", 4)
+    nbformat.validate(copy)
     text = json.dumps(copy, ensure_ascii=False)
     assert "SOLUTION" not in text
     solutions = [c for c in original.cells if "solution" in c.metadata.get("tags", [])]
     for cell in solutions:
-        given_away = cell.source
-        if cell.cell_type == "code":
-            regions = re.findall("BEGIN SOLUTION\n(.*?)\n *### END", cell.source, re.DOTALL)
-            assert regions
-            given_away = max(regions, key=len)
-        assert json.dumps(given_away, ensure_ascii=False)[1:-1] not in text
+        given_away = re.findall("BEGIN SOLUTION\n(.*?)\n *### END", cell.source, re.DOTALL)
+        longest = max(given_away or [cell.source], key=len)
+        assert json.dumps(longest, ensure_ascii=False)[1:-1] not in text
     for cell in copy.cells:
-        assert "solution" not in cell.metadata.get("tags", [])
         assert cell.get("outputs", []) == []
-        if cell.cell_type == "code":
-            compile(re.sub(r"^%", "#", cell.source, flags=re.M), cell.source, "exec")
-    others = [c.id for c in original.cells if c not in solutions or c.cell_type == "code"]
-    assert [c.id for c in copy.cells] == others
-    nbformat.validate(copy)
-
-
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_relative_links_of_a_copy_lead_to_files(name, copies):
-    for cell in copies[name].cells:
         if cell.cell_type == "markdown":
             for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", cell.source):
                 assert (FOLDER / link).is_file(), link
+        else:
+            compile(re.sub(r"^%", "#", cell.source, flags=re.M), cell.source, "exec")
+    others = [c.id for c in original.cells if c not in solutions or c.cell_type == "code"]
+    assert [c.id for c in copy.cells] == others
 
 
 def test_the_solved_copies_are_the_published_chapters():

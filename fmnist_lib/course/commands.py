@@ -3,16 +3,11 @@
 import sys
 from pathlib import Path
 
+from fmnist_lib.common import ParameterError
+
 
 def add_commands(commands, chapters):
-    """Add both commands.
-
-    Parameters
-    ----------
-    commands : argparse._SubParsersAction
-    chapters : argparse.ArgumentParser
-        With the option that names the folder of the chapters.
-    """
+    """Add both; the parser ``chapters`` has the option that names the folder of the chapters."""
     student = commands.add_parser(
         "student",
         parents=[chapters],
@@ -77,7 +72,14 @@ def _kit(options):
     from fmnist_lib.course.kit import check_kit, make_kit
 
     _print_any_name()
-    if not options.check:
+    if options.check:
+        given = [n for n in ("wheels", "solved", "data", "overwrite") if getattr(options, n)]
+        if given:
+            raise ParameterError(
+                f"--check makes nothing, but --{given[0]} is about making a kit; leave out one of "
+                "the two"
+            )
+    else:
         make_kit(
             options.archive,
             options.notebooks,

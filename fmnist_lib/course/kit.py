@@ -24,7 +24,6 @@ HERE = Path(__file__).parent
 TOP, WHEELS = "course", "course-wheels"
 LOCK, README, SITE = "requirements.lock", "README.txt", Path("book/_build/html")
 PAGES = "../site/book/{}.html"
-PACKED = {".png", ".jpg", ".woff", ".woff2", ".whl", ".gz", ".zip"}  # compressed already
 TORCH_CPU = "https://download.pytorch.org/whl/cpu"  # PyTorch's own index of builds without CUDA
 
 
@@ -37,21 +36,9 @@ def make_kit(
 ):
     """Make a kit, replacing an earlier one.
 
-    Parameters
-    ----------
-    archive : path
-        The zip archive; everything in it is in one folder, ``course``.
-    notebooks : path
-        The folder of the chapters; what else a kit needs is next to it, in the project.
-    data : path, optional
-        Where to look for the data first, as for `find_data`.
-    solved : bool
-        Add the solved chapters.
-    wheels : bool
-        Have pip download the packages for this system and this version of Python into the folder
-        ``course-wheels`` next to the archive.
-    overwrite : bool
-        Replace a file that is not a complete kit as well.
+    Everything in the archive is in one folder, ``course``; the packages come into the folder
+    ``course-wheels`` next to it. What a kit needs besides ``notebooks``, the chapters, is next to
+    them, in the project. The other arguments are the options of ``fmnist kit``.
 
     Raises
     ------
@@ -76,44 +63,29 @@ def make_kit(
 
 
 def check_kit(archive):
-    """Check that an archive is a complete and undamaged kit.
-
-    Parameters
-    ----------
-    archive : path
-
-    Returns
-    -------
-    int
-        The number of files in it.
-
-    Raises
-    ------
-    KitError
-    """
+    """Count the files in a kit, or raise KitError unless it is complete and undamaged."""
     try:
-        with zipfile.ZipFile(archive) as kit:
-            names = {name.removeprefix(f"{TOP}/") for name in kit.namelist()}
-            faults = _missing(names) or [f"{name} is damaged" for name in [kit.testzip()] if name]
-            faults = faults or [
-                f"data/{name} is not the file of Fashion-MNIST"
-                for name, expected in SHA256.items()
-                if digest(kit.read(f"{TOP}/data/{name}")) != expected
-            ]
+        with zipfile.ZipFile(archive) as kit:  # reading a member compares its checksum
+            digests = {n.removeprefix(f"{TOP}/"): digest(kit.read(n)) for n in kit.namelist()}
+        fault = _find_fault(digests)
     except Exception as error:  # of many kinds, for whatever the file may hold
-        faults = [one_line(error)]
-    if faults:
+        fault = one_line(error)
+    if fault:
         raise KitError(
-            f"{archive} is not a complete kit ({faults[0]}); copy it again, or make it again with "
+            f"{archive} is not a complete kit ({fault}); copy it again, or make it again with "
             "'fmnist kit'"
         )
-    return len(names)
+    return len(digests)
 
 
-def _missing(names):
-    needed = [README, LOCK, "site/index.html", *(f"data/{name}" for name in SHA256)]
-    missing = [f"{name} is missing" for name in needed if name not in names]
-    return missing or ["no notebooks"] * all(not n.startswith("notebooks/") for n in names)
+def _find_fault(digests):
+    data = {f"data/{name}": expected for name, expected in SHA256.items()}
+    for name in (README, LOCK, "site/index.html", *data):
+        if name not in digests:
+            return f"{name} is missing"
+        if digests[name] != data.get(name, digests[name]):
+            return f"{name} is not the file of Fashion-MNIST"
+    return None if any(name.startswith("notebooks/") for name in digests) else "no notebooks"
 
 
 def _check_target(archive, wheels, overwrite):
@@ -140,14 +112,14 @@ def _collect(project, notebooks, data, solved):
     if solved:
         copies = copy_chapters(notebooks, solved=True, pages=PAGES)
         texts |= {f"solutions/{name}": text for name, text in copies.items()}
-    sources = _find_files(project, raw_folder(find_data(data)))
+    files = _find_files(project, raw_folder(find_data(data)))
+    contents = {name: path.read_bytes() for name, path in files.items()}
     with tempfile.TemporaryDirectory(prefix="fmnist-") as folder:
         # flit_core, which builds the wheel, is installed here, so this needs no network.
         where = ("--no-index", "--no-build-isolation", "--wheel-dir", folder)
         _pip("wheel", "--quiet", *where, project)
         (library,) = Path(folder).iterdir()
-        sources[library.name] = library
-        contents = {name: path.read_bytes() for name, path in sources.items()}
+        contents[library.name] = library.read_bytes()
     readme = Template(HERE.joinpath("kit_readme.txt").read_text(encoding="utf-8"))
     texts[README] = readme.substitute(
         library=library.name, first=first, system=f"Python {python} on {sysconfig.get_platform()}"
@@ -170,8 +142,7 @@ def _write_archive(path, members):
         for name, content in sorted(members.items()):
             info = zipfile.ZipInfo(f"{TOP}/{name}")
             info.external_attr = 0o644 << 16  # readable for everybody where it is unpacked
-            packed = Path(name).suffix in PACKED
-            kit.writestr(info, content, zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED)
+            kit.writestr(info, content, zipfile.ZIP_DEFLATED)
 
 
 def _download_wheels(lock, folder):

@@ -17,9 +17,6 @@ import nbformat
 from fmnist_lib.chapters import ChapterError, read_notebook
 from fmnist_lib.common import staged
 
-SOLUTION = "solution"
-ANSWER = "...  # your answer"
-CODE = "...  # your code here"
 _MARKERS = re.compile("(?:BEGIN|END) SOLUTION")
 # From the line with one marker to the line with the other: its indent, and what is in between.
 _REGION = re.compile(
@@ -37,8 +34,8 @@ def student_notebook(notebook, pages="../book/{}.md"):
     notebook : NotebookNode
         The chapter; it is left as it is.
     pages : str
-        Where the site's pages are, relative to the copy, with ``{}`` for the name of a page. Links
-        to pages are changed to it.
+        Where links to the site's pages should lead, relative to the copy, with ``{}`` for the name
+        of a page.
 
     Returns
     -------
@@ -66,27 +63,10 @@ def student_notebook(notebook, pages="../book/{}.md"):
 
 
 def copy_chapters(notebooks, *, solved=False, pages="../book/{}.md"):
-    """Make the copies of all chapters.
+    """Make the copies of all chapters in a folder: texts by file name, in order.
 
-    Parameters
-    ----------
-    notebooks : path
-        The folder of the chapters.
-    solved : bool
-        With solutions and outputs: only links are changed.
-    pages : str
-        As for `student_notebook`.
-
-    Returns
-    -------
-    dict of str to str
-        The text of each copy by the name of its file, in the order of the chapters. The same
-        chapters give the same texts.
-
-    Raises
-    ------
-    ChapterError
-        If there are no chapters, or one cannot be read or copied.
+    Solved copies keep solutions and outputs; only links are changed. The same chapters give the
+    same texts. Raises ChapterError if there are no chapters, or one cannot be read or copied.
     """
     chapters = sorted(Path(notebooks).glob("*.ipynb"))
     if not chapters:
@@ -106,17 +86,10 @@ def copy_chapters(notebooks, *, solved=False, pages="../book/{}.md"):
 
 
 def write_student_notebooks(folder, notebooks="notebooks", *, solved=False, overwrite=False):
-    """Write the copies of all chapters into a folder; copies already there are kept.
+    """Write the copies of all chapters into a folder.
 
-    Parameters
-    ----------
-    folder : path
-    notebooks : path
-        The folder of the chapters.
-    solved : bool
-        With solutions and outputs instead.
-    overwrite : bool
-        Replace the copies that are there, including any answers in them.
+    The arguments are those of ``fmnist student``. Copies already there are kept, unless they are to
+    be overwritten, including any answers in them.
 
     Returns
     -------
@@ -137,7 +110,9 @@ def write_student_notebooks(folder, notebooks="notebooks", *, solved=False, over
     copies = copy_chapters(notebooks, solved=solved, pages=pages)
     with staged(folder, "the notebooks", ChapterError) as part:
         written = {folder / name: overwrite or not (folder / name).exists() for name in copies}
-        for path in (path for path, is_new in written.items() if is_new):
+        if wrong := list(filter(Path.is_dir, written)):
+            raise ChapterError(f"{wrong[0]} is a folder, expected a notebook; move it elsewhere")
+        for path in filter(written.get, written):
             part.joinpath(path.name).write_text(copies[path.name], encoding="utf-8", newline="\n")
     return written
 
@@ -161,7 +136,7 @@ def _relative(path, start):
 
 
 def _is_solution(cell):
-    return SOLUTION in cell.metadata.get("tags", [])
+    return "solution" in cell.metadata.get("tags", [])
 
 
 def _make_stub(source, check):
@@ -178,8 +153,8 @@ def _make_stub(source, check):
 
 def _fill_in(indent, solution, check):
     if indent:
-        return indent + CODE
+        return f"{indent}...  # your code here"
     names = dict.fromkeys(re.findall(r"\b[A-Za-z_]\w*", check))
     # Those to which a line such as "a, b = 1, 2" gives a value; the rest come from the chapter.
     asked = [n for n in names if re.search(rf"^[\w, ]*\b{n}\b[\w, ]*=(?!=)", solution, re.M)]
-    return "\n".join(f"{name} = {ANSWER}" for name in asked) or CODE
+    return "\n".join(f"{name} = ...  # your answer" for name in asked) or "...  # your code here"

@@ -1,7 +1,5 @@
 """Figures with controls, for a reader who runs a chapter in JupyterLab."""
 
-import io
-from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -17,12 +15,10 @@ from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.evaluation import confusion_matrix, worst_confusions
 from fmnist_lib.evaluation.checks import checked_probabilities
 from fmnist_lib.plotting import kernel_on_image, mistakes
-from fmnist_lib.progress import in_notebook
 
 MOST_IMAGES = 12
 LARGEST_DILATION = 4
 DPI = 144
-LINE = 76  # characters
 
 
 @dataclass(frozen=True)
@@ -37,12 +33,10 @@ class InteractiveFigure:
     sentence : str
         What one could do here, for readers without a kernel.
     draw : callable
-        From the values of the controls, whose first values are its defaults, to a Figure (or None,
-        where there is nothing to draw) and a text that describes it; up to its first colon, the
-        alternative text.
+        From the values of the controls, whose first values are its defaults, to a Figure (or None)
+        and a text that describes it; up to its first colon, the alternative text.
     controls : dict of str to list or tuple
-        What each parameter of ``draw`` is chosen from, as ``ipywidgets.interactive`` takes it: a
-        list, or the smallest and the largest whole number.
+        What each parameter of ``draw`` is chosen from, as ``ipywidgets.interactive`` takes it.
     """
 
     sentence: str
@@ -50,19 +44,14 @@ class InteractiveFigure:
     controls: dict
 
     def __repr__(self):
-        return fill(self.sentence, LINE)  # pages show it as it is, without breaking lines
+        return fill(self.sentence, 76)  # pages show it as it is, without breaking lines
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         words = {"text/plain": repr(self)}
         return self.panel()._repr_mimebundle_() | words if _has_frontend() else words
 
     def panel(self):
-        """Make the controls, and below them the text and the figure, which follow the controls.
-
-        Returns
-        -------
-        ipywidgets.interactive
-        """
+        """Make the controls, and below them the text and the figure, which follow the controls."""
         from IPython.display import HTML, display
         from ipywidgets import interactive
 
@@ -95,17 +84,10 @@ def browse_mistakes(images, labels, probabilities):
         It starts with the most frequent confusion, if there is one. It shows up to twelve images,
         those predicted with the highest probability.
 
-    Raises
-    ------
-    ValueError
-        If there is not one image for each label, or the probabilities are not probabilities.
     """
     labels, probabilities = checked_probabilities(labels, probabilities)
     if len(images) != len(labels):
-        raise ValueError(
-            f"there are {len(images)} images and {len(labels)} labels, expected one label for each "
-            "image"
-        )
+        raise ValueError(f"{len(images)} images, expected {len(labels)}: one for each label")
     called = probabilities.argmax(axis=1)
     worst = worst_confusions(confusion_matrix(labels, called), n=1)
     first, second = CLASS_NAMES[:2] if worst.empty else worst.loc[0, ["true", "predicted"]]
@@ -139,22 +121,12 @@ def explore_dilation(image):
     ----------
     image : Tensor or ndarray, (1, H, W), numbers in [0, 1]
 
-    Returns
-    -------
-    InteractiveFigure
-
-    Raises
-    ------
-    ValueError
-        If the image has a different shape, or numbers outside [0, 1].
     """
     image = torch.as_tensor(image).detach().cpu().float()
-    if image.ndim != 3 or len(image) != 1 or image.numel() == 0:
-        raise ValueError(f"the image is {tuple(image.shape)}, expected (1, H, W): one channel")
-    if not ((image >= 0) & (image <= 1)).all():  # so that a NaN fails as well
+    if image.ndim != 3 or len(image) != 1 or not ((image >= 0) & (image <= 1)).all():
         raise ValueError(
-            f"the image's pixels go from {image.min():g} to {image.max():g}, expected numbers from "
-            "0 to 1; divide pixels of whole numbers up to 255 by 255"
+            f"the image is {tuple(image.shape)} with pixels from {image.min():g} to "
+            f"{image.max():g}, expected (1, H, W) with pixels from 0 to 1"
         )
     _, height, width = image.shape
     weights = torch.full((1, 1, 3, 3), 1 / 9)
@@ -186,18 +158,18 @@ def explore_dilation(image):
 
 def _has_frontend():
     """Whether the running cell came from a front end, which could also answer ``input()``."""
-    if not in_notebook():
-        return False
     from IPython import get_ipython
 
-    return bool(get_ipython().kernel.get_parent()["content"].get("allow_stdin"))
+    kernel = getattr(get_ipython(), "kernel", None)
+    return bool(kernel and kernel.get_parent()["content"].get("allow_stdin"))
 
 
 def _image_tag(figure, alt):
     # As HTML, since an image in an output has no alternative text.
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DPI)
+    from IPython.core.pylabtools import print_figure
+
+    png = print_figure(figure, bbox_inches=None, base64=True, dpi=DPI)
     plt.close(figure)  # or the notebook would show it a second time
     width = round(figure.get_figwidth() * DPI / 2)  # two dots per pixel are sharp on any screen
-    source = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    source = f"data:image/png;base64,{png}"
     return f'<img src="{source}" alt="{escape(alt)}" width="{width}" style="max-width:100%">'
