@@ -103,7 +103,6 @@ def test_doubles(data, sample):
     assert check("1.4", nearest, distances, data)
     assert check("1.4", nearest.tolist(), distances[:, None].numpy(), data)
     backwards = distances_to(late, early).min(dim=1)
-    first = distances_to(early, data.train.images[:2000]).min(dim=1)
     for answers, nudge in [
         ((nearest, distances**2), "take the root"),
         ((backwards.indices, backwards.values), "each validation image look for"),

@@ -1,7 +1,6 @@
 """The checks of chapter 2: right answers however found, and words for likely mistakes."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -49,12 +48,9 @@ SOBEL = [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]
     "kernel",
     [
         LOWER,
-        np.array(LOWER, dtype=np.int8),
         torch.tensor(LOWER).float()[None, None] / 1000,
         nn.Parameter(torch.tensor(SOBEL).float()),
         [[0, 1, 0], [0, 0, 0], [0, -1, 0]],
-        [[1, 0, 0], [0, 1, 1], [-1, -1, -1]],
-        [torch.tensor([2.0, 2.0, 2.0]), torch.full((3,), -1.0), torch.full((3,), -1.0)],
     ],
 )
 def test_a_kernel_that_finds_lower_edges(kernel):
@@ -68,7 +64,6 @@ def test_a_kernel_that_finds_lower_edges(kernel):
         (np.array(LOWER).T, "up and down. What"),
         ([[1, 1, 1], [1, 1, 1], [-1, -1, -1]], "On an even area"),
         ([[1] * 3, [-2] * 3, [1] * 3], "thin stripes"),
-        ([[1, 0, -1], [0, 0, 0], [-1, 0, 1]], "does not find lower edges"),
         (np.zeros((3, 3)), "does not find lower edges"),
         ([1, 1, 1, 0, 0, 0, -1, -1, -1], "three rows of three"),
         ([[1, 1], [0, 0, 0]], "rows of equal length"),
@@ -91,19 +86,14 @@ def by_numpy(logits, labels):
     return -log_softmax(logits.double().numpy(), axis=1)[np.arange(len(labels)), labels].mean()
 
 
-def by_loop(logits, labels):
-    losses = [row.logsumexp(0) - row[label] for row, label in zip(logits, labels, strict=True)]
-    return (sum(losses) / len(losses)).item()
-
-
 def by_one_hot(logits, labels):
     logits -= logits.amax(dim=1, keepdim=True)  # in place: the check gives a copy
     table = functional.one_hot(labels, logits.shape[1])
     return (logits.exp().sum(dim=1).log() - (logits * table).sum(dim=1)).mean(dim=0, keepdim=True)
 
 
-@pytest.mark.parametrize("function", [by_pytorch, by_numpy, by_loop, by_one_hot])
-@pytest.mark.parametrize("mistakes", [MISTAKES, torch.tensor(MISTAKES), 2.29])
+@pytest.mark.parametrize("function", [by_pytorch, by_numpy, by_one_hot])
+@pytest.mark.parametrize("mistakes", [MISTAKES, 2.29])
 def test_cross_entropy(function, mistakes):
     assert check("2.3", function, mistakes)
 
@@ -114,14 +104,6 @@ def of_label(logits, labels):
 
 def naive(logits, labels):
     return -(of_label(logits.exp(), labels) / logits.exp().sum(dim=1)).log().mean()
-
-
-def by_math(logits, labels):
-    losses = [
-        -math.log(math.exp(row[label]) / sum(math.exp(z) for z in row))
-        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
-    ]
-    return sum(losses) / len(losses)
 
 
 def less_the_largest_of_all(logits, labels):
@@ -140,8 +122,6 @@ def less_the_largest_of_all(logits, labels):
         (lambda z, y: by_pytorch(z, y) / math.log(2), "The loss is off"),
         (naive, "exp(1000) is infinite"),
         (lambda z, y: -of_label(z.softmax(1).log(), y).mean(), "logarithm of a fraction"),
-        (lambda z, y: by_math(z - z.amax(1, keepdim=True), y), "logarithm of a fraction"),
-        (by_math, "exp(1000) is infinite"),
         (less_the_largest_of_all, "logarithm of a fraction"),
         (lambda z, y: -(of_label(z.softmax(1), y) + 1e-9).log().mean(), "logarithm of a fraction"),
     ],
@@ -208,12 +188,9 @@ def zero_at_the_end(network):
     "make",
     [
         lambda: stack(16, 32),
-        lambda: stack(8, 16, 32).eval(),
         Written,
-        lambda: slow_learner(8),
         lambda: slow_learner(4, 8),
         lambda: zero_at_the_end(stack(8, 16)),
-        lambda: stack(8, 16, end=[nn.Tanh()]),
     ],
 )
 def test_a_small_network(make, sample):
@@ -226,10 +203,8 @@ def test_a_small_network(make, sample):
     assert torch.get_rng_state().equal(state)
 
 
-def test_a_network_may_be_lazy_or_trained_already(sample):
+def test_a_network_may_be_trained_already(sample):
     network, some = stack(16), sample.train[:64]
-    network[0], network[-1] = nn.LazyConv2d(16, 3, padding=1), nn.LazyLinear(10)
-    assert check("2.4", network, sample)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(60):
         optimizer.zero_grad()
@@ -255,15 +230,6 @@ class Forgetful(Written):
 
     def forward(self, images):
         return functional.dropout(super().forward(images), 0.2)
-
-
-class Quitter(Written):
-    """A network that fails in training mode only."""
-
-    def forward(self, images):
-        if self.training:
-            sys.exit(3)
-        return super().forward(images)
 
 
 def all_zeros():
@@ -298,17 +264,12 @@ def without_memory(channels):
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), "no convolution"),
         (lambda: stack(16, end=[nn.LogSoftmax(dim=1)]), "log-softmax at the end"),
         (lambda: stack(16, end=[nn.ReLU()]), "None of its logits is negative"),
-        (lambda: stack(16, norm=plain), "16 maps, and 0 are normalised"),
         (lambda: stack(16, norm=grouped), "16 maps, and 0 are normalised"),
         (all_zeros, "It does not learn: after 40 steps"),
         (one_of_two_normalised, "write 24 maps, and 8 are normalised"),
-        (lambda: stack(8, 16, norm=plain, end=[nn.BatchNorm1d(10)]), "24 maps, and 0 are"),
         (Forgetful, "gives two answers to the same images"),
-        (Quitter, "The network in training mode stopped with SystemExit"),
         (lambda: stack(16, norm=without_memory), "depends on the other images"),
         (lambda: Wrapped(torch.Tensor.detach), "No gradient gets through"),
-        (lambda: Wrapped(lambda logits: logits.detach() + 0 * logits), "does not learn"),
-        (lambda: Wrapped(torch.Tensor.tolist), "should return a tensor, not list"),
         (lambda: Wrapped(lambda logits: logits[:, :9]), "should have shape (1, 10)"),
         (lambda: stack(16).requires_grad_(False), "No gradient gets through"),
         (lambda: Written, "create one, with parentheses"),
@@ -316,13 +277,6 @@ def without_memory(channels):
 )
 def test_a_small_network_is_not(make, nudge, sample):
     assert_nudged("2.4", make(), sample, nudge=nudge)
-
-
-def test_a_network_that_writes_into_its_images_spoils_none(sample):
-    before = sample.train.images.clone()
-    network = nn.Sequential(nn.Hardtanh(0.2, 0.8, inplace=True), *stack(16))
-    assert check("2.4", network, sample)
-    assert sample.train.images.equal(before)
 
 
 @pytest.mark.parametrize("answers", [(0.1, 0.75), (0.16, 0.5), (0.0, 0.9)])

@@ -56,8 +56,7 @@ def by_kronecker(weights, d):
 def test_a_kernel_spread_out(function):
     assert check("3.2", function)
     assert check("3.2", lambda weights, d: nn.Parameter(function(weights, d)))
-    for dtype in (torch.float16, torch.bfloat16, torch.float64):
-        assert check("3.2", lambda weights, d, to=dtype: function(weights, d).to(to))
+    assert check("3.2", lambda weights, d: function(weights, d).half())
 
 
 def repeated(weights, d):
@@ -112,35 +111,19 @@ def forwards(layers, early=False):
     return size
 
 
-def emptying(layers):
-    size = 1
-    while layers:
-        kernel, stride, dilation = layers.pop()
-        size = (size - 1) * stride + dilation * (kernel - 1) + 1
-    return torch.tensor(float(size))
-
-
 def by_the_library(layers):
     stack = nn.Sequential(*(nn.Conv2d(1, 1, k, stride=t, dilation=d) for k, t, d in layers))
     return field_table(stack)["size"].iloc[-1] if layers else 1
 
 
-@pytest.mark.parametrize("function", [forwards, emptying, by_the_library])
+@pytest.mark.parametrize("function", [forwards, by_the_library])
 def test_a_receptive_field(function):
     assert check("3.4", function)
-
-
-def pixels_that_are_read(layers):
-    read = {0}
-    for kernel, stride, dilation in reversed(layers):
-        read = {stride * unit + dilation * k for unit in read for k in range(kernel)}
-    return len(read)
 
 
 @pytest.mark.parametrize(
     ("function", "nudge"),
     [
-        (pixels_that_are_read, "For [(3, 1, 4)], in the order"),
         (lambda layers: forwards([(k, 1, d) for k, t, d in layers]), "Strides are missing"),
         (lambda layers: forwards([(k, t, 1) for k, t, d in layers]), "dilation is missing"),
         (lambda layers: forwards(layers, early=True), "For [(2, 2, 1), (3, 1, 1)]"),
@@ -173,25 +156,13 @@ FIRST = {"padding": 2, "dilation": 2}
 SECOND = {"padding": 1, "dilation": 2}
 
 
-class Written(nn.Module):
-    def __init__(self, plain):
-        super().__init__()
-        self.features = changed(plain, FIRST).features
-        self.classifier = copy.deepcopy(plain.classifier)
-
-    def forward(self, images):
-        return self.classifier(self.features(images))
-
-
 def in_place(plain):
     model = copy.deepcopy(plain)
     model.features[0].padding = model.features[0].dilation = (2, 2)
     return model.eval()
 
 
-@pytest.mark.parametrize(
-    "make", [lambda p: changed(p, {**FIRST, "padding": "same"}), Written, in_place]
-)
+@pytest.mark.parametrize("make", [lambda p: changed(p, {**FIRST, "padding": "same"}), in_place])
 def test_the_first_convolution_dilated(make, plain):
     model, before = make(plain), torch.get_rng_state()
     assert check("3.5", model, plain)
@@ -208,32 +179,10 @@ def with_layer(part, at, layer):
     return make
 
 
-def pooled_before_relu(plain):
-    model = changed(plain, FIRST)
-    model.features[1], model.features[2] = model.features[2], model.features[1]
-    return model
-
-
-def with_layer_of_plain(plain):
-    return with_layer("features", 3, plain.features[3])(plain)
-
-
 def with_weight_of_plain(plain):
     model = changed(plain, FIRST)
     model.features[0].weight = plain.features[0].weight
     return model
-
-
-def with_memory_of_plain(plain):
-    model = changed(plain, FIRST)
-    for own, other in zip(model.parameters(), plain.parameters(), strict=True):
-        own.data = other.data
-    return model
-
-
-def plain_itself(plain):
-    plain.features[0] = nn.Conv2d(1, 16, kernel_size=3, **FIRST)
-    return plain
 
 
 SHARED = "It shares weights with the plain network"
@@ -252,12 +201,8 @@ MORE = "and nothing else changed"
         (lambda p: changed(p, {"kernel_size": 5, "padding": 2}), "from other weights"),
         (lambda p: changed(build_model("cnn", seed=1), FIRST), "from other weights"),
         (lambda p: changed(p, FIRST).features, "Keep the network's two parts"),
-        (with_layer_of_plain, SHARED),
         (with_weight_of_plain, SHARED),
-        (with_memory_of_plain, SHARED),
         (with_layer("features", 2, nn.MaxPool2d(2)), MORE),
-        (pooled_before_relu, MORE),
-        (plain_itself, SHARED),
     ],
 )
 def test_the_first_convolution_is_not_dilated_alone(make, nudge, plain):

@@ -379,5 +379,3 @@ def test_the_accuracies_on_damaged_images_are_checked_too(networks, sample):
         ([*left.values()], "under its name"),
     ]:
         assert_nudged("4.5", grey_square, answer, networks, sample, nudge=nudge)
-
-

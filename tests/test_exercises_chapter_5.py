@@ -235,13 +235,19 @@ PLAIN = "With a smoothing of 0.0 and 10 classes, the loss is off"
     [
         (of_scores(lambda z: z), PLAIN),
         (of_scores(lambda z: z.softmax(1)), PLAIN),
-        (of_scores(lambda z: z.softmax(1).clamp_min(1e-9).log()), "With large logits, the loss is off"),
+        (
+            of_scores(lambda z: z.softmax(1).clamp_min(1e-9).log()),
+            "With large logits, the loss is off",
+        ),
         (lambda z, y, s: -by_parts(z, y, s), PLAIN),
         (lambda z, y, s: len(y) * by_parts(z, y, s), "the sum over the images"),
         (lambda z, y, s: by_parts(z.softmax(1), y, s), PLAIN),
         (lambda z, y, s: cross_entropy(z, y), "not smoothed yet"),
         (against(lambda t, s, k: (1 - s) * t + s / (k - 1) * (1 - t)), "other classes alone"),
-        (against(lambda t, s, k: (1 - s) * t + s / 10), "smoothing of 0.3 and 4 classes, the loss is off"),
+        (
+            against(lambda t, s, k: (1 - s) * t + s / 10),
+            "smoothing of 0.3 and 4 classes, the loss is off",
+        ),
         (against(lambda t, s, k: (1 - 2 * s) * t + 2 * s / k), "the loss is off"),
         (lambda z, y, s: cross_entropy(z, y, reduction="none"), "shape (5,)"),
         (of_scores(lambda z: z.softmax(1).log()), "With large logits, the loss is off"),
