@@ -245,6 +245,12 @@ def one_of_two_normalised():
     return network
 
 
+def normalised_in_vain():
+    network = Wrapped(lambda logits: logits)
+    network.inner, network.unused = stack(16, norm=plain), nn.BatchNorm2d(16)
+    return network
+
+
 def plain(channels):
     return nn.Identity()
 
@@ -265,6 +271,7 @@ def without_memory(channels):
         (lambda: stack(16, end=[nn.LogSoftmax(dim=1)]), "log-softmax at the end"),
         (lambda: stack(16, end=[nn.ReLU()]), "None of its logits is negative"),
         (lambda: stack(16, norm=grouped), "16 maps, and 0 are normalised"),
+        (normalised_in_vain, "16 maps, and 0 are normalised"),
         (all_zeros, "It does not learn: after 40 steps"),
         (one_of_two_normalised, "write 24 maps, and 8 are normalised"),
         (Forgetful, "gives two answers to the same images"),

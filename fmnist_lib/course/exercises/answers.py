@@ -21,23 +21,11 @@ LIBRARIES = (sysconfig.get_path("stdlib"), str(Path(__file__).parents[2]))
 
 
 def read_array(answer, name="the answer", shape=None, *, finite=True):
-    """Read real numbers in any usual form, or raise a `Nudge`.
+    """Read real numbers in any usual form as an array of float64 or bool, or raise a `Nudge`.
 
-    Parameters
-    ----------
-    answer : object
-        A number, an array, a tensor on any device, a Series, a DataFrame, or (nested) lists.
-    name : str
-        How the words refer to it.
-    shape : tuple of int, optional
-        The shape that it must have. A column counts as a row.
-    finite : bool
-        Whether to refuse infinity, and not only NaN.
-
-    Returns
-    -------
-    ndarray
-        Of float64 or bool.
+    Usual are numbers, arrays, tensors on any device, Series, DataFrames and (nested) lists. Where a
+    shape is given, the array must have it, and a column counts as a row. NaN is refused, and so is
+    infinity if the answer must be finite.
     """
     name = _capital(name)
     try:
@@ -90,17 +78,9 @@ def refuse(*mistakes):
 
 
 def expect(found, right, wrong_turns, otherwise, *, rtol=0.0, atol=1e-6):
-    """Raise a `Nudge` unless an answer is right.
+    """Raise a `Nudge` unless an answer is right, within tolerances as in `numpy.allclose`.
 
-    Parameters
-    ----------
-    found, right : float or array
-    wrong_turns : dict
-        Where a likely mistake leads, and the words for it.
-    otherwise : str
-        The words for every other answer.
-    rtol, atol : float
-        How far an answer may be off and still be the same, as in `numpy.allclose`.
+    The dict has the words for each likely wrong answer; every other one gets those of `otherwise`.
     """
 
     def equals(value):
@@ -142,20 +122,10 @@ def _place(frames):
 
 
 def run_model(model, images, shape=None):
-    """Ask a model for logits, whatever it looks like inside, or raise a `Nudge`.
+    """Ask a model on any device for logits, float32 on the CPU, or raise a `Nudge`.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        On any device. Each layer keeps its mode, training or evaluation.
-    images : Tensor, (N, ...)
-    shape : tuple of int, optional
-        The shape that the result must have.
-
-    Returns
-    -------
-    Tensor
-        On the CPU, float32.
+    Each layer keeps its mode, training or evaluation. Where a shape is given, the logits must have
+    it.
     """
     if not isinstance(model, torch.nn.Module):
         raise Nudge(
