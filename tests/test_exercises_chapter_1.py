@@ -51,10 +51,6 @@ def by_broadcasting(images, means):
     return (images[:, None] - means[None]).square().sum(dim=(2, 3, 4)).argmin(dim=1).tolist()
 
 
-def by_loop(images, means):
-    return np.array([int((image - means).flatten(1).norm(dim=1).argmin()) for image in images])
-
-
 def distances_to(images, means):
     return torch.cdist(images.flatten(1), means.flatten(1))
 
@@ -72,7 +68,7 @@ def share(data):
     )
 
 
-@pytest.mark.parametrize("function", [by_broadcasting, by_loop, in_a_column])
+@pytest.mark.parametrize("function", [by_broadcasting, in_a_column])
 def test_the_nearest_mean(function, share, data):
     assert check("1.3", function, share, data)
     assert check("1.3", function, share.item() + 0.004, data)  # two decimals will do
@@ -93,7 +89,7 @@ def test_the_nearest_mean_is_not(function, nudge, share, data):
 
 def test_the_share_of_the_nearest_mean_is_checked_too(share, data):
     assert_nudged(
-        "1.3", by_loop, share - 0.1, data, nudge="The function is right, the share is not"
+        "1.3", by_broadcasting, share - 0.1, data, nudge="The function is right, the share is not"
     )
 
 
