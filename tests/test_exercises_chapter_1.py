@@ -34,16 +34,10 @@ def test_the_last_batch_and_the_mean_loss():
 @pytest.mark.parametrize(
     ("number", "answer", "nudge"),
     [
-        ("1.1", 0, "at least one"),
         ("1.1", 64, "more than 60,000"),
-        ("1.1", 96, "No batch holds more than 64"),
         ("1.1", 31, "937 batches before it"),
-        ("1.1", 937.5, "whole number"),
         ("1.2", np.mean([0.5] * 937 + [2.0]), "mean over batches"),
-        ("1.2", 1.25, "937 batches"),
-        ("1.2", 0.4, "No batch has a loss as low"),
         ("1.2", 0.6, "divide once"),
-        ("1.2", 0.5, "Give all decimals"),
         ("1.2", 0.501, "Give all decimals"),
         ("1.2", 0.502, "as many as each batch holds"),
         ("1.2", [0.5, 2.0], "One number"),
@@ -55,10 +49,6 @@ def test_the_last_batch_and_the_mean_loss_are_not(number, answer, nudge):
 
 def by_broadcasting(images, means):
     return (images[:, None] - means[None]).square().sum(dim=(2, 3, 4)).argmin(dim=1).tolist()
-
-
-def by_loop(images, means):
-    return np.array([int((image - means).flatten(1).norm(dim=1).argmin()) for image in images])
 
 
 def distances_to(images, means):
@@ -78,7 +68,7 @@ def share(data):
     )
 
 
-@pytest.mark.parametrize("function", [by_broadcasting, by_loop, in_a_column])
+@pytest.mark.parametrize("function", [by_broadcasting, in_a_column])
 def test_the_nearest_mean(function, share, data):
     assert check("1.3", function, share, data)
     assert check("1.3", function, share.item() + 0.004, data)  # two decimals will do
@@ -87,8 +77,7 @@ def test_the_nearest_mean(function, share, data):
 @pytest.mark.parametrize(
     ("function", "nudge"),
     [
-        (distances_to, "a number for each image and each"),
-        (lambda i, m: distances_to(i, m).argmax(1), "farthest"),
+        (distances_to, "shape (50, 10), but should have"),
         (lambda i, m: distances_to(i, m).argmin(0), "should have shape (50,)"),
         (lambda i, m: (i.flatten(1) @ m.flatten(1).T).argmax(1), "does not find it"),
         (lambda i, m: in_a_column(i, m) + 1, "count them from 0"),
@@ -99,9 +88,8 @@ def test_the_nearest_mean_is_not(function, nudge, share, data):
 
 
 def test_the_share_of_the_nearest_mean_is_checked_too(share, data):
-    assert_nudged("1.3", by_loop, 100 * share, data, nudge="between 0 and 1")
     assert_nudged(
-        "1.3", by_loop, share - 0.1, data, nudge="The function is right, the share is not"
+        "1.3", by_broadcasting, share - 0.1, data, nudge="The function is right, the share is not"
     )
 
 
@@ -111,18 +99,13 @@ def test_doubles(data, sample):
     assert check("1.4", nearest, distances, data)
     assert check("1.4", nearest.tolist(), distances[:, None].numpy(), data)
     backwards = distances_to(late, early).min(dim=1)
-    first = distances_to(early, data.train.images[:2000]).min(dim=1)
     for answers, nudge in [
         ((nearest, distances**2), "take the root"),
-        ((nearest, -distances), "never negative"),
-        ((backwards.indices, backwards.values), "the other way round"),
-        ((first.indices, first.values), "Some distances are off"),
+        ((backwards.indices, backwards.values), "each validation image look for"),
         ((nearest, distances + 1), "Is the distance Euclidean?"),
         ((distances, nearest), "min gives the values first"),
-        ((distances, distances), "Did you swap the two"),
         ((nearest + 100, distances), "count within the last 2,000"),
         ((nearest.flip(0), distances), "does not match"),
-        ((nearest + 0.5, distances), "an index is a whole number"),
         ((nearest[:10], distances), "should have shape (2000,)"),
         ((nearest, None), "(distances) is None"),
     ]:

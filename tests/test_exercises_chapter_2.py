@@ -1,7 +1,6 @@
 """The checks of chapter 2: right answers however found, and words for likely mistakes."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -33,12 +32,8 @@ def test_the_number_of_parameters_is_that_of_the_network_built():
     [
         (count_parameters(ConvNet()), "without the padding"),
         (416 * 256, "That many are added"),
-        (334_154 + (32 * 14 * 14 - 1152) * 256, "after the second pooling"),
         (1568 * 256, "Follow an image"),
-        (440_650.5, "whole number"),
         (440_650 - 442, "have its bias"),
-        (440_650 - 32 * 15 * 9, "does each kernel read all 16 maps"),
-        (1569 * 256, "are all layers counted"),
     ],
 )
 def test_the_number_of_parameters_is_not(answer, nudge):
@@ -53,12 +48,9 @@ SOBEL = [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]
     "kernel",
     [
         LOWER,
-        np.array(LOWER, dtype=np.int8),
         torch.tensor(LOWER).float()[None, None] / 1000,
         nn.Parameter(torch.tensor(SOBEL).float()),
         [[0, 1, 0], [0, 0, 0], [0, -1, 0]],
-        [[1, 0, 0], [0, 1, 1], [-1, -1, -1]],
-        [torch.tensor([2.0, 2.0, 2.0]), torch.full((3,), -1.0), torch.full((3,), -1.0)],
     ],
 )
 def test_a_kernel_that_finds_lower_edges(kernel):
@@ -68,19 +60,13 @@ def test_a_kernel_that_finds_lower_edges(kernel):
 @pytest.mark.parametrize(
     ("kernel", "nudge"),
     [
-        (LOWER[::-1], "upper edges, dark above bright"),
+        (LOWER[::-1], "does not find lower edges"),
         (np.array(LOWER).T, "up and down. What"),
         ([[1, 1, 1], [1, 1, 1], [-1, -1, -1]], "On an even area"),
-        ([[1, 1, 1], [-1, -1, -1], [-1, -1, -1]], "On an even area"),
-        ([[-1] * 3, [2] * 3, [-1] * 3], "thin stripes"),
         ([[1] * 3, [-2] * 3, [1] * 3], "thin stripes"),
-        ([[1, 0, -1], [0, 0, 0], [-1, 0, 1]], "0 on every lower and upper edge"),
-        ([[1, -1, 0], [0, 0, 0], [-1, 1, 0]], "0 on every lower and upper edge"),
-        (np.zeros((3, 3)), "finds nothing"),
+        (np.zeros((3, 3)), "does not find lower edges"),
         ([1, 1, 1, 0, 0, 0, -1, -1, -1], "three rows of three"),
-        (np.zeros((5, 5)), "three rows of three"),
         ([[1, 1], [0, 0, 0]], "rows of equal length"),
-        (nn.Conv2d(1, 1, 3), "Conv2d"),
     ],
 )
 def test_a_kernel_that_does_not(kernel, nudge):
@@ -100,19 +86,14 @@ def by_numpy(logits, labels):
     return -log_softmax(logits.double().numpy(), axis=1)[np.arange(len(labels)), labels].mean()
 
 
-def by_loop(logits, labels):
-    losses = [row.logsumexp(0) - row[label] for row, label in zip(logits, labels, strict=True)]
-    return (sum(losses) / len(losses)).item()
-
-
 def by_one_hot(logits, labels):
     logits -= logits.amax(dim=1, keepdim=True)  # in place: the check gives a copy
     table = functional.one_hot(labels, logits.shape[1])
     return (logits.exp().sum(dim=1).log() - (logits * table).sum(dim=1)).mean(dim=0, keepdim=True)
 
 
-@pytest.mark.parametrize("function", [by_pytorch, by_numpy, by_loop, by_one_hot])
-@pytest.mark.parametrize("mistakes", [MISTAKES, torch.tensor(MISTAKES), 2.29])
+@pytest.mark.parametrize("function", [by_pytorch, by_numpy, by_one_hot])
+@pytest.mark.parametrize("mistakes", [MISTAKES, 2.29])
 def test_cross_entropy(function, mistakes):
     assert check("2.3", function, mistakes)
 
@@ -125,14 +106,6 @@ def naive(logits, labels):
     return -(of_label(logits.exp(), labels) / logits.exp().sum(dim=1)).log().mean()
 
 
-def by_math(logits, labels):
-    losses = [
-        -math.log(math.exp(row[label]) / sum(math.exp(z) for z in row))
-        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
-    ]
-    return sum(losses) / len(losses)
-
-
 def less_the_largest_of_all(logits, labels):
     shifted = logits - logits.max()
     return (shifted.exp().sum(dim=1).log() - of_label(shifted, labels)).mean()
@@ -143,23 +116,14 @@ def less_the_largest_of_all(logits, labels):
     [
         (lambda z, y: -by_pytorch(z, y), "sign"),
         (lambda z, y: functional.cross_entropy(z, y, reduction="sum"), "sum over the images"),
-        (lambda z, y: functional.cross_entropy(z, y, reduction="none"), "a loss for each image"),
-        (lambda z, y: by_pytorch(z, y) / z.shape[1], "number of all logits"),
-        (lambda z, y: of_label(z.softmax(1), y).mean(), "the logarithm is missing"),
-        (lambda z, y: -of_label(z.softmax(1), y).mean().log(), "for each image first"),
+        (lambda z, y: functional.cross_entropy(z, y, reduction="none"), "shape (64,)"),
         (lambda z, y: by_pytorch(z.softmax(1), y), "twice"),
-        (lambda z, y: -of_label(z.log_softmax(0), y).mean(), "down the columns"),
-        (lambda z, y: -z.log_softmax(1)[:, y].mean(), "x[:, labels]"),
-        (lambda z, y: -of_label(z, y).mean(), "softmax is missing"),
+        (lambda z, y: -of_label(z.log_softmax(0), y).mean(), "The loss is off"),
         (lambda z, y: by_pytorch(z, y) / math.log(2), "The loss is off"),
         (naive, "exp(1000) is infinite"),
         (lambda z, y: -of_label(z.softmax(1).log(), y).mean(), "logarithm of a fraction"),
-        (lambda z, y: by_math(z - z.amax(1, keepdim=True), y), "logarithm of a fraction"),
-        (by_math, "or stops, because exp(1000) is infinite"),
-        (less_the_largest_of_all, "which number keeps exp in bounds"),
-        (lambda z, y: -(of_label(z.softmax(1), y) + 1e-9).log().mean(), "kept away from it"),
-        (lambda z, y: z.sqrt().mean(), "NaN"),
-        (lambda z, y: z.log_softmax(1), "One number is needed"),
+        (less_the_largest_of_all, "logarithm of a fraction"),
+        (lambda z, y: -(of_label(z.softmax(1), y) + 1e-9).log().mean(), "logarithm of a fraction"),
     ],
 )
 def test_cross_entropy_is_not(function, nudge):
@@ -171,13 +135,8 @@ def test_cross_entropy_is_not(function, nudge):
     [
         (math.log(0.01) / math.log(0.9), "Here are a hundred"),
         (MISTAKES / 100, "one good answer"),
-        (100 * 0.1 / 0.99, "how far the probabilities are from 1"),
-        (9000, "not their probabilities"),
-        (2, "not rounded"),
-        (3.0, "not rounded"),
+        (2, "Do not round"),
         (-MISTAKES, "is not: what is"),
-        (by_pytorch, "by_pytorch itself: call it"),
-        (..., "no answer yet"),
     ],
 )
 def test_what_mistakes_weigh_is_checked_too(mistakes, nudge):
@@ -229,12 +188,9 @@ def zero_at_the_end(network):
     "make",
     [
         lambda: stack(16, 32),
-        lambda: stack(8, 16, 32).eval(),
         Written,
-        lambda: slow_learner(8),
         lambda: slow_learner(4, 8),
         lambda: zero_at_the_end(stack(8, 16)),
-        lambda: stack(8, 16, end=[nn.Tanh()]),
     ],
 )
 def test_a_small_network(make, sample):
@@ -247,10 +203,8 @@ def test_a_small_network(make, sample):
     assert torch.get_rng_state().equal(state)
 
 
-def test_a_network_may_be_lazy_or_trained_already(sample):
+def test_a_network_may_be_trained_already(sample):
     network, some = stack(16), sample.train[:64]
-    network[0], network[-1] = nn.LazyConv2d(16, 3, padding=1), nn.LazyLinear(10)
-    assert check("2.4", network, sample)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(60):
         optimizer.zero_grad()
@@ -278,15 +232,6 @@ class Forgetful(Written):
         return functional.dropout(super().forward(images), 0.2)
 
 
-class Quitter(Written):
-    """A network that fails in training mode only."""
-
-    def forward(self, images):
-        if self.training:
-            sys.exit(3)
-        return super().forward(images)
-
-
 def all_zeros():
     network = stack(16)
     for parameter in network.parameters():
@@ -297,6 +242,12 @@ def all_zeros():
 def one_of_two_normalised():
     network = stack(8, 16)
     network[5] = nn.Identity()
+    return network
+
+
+def normalised_in_vain():
+    network = Wrapped(lambda logits: logits)
+    network.inner, network.unused = stack(16, norm=plain), nn.BatchNorm2d(16)
     return network
 
 
@@ -317,40 +268,22 @@ def without_memory(channels):
     [
         (lambda: build_model("cnn"), "parameters. layer_table"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), "no convolution"),
-        (lambda: stack(16, end=[nn.Softmax(dim=1)]), "softmax at the end"),
         (lambda: stack(16, end=[nn.LogSoftmax(dim=1)]), "log-softmax at the end"),
         (lambda: stack(16, end=[nn.ReLU()]), "None of its logits is negative"),
-        (lambda: stack(16, end=[nn.Sigmoid()]), "None of its logits is negative"),
-        (lambda: stack(16, norm=plain), "no batch normalisation"),
-        (lambda: stack(16, norm=grouped), "no batch normalisation"),
-        (lambda: zero_at_the_end(stack(16, norm=grouped)), "no batch normalisation"),
+        (lambda: stack(16, norm=grouped), "16 maps, and 0 are normalised"),
+        (normalised_in_vain, "16 maps, and 0 are normalised"),
         (all_zeros, "It does not learn: after 40 steps"),
         (one_of_two_normalised, "write 24 maps, and 8 are normalised"),
-        (lambda: stack(8, 16, norm=plain, end=[nn.BatchNorm1d(10)]), "24 maps, and 0 are"),
-        (lambda: nn.Sequential(nn.BatchNorm2d(1), *stack(8, 16, norm=plain)), "and 1 are"),
         (Forgetful, "gives two answers to the same images"),
-        (Quitter, "The network in training mode stopped with SystemExit"),
         (lambda: stack(16, norm=without_memory), "depends on the other images"),
         (lambda: Wrapped(torch.Tensor.detach), "No gradient gets through"),
-        (lambda: Wrapped(lambda logits: logits.detach() + 0 * logits), "does not learn"),
-        (lambda: Wrapped(lambda logits: logits * torch.nan), "NaN"),
-        (lambda: Wrapped(torch.Tensor.tolist), "should return a tensor, not list"),
-        (lambda: Wrapped(lambda logits: logits.view(64, 10)), "stopped with RuntimeError"),
         (lambda: Wrapped(lambda logits: logits[:, :9]), "should have shape (1, 10)"),
-        (lambda: stack(16).requires_grad_(False), "no parameters that training may change"),
-        (lambda: Written, "create a network, Written()"),
-        (lambda: stack(16).state_dict(), "A network (nn.Module) is needed"),
+        (lambda: stack(16).requires_grad_(False), "No gradient gets through"),
+        (lambda: Written, "create one, with parentheses"),
     ],
 )
 def test_a_small_network_is_not(make, nudge, sample):
     assert_nudged("2.4", make(), sample, nudge=nudge)
-
-
-def test_a_network_that_writes_into_its_images_spoils_none(sample):
-    before = sample.train.images.clone()
-    network = nn.Sequential(nn.Hardtanh(0.2, 0.8, inplace=True), *stack(16))
-    assert check("2.4", network, sample)
-    assert sample.train.images.equal(before)
 
 
 @pytest.mark.parametrize("answers", [(0.1, 0.75), (0.16, 0.5), (0.0, 0.9)])
@@ -364,11 +297,8 @@ def test_sorted_images_teach_nothing(answers):
         ((0.75, 0.76), "TrainConfig shuffles by default"),
         ((0.774, 0.712), "Are these accuracies on the validation images?"),
         ((0.75, 0.1), "have not swapped the two"),
-        ((0.1, 75.0), "between 0 and 1"),
-        ((-0.1, 0.7), "never negative"),
-        ((0.1, 0.12), "Neither has learned much"),
-        ((0.5, 0.8), "did too well"),
-        ((0.1, None), "(mixed_accuracy) is None"),
+        ((0.1, 0.12), "One epoch of 5,000"),
+        ((0.5, 0.8), "One epoch of 5,000"),
     ],
 )
 def test_accuracies_that_cannot_be_theirs(answers, nudge):

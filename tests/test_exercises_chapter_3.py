@@ -24,18 +24,10 @@ def test_the_length_is_that_of_pytorch():
     ("answer", "nudge"),
     [
         ((76 + 16 - 7) // 2 + 1, "without dilation"),
-        ((76 + 16 - 31) // 2 + 1, "d − 1 pixels"),
         ((76 + 8 - 25) // 2 + 1, "both sides"),
-        ((76 - 25) // 2 + 1, "padding is missing"),
-        (76 + 16 - 25 + 1, "stride is missing"),
-        (76 + 16 - 25, "stride and the first place"),
         ((76 + 16 - 25) // 2, "One too few"),
-        ((76 + 16 - 28) // 2 + 1, "One too few"),
-        (math.ceil((76 + 16 - 25) / 2) + 1, "One too many. Did you round down?"),
-        ((76 + 16 - 24) // 2 + 1, "One too many"),
-        ((76 + 16 - 25) / 2 + 1, "whole number"),
+        (math.ceil((76 + 16 - 25) / 2) + 1, "Did you round down?"),
         (-5, "Draw it smaller"),
-        (torch.zeros(1, 1, 76), "One number"),
     ],
 )
 def test_the_length_is_not(answer, nudge):
@@ -64,8 +56,7 @@ def by_kronecker(weights, d):
 def test_a_kernel_spread_out(function):
     assert check("3.2", function)
     assert check("3.2", lambda weights, d: nn.Parameter(function(weights, d)))
-    for dtype in (torch.float16, torch.bfloat16, torch.float64):
-        assert check("3.2", lambda weights, d, to=dtype: function(weights, d).to(to))
+    assert check("3.2", lambda weights, d: function(weights, d).half())
 
 
 def repeated(weights, d):
@@ -76,21 +67,14 @@ def repeated(weights, d):
 @pytest.mark.parametrize(
     ("function", "nudge"),
     [
-        (lambda w, d: by_slice(w, d + 1), "d − 1 zeros"),
+        (lambda w, d: by_slice(w, d + 1), "(1, 1, 7, 7), but should have shape (1, 1, 5, 5)"),
         (with_zeros_after, "Nothing is needed after the last weight"),
-        (lambda w, d: nn.functional.pad(by_slice(w, d), (0, 2, 0, 2)), "no zeros after the last"),
-        (lambda w, d: by_slice(w, d)[..., ::d], "(1, 1, 5, 3), but should have shape (1, 1, 5, 5)"),
-        (lambda w, d: w, "where do the zeros go"),
-        (repeated, "numbers in the gaps"),
+        (lambda w, d: w, "should have shape"),
+        (repeated, "zeros in the gaps"),
         (lambda w, d: by_slice(w, d).transpose(2, 3), "in its place"),
-        (lambda w, d: by_slice(w, d).flip(2, 3), "in its place"),
-        (lambda w, d: 0 * by_slice(w, d), "in its place"),
-        (lambda w, d: by_slice(w, d) / d, "in its place"),
-        (lambda w, d: by_slice(w, d)[0, 0], "should have shape"),
         (lambda w, d: by_slice(w[:1, :1].expand(w.shape), d), "in its place"),
         (lambda w, d: by_slice(w, d).numpy(), "return a tensor"),
         (lambda w, d: by_slice(w, d) * torch.nan, "NaN"),
-        (lambda w, d: torch.tensor(3.0), "should have shape"),
     ],
 )
 def test_a_kernel_spread_out_is_not(function, nudge):
@@ -107,14 +91,10 @@ def test_dilations_that_see_every_pixel(dilations, form):
     ("dilations", "nudge"),
     [
         ((1, 2, 4), "sees 15 pixels"),
-        ((4, 4, 4), "sees 25 pixels"),
         ((4, 4, 5), "only 15 of them are read"),
-        ((2, 4, 8), "only 15 of them are read"),
         ((1, 3, 10), "only 27 of them are read"),
         ((0, 4, 9), "at least 1"),
-        ((1, 3, 10**9), "do not fit on the image"),
         ((1.5, 3, 9), "whole number"),
-        ((1, 3), "Your answer has shape (2,), but should have shape (3,)"),
         (13, "should have shape (3,)"),
     ],
 )
@@ -122,21 +102,13 @@ def test_dilations_that_do_not(dilations, nudge):
     assert_nudged("3.3", dilations, nudge=nudge, secrets=("9",))
 
 
-def forwards(layers, first=1, early=False, last=False, spans=lambda k, d: d * (k - 1)):
-    size, step = first, 1
+def forwards(layers, early=False):
+    size, step = 1, 1
     for kernel, stride, dilation in layers:
         step *= stride if early else 1
-        size += spans(kernel, dilation) * step
-        step = step * (1 if early else stride) if not last else stride
+        size += dilation * (kernel - 1) * step
+        step *= 1 if early else stride
     return size
-
-
-def emptying(layers):
-    size = 1
-    while layers:
-        kernel, stride, dilation = layers.pop()
-        size = (size - 1) * stride + dilation * (kernel - 1) + 1
-    return torch.tensor(float(size))
 
 
 def by_the_library(layers):
@@ -144,31 +116,18 @@ def by_the_library(layers):
     return field_table(stack)["size"].iloc[-1] if layers else 1
 
 
-@pytest.mark.parametrize("function", [forwards, emptying, by_the_library])
+@pytest.mark.parametrize("function", [forwards, by_the_library])
 def test_a_receptive_field(function):
     assert check("3.4", function)
-
-
-def pixels_that_are_read(layers):
-    read = {0}
-    for kernel, stride, dilation in reversed(layers):
-        read = {stride * unit + dilation * k for unit in read for k in range(kernel)}
-    return len(read)
 
 
 @pytest.mark.parametrize(
     ("function", "nudge"),
     [
-        (lambda layers: forwards(layers, first=0), "Not nothing"),
-        (pixels_that_are_read, "the gaps between them count, too"),
         (lambda layers: forwards([(k, 1, d) for k, t, d in layers]), "Strides are missing"),
         (lambda layers: forwards([(k, t, 1) for k, t, d in layers]), "dilation is missing"),
-        (lambda layers: forwards(layers, early=True), "own stride does not widen its own field"),
-        (lambda layers: forwards(layers, last=True), "not only that of the layer before"),
-        (lambda layers: forwards(layers, spans=lambda k, d: d * k - 1), "fewer than dk"),
-        (lambda layers: 10, "For [], in the order"),
+        (lambda layers: forwards(layers, early=True), "For [(2, 2, 1), (3, 1, 1)]"),
         (lambda layers: forwards([(k, t, d) for k, d, t in layers]), "in the order"),
-        (lambda layers: [forwards(layers)] * 2, "One number is needed"),
         (lambda layers: layers[-1][0], "stopped with IndexError"),
     ],
 )
@@ -197,25 +156,13 @@ FIRST = {"padding": 2, "dilation": 2}
 SECOND = {"padding": 1, "dilation": 2}
 
 
-class Written(nn.Module):
-    def __init__(self, plain):
-        super().__init__()
-        self.features = changed(plain, FIRST).features
-        self.classifier = copy.deepcopy(plain.classifier)
-
-    def forward(self, images):
-        return self.classifier(self.features(images))
-
-
 def in_place(plain):
     model = copy.deepcopy(plain)
     model.features[0].padding = model.features[0].dilation = (2, 2)
     return model.eval()
 
 
-@pytest.mark.parametrize(
-    "make", [lambda p: changed(p, {**FIRST, "padding": "same"}), Written, in_place]
-)
+@pytest.mark.parametrize("make", [lambda p: changed(p, {**FIRST, "padding": "same"}), in_place])
 def test_the_first_convolution_dilated(make, plain):
     model, before = make(plain), torch.get_rng_state()
     assert check("3.5", model, plain)
@@ -223,23 +170,10 @@ def test_the_first_convolution_dilated(make, plain):
     assert all(a.equal(b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
 
 
-def with_layer(part, at, layer):
-    def make(plain):
-        model = changed(plain, FIRST)
-        getattr(model, part)[at] = layer
-        return model
-
-    return make
-
-
-def pooled_before_relu(plain):
+def with_other_pooling(plain):
     model = changed(plain, FIRST)
-    model.features[1], model.features[2] = model.features[2], model.features[1]
+    model.features[2] = nn.MaxPool2d(2)
     return model
-
-
-def with_layer_of_plain(plain):
-    return with_layer("features", 3, plain.features[3])(plain)
 
 
 def with_weight_of_plain(plain):
@@ -248,46 +182,24 @@ def with_weight_of_plain(plain):
     return model
 
 
-def with_memory_of_plain(plain):
-    model = changed(plain, FIRST)
-    for own, other in zip(model.parameters(), plain.parameters(), strict=True):
-        own.data = other.data
-    return model
-
-
-def plain_itself(plain):
-    plain.features[0] = nn.Conv2d(1, 16, kernel_size=3, **FIRST)
-    return plain
-
-
 SHARED = "It shares weights with the plain network"
-MORE = "something besides the first convolution"
+MORE = "and nothing else changed"
 
 
 @pytest.mark.parametrize(
     ("make", "nudge"),
     [
-        (copy.deepcopy, "nothing is dilated yet"),
-        (lambda p: changed(p, second=SECOND), "and not the first"),
-        (lambda p: changed(p, {"dilation": 3, "padding": 3}), "or the first by 3"),
-        (lambda p: changed(p, FIRST, SECOND), "both convolutions are dilated"),
+        (copy.deepcopy, MORE),
+        (lambda p: changed(p, second=SECOND), MORE),
+        (lambda p: changed(p, FIRST, SECOND), MORE),
         (lambda p: changed(p, {"dilation": 2, "padding": 1}), "32×5×5"),
         (lambda p: build_model("dilated_cnn"), "32×4×4"),
-        (lambda p: changed(p, {"dilation": (2, 1), "padding": (2, 1)}), "12×10"),
-        (lambda p: changed(p, {"dilation": 5, "padding": 5}), "Measured by gradients"),
-        (lambda p: changed(p, {"kernel_size": 5, "padding": 2}), "differ from those of the plain"),
+        (lambda p: changed(p, {"dilation": (2, 1), "padding": (2, 1)}), MORE),
+        (lambda p: changed(p, {"kernel_size": 5, "padding": 2}), "from other weights"),
         (lambda p: changed(build_model("cnn", seed=1), FIRST), "from other weights"),
         (lambda p: changed(p, FIRST).features, "Keep the network's two parts"),
-        (with_layer_of_plain, SHARED),
         (with_weight_of_plain, SHARED),
-        (with_memory_of_plain, SHARED),
-        (with_layer("features", 2, nn.MaxPool2d(2)), MORE),
-        (with_layer("features", 1, nn.LeakyReLU()), MORE),
-        (with_layer("classifier", 2, nn.Identity()), MORE),
-        (pooled_before_relu, MORE),
-        (lambda p: changed(p, {**FIRST, "padding_mode": "circular"}), MORE),
-        (plain_itself, "You have changed the plain network itself"),
-        (with_layer("classifier", 0, nn.Linear(3, 3)), "stopped with RuntimeError"),
+        (with_other_pooling, MORE),
     ],
 )
 def test_the_first_convolution_is_not_dilated_alone(make, nudge, plain):

@@ -4,6 +4,13 @@
 and one module per chapter holds the checks of its exercises, each below its likely wrong answers.
 """
 
+from fmnist_lib.course.exercises import (  # noqa: F401  importing registers their checks
+    chapter_1,
+    chapter_2,
+    chapter_3,
+    chapter_4,
+    chapter_5,
+)
 from fmnist_lib.course.exercises.feedback import Feedback, check
 
 __all__ = ["Feedback", "check"]

@@ -21,58 +21,32 @@ LIBRARIES = (sysconfig.get_path("stdlib"), str(Path(__file__).parents[2]))
 
 
 def read_array(answer, name="the answer", shape=None, *, finite=True):
-    """Read numbers in any usual form.
+    """Read real numbers in any usual form as an array of float64 or bool, or raise a `Nudge`.
 
-    Parameters
-    ----------
-    answer : object
-        A number, an array, a tensor on any device, a Series, a DataFrame, or (nested) lists.
-    name : str
-        How the words refer to it.
-    shape : tuple of int, optional
-        The shape that it must have. A column counts as a row.
-    finite : bool
-        Whether to refuse infinity.
-
-    Returns
-    -------
-    ndarray
-        Of float64 or bool.
-
-    Raises
-    ------
-    Nudge
-        If the answer does not hold real numbers, has a different shape, or holds NaN.
+    Usual are numbers, arrays, tensors on any device, Series, DataFrames and (nested) lists. Where a
+    shape is given, the array must have it, and a column counts as a row. NaN is refused, and so is
+    infinity if the answer must be finite.
     """
     name = _capital(name)
-    refuse(
-        isinstance(answer, str) and f"{name} is text: leave out the quotation marks.",
-        callable(answer)
-        and f"{name} is {getattr(answer, '__name__', type(answer).__name__)} itself: call it, and "
-        "give what it returns.",
-    )
     try:
         array = np.asarray(_without_tensors(answer))
         if array.dtype.kind in "SUc":  # NumPy would convert them, with a loss or a warning
             raise TypeError
         array = array if array.dtype == bool else array.astype(float)
     except (TypeError, ValueError, OverflowError, RuntimeError):
+        hint = "call it, and give what it returns"
+        hint = hint if callable(answer) else "give a number, or numbers in rows of equal length"
         raise Nudge(
-            f"{name} is of type {type(answer).__name__} and cannot be read as real numbers: give a "
-            "number, or a list of numbers, or rows of equal length."
+            f"{name} is of type {type(answer).__name__} and cannot be read as real numbers: {hint}."
         ) from None
     if array.shape == (*(shape or ()), 1):
         array = array[..., 0]
     refuse(
         shape not in (None, array.shape)
         and f"{name} has shape {array.shape}, but should have shape {shape}.",
-        np.isnan(array).any()
-        and f"{name} {'holds' if array.ndim else 'is'} NaN, not a number: look for 0/0, the root "
-        "or logarithm of a negative number, or the mean of nothing.",
-        finite
-        and np.isinf(array).any()
-        and f"{name} {'holds infinity' if array.ndim else 'is infinite'}: look for a division by "
-        "0, or the logarithm of 0.",
+        (np.isnan(array) | (finite & np.isinf(array))).any()
+        and f"{name} {'holds' if array.ndim else 'is'} NaN or infinity: look for a division by 0, "
+        "the root or logarithm of a negative number, or the mean of nothing.",
     )
     return array
 
@@ -80,69 +54,46 @@ def read_array(answer, name="the answer", shape=None, *, finite=True):
 def _without_tensors(answer):
     # NumPy reads neither gradients, nor GPUs, nor bfloat16.
     if isinstance(answer, torch.Tensor):
-        answer = answer.detach().cpu()
-        return (answer.double() if answer.is_floating_point() else answer).numpy()
+        return (answer.double() if answer.is_floating_point() else answer).numpy(force=True)
     if isinstance(answer, list | tuple):
         return [_without_tensors(entry) for entry in answer]
     return answer
 
 
-def number(answer, name="the answer", *, whole=False, finite=True):
+def number(answer, name="the answer", *, finite=True):
     """Read one number, as `read_array` does, from anything that holds exactly one."""
     array = read_array(answer, name, finite=finite)
     refuse(
         array.size != 1 and f"One number is needed for {name}, but this has shape {array.shape}.",
         array.dtype == bool and f"A number is needed for {name}, but this is true or false.",
-        whole and (array % 1 != 0).any() and f"A count is a whole number, and {name} is not.",
     )
     return float(array.item())
 
 
 def refuse(*mistakes):
-    """Raise a `Nudge` with the first words that are given.
-
-    Parameters
-    ----------
-    *mistakes : str or False
-        Each as ``made and "the words for it"``.
-    """
+    """Raise a `Nudge` with the first words given, each as ``made and "the words for it"``."""
     for words in mistakes:
         if words:
             raise Nudge(words)
 
 
 def expect(found, right, wrong_turns, otherwise, *, rtol=0.0, atol=1e-6):
-    """Raise a `Nudge` unless an answer is right, with the words of the likely mistake behind it.
+    """Raise a `Nudge` unless an answer is right, within tolerances as in `numpy.allclose`.
 
-    Parameters
-    ----------
-    found, right : float or array
-    wrong_turns : dict, or iterable of pairs
-        Where a likely mistake leads, and the words for it.
-    otherwise : str
-        The words for every other answer.
-    rtol, atol : float
-        How far an answer may be off and still be the same, as in `numpy.allclose`.
+    The dict has the words for each likely wrong answer; every other one gets those of `otherwise`.
     """
 
     def equals(value):
         return np.allclose(found, value, rtol=rtol, atol=atol)
 
     if not equals(right):
-        turns = wrong_turns.items() if isinstance(wrong_turns, dict) else wrong_turns
-        refuse(*(equals(wrong) and words for wrong, words in turns))
-        raise Nudge(otherwise)
+        refuse(*(equals(wrong) and words for wrong, words in wrong_turns.items()), otherwise)
 
 
 def call(function, *arguments, name="your function"):
-    """Call a student's function, and put into words what goes wrong inside.
+    """Call a student's function, and raise a `Nudge` if it fails or returns nothing.
 
     The function gets copies of tensors and arrays, so that writing into them spoils nothing.
-
-    Raises
-    ------
-    Nudge
-        If it is not a function, takes different arguments, raises anything, or returns nothing.
     """
     if not callable(function):
         raise Nudge(
@@ -154,9 +105,8 @@ def call(function, *arguments, name="your function"):
     try:
         result = function(*arguments)
     except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)[1:]
-        problem = "stopped with" if frames else "cannot be called as the exercise says:"
-        raise Nudge(f"{name} {problem} {one_line(error)}{_place(frames)}.") from None
+        place = _place(traceback.extract_tb(error.__traceback__)[1:])
+        raise Nudge(f"{name} stopped with {one_line(error)}{place}.") from None
     if result is None or result is ...:
         raise Nudge(f"{name} returns nothing yet: end it with return and the result.")
     return result
@@ -171,36 +121,21 @@ def _place(frames):
     return ""
 
 
-def run_model(model, images, classes=10):
-    """Ask a model for logits, whatever it looks like inside.
+def run_model(model, images, shape=None):
+    """Ask a model on any device for logits, float32 on the CPU, or raise a `Nudge`.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        On any device. Each layer keeps its mode, training or evaluation.
-    images : Tensor, (N, ...)
-    classes : int or None
-        How many logits each image should have; None for any shape.
-
-    Returns
-    -------
-    Tensor
-        On the CPU, float32.
-
-    Raises
-    ------
-    Nudge
-        If it is not a model, fails, or returns a different shape or NaN.
+    Each layer keeps its mode, training or evaluation. Where a shape is given, the logits must have
+    it.
     """
-    if isinstance(model, type):
-        raise Nudge(f"This is the class {model.__name__}: create a network, {model.__name__}().")
     if not isinstance(model, torch.nn.Module):
-        raise Nudge(f"A network (nn.Module) is needed, and this is of type {type(model).__name__}.")
+        raise Nudge(
+            f"A network (nn.Module) is needed, and this is of type {type(model).__name__}: create "
+            "one, with parentheses after the name of its class."
+        )
     with evaluating(model), torch.no_grad():  # inference tensors could not be trained later
         logits = call(model, images.to(device_of(model)), name="the network")
     if not isinstance(logits, torch.Tensor):
         raise Nudge(f"The network should return a tensor, not {type(logits).__name__}.")
-    shape = None if classes is None else (len(images), classes)
     read_array(logits, "what the network returns", shape)
     return logits.float().cpu()
 
