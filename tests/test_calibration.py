@@ -109,8 +109,3 @@ def test_a_temperature_changes_no_prediction():
 def test_a_temperature_must_be_positive(temperature):
     with pytest.raises(ValueError, match="expected a number above 0"):
         evaluation.apply_temperature(np.eye(10), temperature)
-
-
-def test_bins_must_be_positive():
-    with pytest.raises(ValueError, match="bins is 0, expected a whole number of 1 or more"):
-        evaluation.reliability(*draw(5), bins=0)

@@ -195,11 +195,9 @@ def test_a_mirror_that_fails_is_named_with_the_ways_out(
         (mirror,) = serve(folder, handler=handler)
     else:  # nothing listens on port 9
         monkeypatch.setattr(download, "MIRRORS", (mirror,))
-    with pytest.raises(download.DataError, match=f"{mirror}: ({reason})") as caught:
+    ways = ".*apt-get install .*FMNIST_DATA.* run 'fmnist data'"
+    with pytest.raises(download.DataError, match=f"{mirror}: ({reason}){ways}"):
         download.find_data()
-    message = str(caught.value)
-    assert "\n" not in message
-    assert all(way in message for way in ("apt-get install", "FMNIST_DATA", "run 'fmnist data'"))
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
