@@ -36,10 +36,6 @@ def find_chapter(name, notebooks="notebooks"):
     notebooks : path
         The folder of the chapters.
 
-    Returns
-    -------
-    Path
-
     Raises
     ------
     ParameterError
@@ -60,21 +56,7 @@ def find_chapter(name, notebooks="notebooks"):
 
 
 def read_notebook(path):
-    """Read a notebook.
-
-    Parameters
-    ----------
-    path : path
-
-    Returns
-    -------
-    NotebookNode
-
-    Raises
-    ------
-    ChapterError
-        If the file is not a readable notebook.
-    """
+    """Read a notebook, or raise `ChapterError` if the file is not one."""
     import nbformat
 
     try:

@@ -38,10 +38,6 @@ def did_you_mean(kind, name, known, owner):
         The names that exist.
     owner : str
         What they belong to.
-
-    Returns
-    -------
-    str
     """
     nearest = get_close_matches(str(name), known, n=1)
     guess = f"did you mean {nearest[0]}? It" if nearest else "it"
@@ -62,10 +58,6 @@ def digest(*parts):
     *parts : bytes-like, str or Path
         Taken one after the other. Text counts as UTF-8, a path as the content of its file, which
         is never held in memory whole.
-
-    Returns
-    -------
-    str
     """
     sha256 = hashlib.sha256()
     for part in parts:
@@ -79,15 +71,9 @@ def digest(*parts):
 
 @contextmanager
 def writing(what, place, error=UserError):
-    """Turn any `OSError` of a ``with`` block into one sentence about a place to write to.
+    """Turn an `OSError` of a ``with`` block into an ``error`` that says what, and which place.
 
-    Parameters
-    ----------
-    what : str
-        What is being written: "the checkpoint".
-    place : path
-    error : type of UserError
-        Raised in its place.
+    ``what`` is being written there: "the checkpoint".
     """
     try:
         yield
@@ -116,23 +102,19 @@ def staged(folder, what, error=UserError, *, last=None):
         Raised if it cannot be written.
     last : str, optional
         Name of the file that says that the others are complete: removed first, moved last.
-
-    Yields
-    ------
-    Path
     """
     folder = Path(folder)
     with writing(what, folder, error):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=folder, prefix=PART, ignore_cleanup_errors=True
-        ) as part:
-            yield Path(part)
-            for path in Path(part).rglob("*"):
+        options = {"dir": folder, "prefix": PART, "ignore_cleanup_errors": True}
+        with tempfile.TemporaryDirectory(**options) as part:
+            part = Path(part)
+            yield part
+            for path in part.rglob("*"):
                 _flush(path)
             if last:
                 (folder / last).unlink(missing_ok=True)
-            for path in sorted(Path(part).iterdir(), key=lambda path: path.name == last):
+            for path in sorted(part.iterdir(), key=lambda path: path.name == last):
                 target = folder / path.name
                 if path.is_dir() and target.is_dir():
                     shutil.rmtree(target)
@@ -152,19 +134,10 @@ def _flush(path):
 
 @contextmanager
 def locked(path, stopped=lambda: False):
-    """Hold a lock on a file; the system releases it when the process dies.
+    """Hold a lock on a file, which is left there; the system releases it when the process dies.
 
-    Parameters
-    ----------
-    path : path
-        The lock file; made if it does not exist, and left behind.
-    stopped : callable
-        Asked once a second while another process holds the lock; True gives up.
-
-    Yields
-    ------
-    bool
-        Whether the lock was acquired.
+    While another process holds the lock, ``stopped()`` is asked once per second; True gives up.
+    Yields whether the lock was acquired.
     """
     from filelock import FileLock, Timeout
 

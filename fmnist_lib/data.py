@@ -33,18 +33,13 @@ SAMPLE_FILE = Path(__file__).parent / "sample" / "fashion-mnist-sample.npz"
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images with their labels.
+    """Images with their labels; other shapes, dtypes or lengths raise `ValueError`.
 
     Attributes
     ----------
     images : Tensor, (N, 1, 28, 28), float32 in [0, 1]
     labels : Tensor, (N,), int64
         Indices into `CLASS_NAMES`.
-
-    Raises
-    ------
-    ValueError
-        If shapes, dtypes or lengths differ from these.
     """
 
     images: torch.Tensor
@@ -98,11 +93,6 @@ def load_fashion_mnist(root=None, *, sample=False):
     FashionMNIST
         ``train`` is the first 48,000 of the 60,000 official training images, ``validation`` the
         last 12,000, ``test`` the official 10,000.
-
-    Raises
-    ------
-    DataError
-        If the data cannot be found or downloaded, or is damaged.
     """
     if sample:
         with np.load(SAMPLE_FILE) as file:
@@ -117,7 +107,7 @@ def load_fashion_mnist(root=None, *, sample=False):
 
 
 def nearest_neighbours(images):
-    """Find the nearest other image of each image, pixel by pixel.
+    """Find the nearest other image of each of two or more images, pixel by pixel.
 
     Parameters
     ----------
@@ -129,14 +119,7 @@ def nearest_neighbours(images):
     distance : Tensor, (N,), float32
         Euclidean.
     index : Tensor, (N,), int64
-
-    Raises
-    ------
-    ValueError
-        With fewer than two images.
     """
-    if len(images) < 2:
-        raise ValueError(f"there are {len(images)} images, expected at least two")
     pixels = images.flatten(start_dim=1)
     index = torch.cdist(pixels, pixels).fill_diagonal_(float("inf")).argmin(dim=1)
     # Measured again: the products in cdist round, and leave 0.02 between equal images.
@@ -146,16 +129,8 @@ def nearest_neighbours(images):
 def first_of_each_class(labels, n):
     """Find the first images of each class.
 
-    Parameters
-    ----------
-    labels : Tensor, (N,), int64
-    n : int
-        Images of each class, or all where there are fewer.
-
-    Returns
-    -------
-    Tensor, int64
-        Indices, ascending.
+    Takes labels, (N,), and returns indices, int64, ascending: ``n`` of each class, or all where
+    there are fewer.
     """
     index = [torch.nonzero(labels == k)[:n, 0] for k in range(len(CLASS_NAMES))]
     return torch.cat(index).sort().values

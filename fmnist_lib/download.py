@@ -47,14 +47,10 @@ class DataError(UserError):
 def find_data(root=None):
     """Find a folder with the four verified files, or make one in the user's cache.
 
-    Looks in the folder given, the user's cache and the folder of Debian's package, in this order,
-    then downloads. A folder may hold the files plain or gzipped, directly or in torchvision's
-    subfolder ``FashionMNIST/raw``; what is not in torchvision's form is unpacked into the cache.
-
-    Parameters
-    ----------
-    root : path, optional
-        Folder to look in first. Default: the environment variable ``FMNIST_DATA``, if set.
+    Looks in the folder given (or named by the environment variable ``FMNIST_DATA``), the user's
+    cache and the folder of Debian's package, in this order, then downloads. A folder may hold the
+    files plain or gzipped, directly or in torchvision's subfolder ``FashionMNIST/raw``; what is not
+    in torchvision's form is unpacked into the cache.
 
     Returns
     -------
@@ -92,7 +88,7 @@ def find_data(root=None):
 
 
 def cache_folder():
-    """Name the user's cache folder for this package, which follows ``XDG_CACHE_HOME``."""
+    """Name the user's cache folder for this package."""
     return Path(pooch.os_cache("fmnist_lib"))
 
 
@@ -154,11 +150,10 @@ def _download():
             try:
                 for name in FILE_NAMES:
                     _retrieve(mirror, name, part)
+            except requests.HTTPError as error:
+                reasons.append(f"{mirror}: status {error.response.status_code}")
             except requests.RequestException as error:
-                status = getattr(error.response, "status_code", None)
-                reasons.append(
-                    f"{mirror}: {f'status {status}' if status else type(error).__name__}"
-                )
+                reasons.append(f"{mirror}: {type(error).__name__}")
             except ValueError:  # from pooch, for a wrong hash
                 reasons.append(f"{mirror}: wrong content")
             else:

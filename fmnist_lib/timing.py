@@ -1,6 +1,5 @@
 """Timing: which function is faster, and how soon training reaches an accuracy."""
 
-import statistics
 import time
 from math import inf
 
@@ -10,7 +9,7 @@ import torch
 from fmnist_lib.progress import progress_bar
 
 
-def compare_times(functions, repeats=3, progress=True):
+def compare_times(functions, repeats=3):
     """Time several functions in turn.
 
     Each is called once beforehand, since compilers and caches do their work at the first call.
@@ -22,42 +21,26 @@ def compare_times(functions, repeats=3, progress=True):
         Called without arguments.
     repeats : int
         Timed calls of each; at least 1.
-    progress : bool
-        Show a progress bar.
 
     Returns
     -------
     DataFrame
         One row per function, under its name. Columns ``first`` (the call beforehand), ``seconds``
         (the median), ``lowest``, ``highest``, and ``speed`` (relative to the first function).
-
-    Raises
-    ------
-    ValueError
-        If there are no functions, or ``repeats`` is below 1.
     """
-    if not functions or repeats < 1:
-        raise ValueError(
-            f"there are {len(functions)} functions and {repeats} repeats, expected at least "
-            "one of each"
-        )
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats!r}, expected a whole number of 1 or more")
     seconds = {name: [] for name in functions}
-    with progress_bar(len(functions) * (repeats + 1), "timing", unit="call", show=progress) as bar:
+    with progress_bar(len(functions) * (repeats + 1), "timing", unit="call") as bar:
         for _ in range(repeats + 1):
             for name, call in functions.items():
                 bar.set_postfix_str(name, refresh=False)
                 seconds[name].append(_time(call))
                 bar.update()
-    rows = {
-        name: {
-            "first": first,
-            "seconds": statistics.median(timed),
-            "lowest": min(timed),
-            "highest": max(timed),
-        }
-        for name, (first, *timed) in seconds.items()
-    }
-    table = pd.DataFrame(rows).T
+    calls = pd.DataFrame(seconds)
+    timed = calls[1:].agg(["median", "min", "max"]).T
+    table = timed.set_axis(["seconds", "lowest", "highest"], axis="columns")
+    table.insert(0, "first", calls.iloc[0])
     return table.assign(speed=table["seconds"].iloc[0] / table["seconds"])
 
 
@@ -91,11 +74,6 @@ def seconds_to_accuracy(history, target):
     -------
     float
         Seconds at the end of the first epoch that reached it; infinite if none did.
-
-    Raises
-    ------
-    ValueError
-        If ``target`` is not in (0, 1].
     """
     if not 0 < target <= 1:
         raise ValueError(f"the target is {target!r}, expected a share of images, such as 0.9")

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -110,12 +109,8 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_old_files(tmp_path):
 def test_a_full_disk_is_one_sentence_and_the_old_files_stay(tmp_path, mount_disk):
     disk = mount_disk(tmp_path / "disk", "400k")
     write(disk, 1, "a", "record")
-    with (
-        pytest.raises(
-            OwnError, match=r"^the thing cannot be written to .*No space left.*free some"
-        ),
-        staged(disk, "the thing", OwnError) as part,
-    ):
+    message = r"^the thing cannot be written to .*No space left.*free some"
+    with pytest.raises(OwnError, match=message), staged(disk, "the thing", OwnError) as part:
         (part / "a").write_bytes(bytes(600_000))
     assert contents(disk) == {"a": "a 1", "record": "record 1"}
     assert len(list(disk.iterdir())) == 2
@@ -134,13 +129,6 @@ def test_missing_permissions_are_one_sentence(tmp_path, as_a_user):
     tmp_path.chmod(0o700)
     assert printed.startswith(f"the thing cannot be written to {tmp_path} (Permission denied); ")
     assert "check the permissions" in printed
-
-
-def test_a_file_where_a_folder_is_wanted_is_one_sentence(tmp_path):
-    (tmp_path / "file").touch()
-    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(OwnError, match="cannot be written to"):
-            write(folder, 1, "record")
 
 
 def test_an_error_of_another_kind_passes(tmp_path):
@@ -164,12 +152,9 @@ def test_a_lock_is_held_by_one_process_and_released_when_that_is_killed(tmp_path
         assert not held
     child.kill()
     child.communicate()
-    with locked(path) as held:
-        assert held
-    start = time.monotonic()
-    with locked(path, stopped=lambda: True) as held:  # released at the end of the block above
-        assert held
-    assert time.monotonic() - start < 1
+    for _ in range(2):  # it is released at the end of the block, too
+        with locked(path, stopped=lambda: True) as held:
+            assert held
 
 
 def test_digests_are_those_of_hashlib(tmp_path):
@@ -183,7 +168,6 @@ def test_digests_are_those_of_hashlib(tmp_path):
     [
         ("epoch", ["epochs", "lr"], "a has no thing 'epoch'; did you mean epochs? It has epochs"),
         ("???", ["epochs", "lr"], "a has no thing '???'; it has epochs, lr"),
-        (1, ["b"], "a has no thing '1'; it has b"),
         ("x", [], "a has no thing 'x'; it has none"),
     ],
 )

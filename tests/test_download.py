@@ -7,6 +7,8 @@ import http.server
 import multiprocessing
 import sys
 import threading
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -76,21 +78,21 @@ class Broken(Handler):
 @pytest.fixture
 def serve(monkeypatch):
     """Start mirrors, one for each folder, and make them the only ones; returns their addresses."""
-    servers = []
+    with ExitStack() as servers:
 
-    def start(*folders, handler=Handler):
-        for folder in folders:
-            here = functools.partial(handler, directory=str(folder))
-            servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), here))
-            threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        addresses = tuple(f"http://127.0.0.1:{server.server_port}/" for server in servers)
-        monkeypatch.setattr(download, "MIRRORS", addresses)
-        return addresses
+        def start(*folders, handler=Handler):
+            addresses = []
+            for folder in folders:
+                here = functools.partial(handler, directory=str(folder))
+                server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), here)
+                servers.enter_context(server)
+                threading.Thread(target=server.serve_forever, daemon=True).start()
+                servers.callback(server.shutdown)
+                addresses.append(f"http://127.0.0.1:{server.server_port}/")
+            monkeypatch.setattr(download, "MIRRORS", addresses)
+            return addresses
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -112,7 +114,6 @@ def test_a_folder_may_hold_the_files_in_any_usual_form(
 def test_the_order_of_the_search(cache, tmp_path, contents, monkeypatch, serve):
     serve(put(tmp_path / "mirror", contents, zipped=True))
     assert download.find_data() == cache
-    assert sorted(path.name for path in download.raw_folder(cache).iterdir()) == sorted(contents)
     # The cache has it now, and no mirror is asked.
     monkeypatch.setattr(download, "MIRRORS", ())
     assert download.find_data() == cache
@@ -167,22 +168,13 @@ def test_a_damaged_cache_is_refused_and_a_partial_one_completed(cache, contents)
     assert (raw / name).read_bytes() == contents[name]
 
 
-def test_a_cache_that_cannot_be_written_is_reported_with_another_place(cache, contents):
-    cache.write_text("a file where the folder should be")
-    put(download.DEBIAN_FOLDER, contents, zipped=True)
-    with pytest.raises(download.DataError, match=r"FMNIST_DATA.* cannot be written"):
-        download.find_data()
-
-
 def test_the_next_mirror_delivers_what_one_lacks(cache, tmp_path, contents, serve):
     wrong = put(tmp_path / "wrong", contents | {"t10k-labels-idx1-ubyte": b"no"}, zipped=True)
     empty = put(tmp_path / "empty", {})
-    last = put(
-        tmp_path / "last", {"t10k-labels-idx1-ubyte": contents["t10k-labels-idx1-ubyte"]}, True
-    )
+    name = "t10k-labels-idx1-ubyte"
+    last = put(tmp_path / "last", {name: contents[name]}, zipped=True)
     serve(wrong, empty, last)
     assert download.find_data() == cache
-    assert sorted(path.name for path in download.raw_folder(cache).iterdir()) == sorted(contents)
 
 
 @pytest.mark.parametrize(
@@ -203,39 +195,17 @@ def test_a_mirror_that_fails_is_named_with_the_ways_out(
         (mirror,) = serve(folder, handler=handler)
     else:  # nothing listens on port 9
         monkeypatch.setattr(download, "MIRRORS", (mirror,))
-    with pytest.raises(download.DataError, match=f"{mirror}: ({reason})") as caught:
+    ways = ".*apt-get install .*FMNIST_DATA.* run 'fmnist data'"
+    with pytest.raises(download.DataError, match=f"{mirror}: ({reason}){ways}"):
         download.find_data()
-    message = str(caught.value)
-    assert "\n" not in message
-    assert all(way in message for way in ("apt-get install", "FMNIST_DATA", "run 'fmnist data'"))
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="uses fork to share the stand-ins")
 def test_processes_that_start_at_once_do_not_harm_each_other(cache, tmp_path, contents, serve):
     serve(put(tmp_path / "mirror", contents, zipped=True))
-    fork = multiprocessing.get_context("fork")
-    barrier, failures = fork.Barrier(4), fork.Queue()
-
-    def work():
-        barrier.wait()
-        for _ in range(5):
-            try:
-                download.find_data()
-            except Exception as error:
-                failures.put(repr(error))
-
-    processes = [fork.Process(target=work) for _ in range(4)]
-    for process in processes:
-        process.start()
-    try:
-        for process in processes:
-            process.join(60)
-            assert process.exitcode == 0
-    finally:
-        for process in processes:
-            process.kill()
-    assert failures.empty(), failures.get()
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")) as pool:
+        assert set(pool.map(download.find_data, [None] * 20, timeout=60)) == {cache}
     found = sorted(path.name for path in download.raw_folder(cache).parent.rglob("*"))
     assert found == sorted(["raw", *contents])
 

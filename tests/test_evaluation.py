@@ -94,29 +94,30 @@ def test_the_most_confident_mistakes():
         evaluation.bootstrap_interval,
         evaluation.class_report,
         evaluation.confusion_matrix,
+        lambda labels, predicted: evaluation.mcnemar_test(labels, labels, predicted),
+        lambda labels, predicted: evaluation.accuracy_difference(labels, predicted, labels),
     ],
 )
-@pytest.mark.parametrize("predicted", [[1, 2], [[1, 2, 3]], []])
-def test_lengths_that_do_not_match_are_refused(function, predicted):
-    with pytest.raises(ValueError, match="expected one of each per image"):
-        function([1, 2, 3] if predicted else [], predicted)
-
-
 @pytest.mark.parametrize(
-    ("bad", "found"),
+    ("bad", "message"),
     [
-        ([0, 1, 10], "go from 0 to 10"),
-        ([0, 1, -1], "go from -1 to 1"),
-        ([0.0, 1.0, 2.0], "are float64"),
-        (["a", "b", "c"], "are <U1"),
+        ([1, 2], "expected one of each per image"),
+        ([[1, 2, 3]], "expected one of each per image"),
+        ([0, 1, 10], "predictions go from 0 to 10, expected whole numbers from 0 to 9"),
+        ([0, 1, -1], "predictions go from -1 to 1, expected"),
+        (["a", "b", "c"], "predictions are <U1, expected"),
     ],
 )
-def test_values_that_are_not_classes_are_refused(bad, found):
-    expected = f"{found}, expected whole numbers from 0 to 9"
-    with pytest.raises(ValueError, match=f"predictions {expected}"):
-        evaluation.accuracy([0, 1, 2], bad)
-    with pytest.raises(ValueError, match=f"labels {expected}"):
-        evaluation.accuracy(bad, [0, 1, 2])
+def test_predictions_that_are_not_a_class_for_each_image_are_refused(function, bad, message):
+    with pytest.raises(ValueError, match=message):
+        function([0, 1, 2], bad)
+
+
+def test_labels_that_are_not_classes_are_refused():
+    with pytest.raises(ValueError, match="labels are float64, expected whole numbers"):
+        evaluation.accuracy([0.0, 1.0], [0, 1])
+    with pytest.raises(ValueError, match="at least one image"):
+        evaluation.accuracy([], [])
 
 
 def test_recall_needs_images_of_each_class():

@@ -1,13 +1,12 @@
 """The results that ship with the package fit together, and fit the data."""
 
-import ast
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fmnist_lib.evaluation import CORRUPTIONS
+from fmnist_lib.experiments.parameters import read_parameters
 from fmnist_lib.measured import load_label_noise, load_record, load_seeds
 from fmnist_lib.models import MODELS
 
@@ -44,11 +43,9 @@ def test_the_record_names_command_and_versions(name):
 
 
 def test_the_seeds_have_the_settings_of_the_chapters(seeds):
-    script = Path(__file__).parent.parent / "notebooks" / "02_cnn.py"
-    parameters = re.findall(r"^(\w+): \w+ = (\S+)", script.read_text("utf-8"), re.MULTILINE)
-    published = {name: ast.literal_eval(value) for name, value in parameters}
+    chapter = read_parameters(Path(__file__).parent.parent / "notebooks" / "02_cnn.ipynb")
     for name in ("epochs", "batch_size", "lr", "shuffle"):
-        assert seeds.record["config"][name] == published[name]
+        assert seeds.record["config"][name] == chapter[name].default
 
 
 def test_doubtful_labels_are_contradicted_with_confidence(noise):

@@ -1,6 +1,5 @@
 """The three lists of packages name the same ones, and the lock pins every one with hashes."""
 
-import ast
 import os
 import re
 import shutil
@@ -11,13 +10,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 
 
 def split_requirement(text):
     name, specifier = re.fullmatch(r"([A-Za-z0-9_.-]+)\s*(.*)", text).groups()
-    return name, specifier.replace(" ", "")
+    return canonicalize_name(name), specifier.replace(" ", "")
 
 
 LIBRARY = ("notebooks", "tensorboard")
@@ -39,6 +40,12 @@ def read_lock(path):
     return [entry for entry in entries if "==" in entry]
 
 
+def pins(lock):
+    """Return the version of each package of a lock, every one of which has hashes."""
+    assert all("--hash=sha256:" in entry for entry in lock)
+    return dict(re.match(r"([a-z0-9._-]+)==([^\s*]+) ", entry).groups() for entry in lock)
+
+
 @pytest.fixture(scope="module")
 def project():
     return read_project(*COURSE)
@@ -58,37 +65,26 @@ def test_conda_brings_the_same_pytorch_and_every_extra_of_the_course(project):
     assert set(extras.split(",")) == set(COURSE)
 
 
-def test_the_lock_has_the_same_packages(project, lock):
+@pytest.mark.parametrize(
+    ("path", "extras"),
+    [("requirements.lock", COURSE), ("benchmarks/requirements.lock", ["bench"])],
+)
+def test_a_lock_has_the_same_packages(path, extras):
+    lock = read_lock(path)
     direct = {entry.split("==")[0] for entry in lock if "fmnist-lib (pyproject.toml)" in entry}
-    assert direct == {name.lower().replace("_", "-") for name in project}
+    assert direct == read_project(*extras).keys()
 
 
-def test_every_locked_package_has_an_exact_version_and_hashes(lock):
-    assert len(lock) > 100
-    for entry in lock:
-        assert re.match(r"[a-z0-9._-]+==[^\s*]+ ", entry), entry
-        assert "--hash=sha256:" in entry, entry
-
-
-def test_the_lock_of_the_benchmark_adds_to_that_of_the_course_and_changes_nothing(lock):
-    pin = re.compile(r"([a-z0-9._-]+)==([^\s]+)")
-    course = dict(pin.match(entry).groups() for entry in lock)
-    entries = read_lock("benchmarks/requirements.lock")
-    bench = dict(pin.match(entry).groups() for entry in entries)
-    assert {name: bench[name] for name in bench if name in course}.items() <= course.items()
-    direct = {entry.split("==")[0] for entry in entries if "fmnist-lib (pyproject.toml)" in entry}
-    assert direct == {name.lower().replace("_", "-") for name in read_project("bench")}
-    assert all("--hash=sha256:" in entry for entry in entries)
+def test_the_lock_of_the_benchmark_changes_nothing_in_that_of_the_course(lock):
+    course, bench = pins(lock), pins(read_lock("benchmarks/requirements.lock"))
+    assert {name: bench[name] for name in bench.keys() & course}.items() <= course.items()
 
 
 def test_locked_versions_are_inside_the_ranges(project, lock):
-    from packaging.specifiers import SpecifierSet
-
-    for entry in lock:
-        name, version = re.match(r"([a-z0-9._-]+)==([^\s]+)", entry).groups()
-        for wanted, specifier in project.items():
-            if wanted.lower().replace("_", "-") == name:
-                assert version in SpecifierSet(specifier), entry
+    versions = pins(lock)
+    assert len(versions) > 100
+    for name, specifier in project.items():
+        assert versions[name] in SpecifierSet(specifier), name
 
 
 @pytest.fixture
@@ -123,8 +119,6 @@ def test_make_takes_no_other_torch_than_the_one_that_is_there(make, tmp_path):
     for refused in (make("show", "TORCH=default"), make("show", TORCH="default")):
         assert refused.returncode == 2
         assert "holds the build cpu of PyTorch, and TORCH=default asks for" in refused.stderr
-        assert "run 'make clean' first, or leave TORCH out" in refused.stderr
-    assert make("help", "TORCH=default").returncode == 0
     assert make("clean", "TORCH=default").returncode == 0
     assert make("show", "TORCH=default").stdout == "default\n"
 
@@ -135,27 +129,12 @@ def test_make_passes_on_the_whole_path_of_the_data(make, tmp_path, name):
     expected = f"default\n{tmp_path / name}\n"
     assert make("show", f"FMNIST_DATA={name}").stdout == expected
     assert make("show", FMNIST_DATA=name).stdout == expected
-    assert make("show", FMNIST_DATA=str(tmp_path / name)).stdout == expected
 
 
 def test_every_import_of_the_library_is_declared():
     names = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
-    imported = set()
-    for path in (ROOT / "fmnist_lib").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                imported.add(node.module.split(".")[0])
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "fmnist_lib").rglob("*.py")]
+    pattern = re.compile(r"^ *(?:import|from) (\w+)[\w.]*(?: import .*| as \w+|)$", re.MULTILINE)
+    imported = set(pattern.findall("\n".join(sources)))
     imported -= set(sys.stdlib_module_names) | {"fmnist_lib", "IPython"}  # IPython: via ipykernel
     assert {names.get(name, name) for name in imported} <= set(read_project(*LIBRARY))
-
-
-def test_pages_include_files_that_are_there_and_hold_no_gaps():
-    for page in [ROOT / "README.md", *(ROOT / "book").glob("*.md")]:
-        text = page.read_text(encoding="utf-8")
-        for file in re.findall(r"^:file: (.*)$", text, re.MULTILINE):
-            assert (page.parent / file).is_file(), file
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
-            assert (page.parent / target).exists(), target
-        assert not re.search(r"\| [AT]\d \|", text)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -36,19 +37,13 @@ def test_in_a_terminal_the_bar_comes_and_goes():
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     # Without the encoding, tqdm would draw as the locale of this machine allows.
-    child = subprocess.Popen(
-        [sys.executable, "-c", TRAINING],
-        stdout=theirs,
-        stderr=theirs,
-        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
-    )
+    settings = {"stdout": theirs, "stderr": theirs, "env": os.environ | {"PYTHONUTF8": "1"}}
+    child = subprocess.Popen([sys.executable, "-c", TRAINING], **settings)
     os.close(theirs)
     shown = b""
-    try:
+    with suppress(OSError):  # the terminal ends when its last writer has gone
         while part := os.read(ours, 1000):
             shown += part
-    except OSError:
-        pass  # the terminal ends when its last writer has gone
     os.close(ours)
     assert child.wait() == 0
     *bars, gone, last = shown.decode().replace("\r\n", "\n").split("\r")

@@ -68,7 +68,7 @@ def test_contrast_moves_every_pixel_towards_the_mean(images):
 def test_the_table_holds_each_model_at_each_strength(sample):
     models = {"one": build_model("cnn", seed=0), "two": build_model("dilated_cnn", seed=1)}
     test = sample.test[:100]
-    table = accuracy_under_corruption(models, test, progress=False)
+    table = accuracy_under_corruption(models, test)
     assert list(table) == ["corruption", "strength", "value", "one", "two"]
     assert table["strength"].tolist() == [0, 1, 2, 3, 4, 5] * len(CORRUPTIONS)
     for row in table.iloc[[0, 9, 24]].itertuples():

@@ -1,5 +1,7 @@
 """Whether probabilities can be trusted, and how to correct them.
 
+Everywhere, ``labels`` are an array of int, (N,), and ``probabilities`` an ndarray, (N, 10).
+
 Reliability, expected calibration error and temperature scaling: Guo, Pleiss, Sun and Weinberger,
 "On Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599.
 """
@@ -13,12 +15,7 @@ from fmnist_lib.evaluation.checks import checked_probabilities
 def reliability(labels, probabilities, bins=15):
     """Compare confidence with accuracy, among predictions of similar confidence.
 
-    Parameters
-    ----------
-    labels : array of int, (N,)
-    probabilities : ndarray, (N, 10)
-    bins : int
-        Bins of equal width from 0 to 1. Confidence is the probability of the predicted class.
+    Confidence is the probability of the predicted class; the bins have equal width, from 0 to 1.
 
     Returns
     -------
@@ -27,8 +24,6 @@ def reliability(labels, probabilities, bins=15):
         ``confidence`` (the mean) and ``accuracy``.
     """
     labels, probabilities = checked_probabilities(labels, probabilities)
-    if bins < 1:
-        raise ValueError(f"bins is {bins!r}, expected a whole number of 1 or more")
     confidence = probabilities.max(axis=1).astype(np.float64)
     edges = np.linspace(0, 1, bins + 1)
     # A bin includes its upper bound, so that a probability of 1 falls into the last one.
@@ -45,35 +40,17 @@ def reliability(labels, probabilities, bins=15):
 def calibration_error(labels, probabilities, bins=15):
     """Compute the expected calibration error: the mean gap between confidence and accuracy.
 
-    Parameters
-    ----------
-    labels : array of int, (N,)
-    probabilities : ndarray, (N, 10)
-    bins : int
-        As in `reliability`; the gap of a bin is weighted by its images.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
+    The gap of each bin of `reliability` is weighted by its images; the result is from 0 to 1.
     """
     table = reliability(labels, probabilities, bins)
     gaps = (table["confidence"] - table["accuracy"]).abs()
-    return float((gaps * table["images"]).sum() / table["images"].sum())
+    return float(np.average(gaps, weights=table["images"]))
 
 
 def log_loss(labels, probabilities):
-    """Compute the cross-entropy: the mean negative logarithm of the true class's probability.
+    """Compute the cross-entropy, in nats per image: the mean of -log(the true class's probability).
 
-    Parameters
-    ----------
-    labels : array of int, (N,)
-    probabilities : ndarray, (N, 10)
-
-    Returns
-    -------
-    float
-        Nats per image.
+    A probability that float32 rounds to 0 counts as the smallest number above 0.
     """
     labels, probabilities = checked_probabilities(labels, probabilities)
     return float(-_logarithms(probabilities)[np.arange(len(labels)), labels].mean())
@@ -82,17 +59,8 @@ def log_loss(labels, probabilities):
 def fit_temperature(labels, probabilities):
     """Find the temperature that minimizes the cross-entropy.
 
-    Fit it on images that were not used to train the model and will not be used to test it.
-
-    Parameters
-    ----------
-    labels : array of int, (N,)
-    probabilities : ndarray, (N, 10)
-
-    Returns
-    -------
-    float
-        Above 1 for an overconfident model, below 1 for an underconfident one.
+    Fit it on images that were not used to train the model and will not be used to test it. It is
+    above 1 for an overconfident model, below 1 for an underconfident one.
     """
     from scipy.optimize import minimize_scalar
 
@@ -107,18 +75,8 @@ def fit_temperature(labels, probabilities):
 def apply_temperature(probabilities, temperature):
     """Divide the logits by a temperature; above 1, this evens out the probabilities.
 
-    The order of the classes does not change, so neither does any prediction.
-
-    Parameters
-    ----------
-    probabilities : ndarray, (N, 10)
-    temperature : float
-        Above 0.
-
-    Returns
-    -------
-    ndarray, (N, 10), float64
-        Rows sum to 1.
+    The order of the classes does not change, so neither does any prediction. Returns
+    probabilities, (N, 10), float64.
     """
     from scipy.special import softmax
 
@@ -129,6 +87,5 @@ def apply_temperature(probabilities, temperature):
 
 
 def _logarithms(probabilities):
-    # What float32 rounds to 0 counts as the smallest number above 0.
     tiny = np.finfo(np.float32).tiny
     return np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), tiny))

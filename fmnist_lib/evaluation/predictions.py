@@ -21,11 +21,6 @@ def predict(model, images, batch_size=128):
     -------
     ndarray, (N, 10), float32
         Rows add up to 1.
-
-    Raises
-    ------
-    ValueError
-        If ``images`` is empty.
     """
     if len(images) == 0:
         raise ValueError("there are no images to predict, expected at least one")

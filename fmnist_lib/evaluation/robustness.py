@@ -5,7 +5,7 @@ Network Robustness to Common Corruptions and Perturbations", ICLR 2019, arXiv:19
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -56,23 +56,12 @@ def _contrast(images, loss):
     return _functional().adjust_contrast(images, 1 - loss)
 
 
-@dataclass(frozen=True)
-class Corruption:
-    """One kind of damage.
+class Corruption(NamedTuple):
+    """One kind of damage."""
 
-    Attributes
-    ----------
-    apply : callable
-        Takes images (N, 1, 28, 28) and a value, returns images.
-    values : tuple of float
-        For strengths 1 to 5.
-    unit : str
-        Of the values.
-    """
-
-    apply: Callable
-    values: tuple
-    unit: str
+    apply: Callable  # (images, value) -> images
+    values: tuple  # for strengths 1 to 5
+    unit: str  # of the values
 
 
 CORRUPTIONS = {
@@ -98,11 +87,6 @@ def corrupt(images, kind, strength):
     Returns
     -------
     Tensor, (N, 1, 28, 28), float32 in [0, 1]
-
-    Raises
-    ------
-    ValueError
-        If ``kind`` or ``strength`` is not one of those.
     """
     if kind not in CORRUPTIONS:
         raise ValueError(did_you_mean("kind", kind, list(CORRUPTIONS), "CORRUPTIONS"))
@@ -116,15 +100,8 @@ def corrupt(images, kind, strength):
     return corruption.apply(images, corruption.values[strength - 1])
 
 
-def accuracy_under_corruption(models, split, progress=True):
-    """Measure each model on the same images, with each kind of damage at each strength.
-
-    Parameters
-    ----------
-    models : dict of str to nn.Module
-    split : Split
-    progress : bool
-        Show a progress bar.
+def accuracy_under_corruption(models, split):
+    """Measure each model of a dict on a `Split`, with each kind of damage at each strength.
 
     Returns
     -------
@@ -139,7 +116,7 @@ def accuracy_under_corruption(models, split, progress=True):
             bar.update()
 
     n_sets = 1 + sum(len(corruption.values) for corruption in CORRUPTIONS.values())
-    with progress_bar(n_sets * len(models), "damaged images", unit="set", show=progress) as bar:
+    with progress_bar(n_sets * len(models), "damaged images", unit="set") as bar:
         rows, undamaged = [], dict(measure(split.images))
         for kind, corruption in CORRUPTIONS.items():
             rows.append({"corruption": kind, "strength": 0, "value": 0.0} | undamaged)

@@ -1,5 +1,8 @@
 """How certain a number is: intervals for an accuracy, and two models on the same images.
 
+Everywhere, ``labels`` and predictions are arrays of int, (N,), and ``confidence`` is between 0
+and 1.
+
 Wilson's interval: Brown, Cai and DasGupta, "Interval Estimation for a Binomial Proportion",
 Statistical Science 2001, doi:10.1214/ss/1009213286. Bootstrap: Efron, "Bootstrap Methods: Another
 Look at the Jackknife", Annals of Statistics 1979, doi:10.1214/aos/1176344552. McNemar's test for
@@ -16,18 +19,7 @@ from fmnist_lib.evaluation.checks import checked_labels
 
 
 def accuracy_interval(labels, predicted, confidence=0.95):
-    """Compute Wilson's interval for the accuracy on new images of the same kind.
-
-    Parameters
-    ----------
-    labels, predicted : array of int, (N,)
-    confidence : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    low, high : float
-    """
+    """Compute Wilson's interval, (low, high), for the accuracy on new images of the same kind."""
     from statsmodels.stats.proportion import proportion_confint
 
     labels, predicted = checked_labels(labels, predicted)
@@ -42,28 +34,12 @@ def bootstrap_interval(labels, predicted, confidence=0.95, resamples=2000, seed=
 
     Each resample has as many images as the test set, drawn from it with replacement; the interval
     holds the middle ``confidence`` of their accuracies.
-
-    Parameters
-    ----------
-    labels, predicted : array of int, (N,)
-    confidence : float
-        Between 0 and 1.
-    resamples : int
-        How many to draw.
-    seed : int
-
-    Returns
-    -------
-    low, high : float
     """
     from scipy.stats import bootstrap
 
     labels, predicted = checked_labels(labels, predicted)
     _check_confidence(confidence)
     right = (labels == predicted).astype(np.float32)
-    if len(right) == 1:
-        # SciPy refuses a single image, of which all resamples are the same.
-        return float(right[0]), float(right[0])
     interval = bootstrap(
         (right,),
         np.mean,
@@ -84,12 +60,6 @@ def accuracy_difference(labels, predicted_a, predicted_b, confidence=0.95):
     Difference Between Binomial Proportions Based on Paired Data", Statistics in Medicine 1998
     (its first method; with thousands of images the methods agree).
 
-    Parameters
-    ----------
-    labels, predicted_a, predicted_b : array of int, (N,)
-    confidence : float
-        Between 0 and 1.
-
     Returns
     -------
     Series
@@ -103,16 +73,9 @@ def accuracy_difference(labels, predicted_a, predicted_b, confidence=0.95):
     n = len(labels)
     difference = (only_a - only_b) / n
     error = norm.ppf((1 + confidence) / 2) * sqrt(only_a + only_b - n * difference**2) / n
-    return pd.Series(
-        {
-            "only_a_right": only_a,
-            "only_b_right": only_b,
-            "difference": difference,
-            "low": difference - error,
-            "high": difference + error,
-        },
-        dtype=object,
-    )
+    values = only_a, only_b, difference, difference - error, difference + error
+    names = ("only_a_right", "only_b_right", "difference", "low", "high")
+    return pd.Series(values, names, dtype=object)
 
 
 def mcnemar_test(labels, predicted_a, predicted_b):
@@ -120,16 +83,7 @@ def mcnemar_test(labels, predicted_a, predicted_b):
 
     If they are, each image that only one of them gets right is the toss of a fair coin. The
     p-value is the probability of a split at least as uneven as the one found (McNemar's exact
-    test).
-
-    Parameters
-    ----------
-    labels, predicted_a, predicted_b : array of int, (N,)
-
-    Returns
-    -------
-    float
-        From 0 to 1; it is 1 if no image tells the models apart.
+    test); it is 1 if no image tells the models apart.
     """
     from statsmodels.stats.contingency_tables import mcnemar
 

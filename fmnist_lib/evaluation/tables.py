@@ -1,4 +1,8 @@
-"""Counting answers: right, wrong, and which class was taken for which."""
+"""Counting answers: right, wrong, and which class was taken for which.
+
+Everywhere, ``labels`` and ``predicted`` are arrays of int, (N,), and ``probabilities`` an ndarray,
+(N, 10).
+"""
 
 import numpy as np
 import pandas as pd
@@ -10,28 +14,19 @@ from fmnist_lib.evaluation.significance import accuracy_interval
 
 
 def accuracy(labels, predicted):
-    """Compute the share of the labels, (N,), that were predicted."""
+    """Compute the share of the labels that were predicted."""
     labels, predicted = checked_labels(labels, predicted)
     return float((labels == predicted).mean())
 
 
 def class_report(labels, predicted):
-    """Compute the precision, recall and F1 of each class.
-
-    Parameters
-    ----------
-    labels, predicted : array of int, (N,)
+    """Compute the precision, recall and F1 of each class, which needs images of each.
 
     Returns
     -------
     DataFrame
         One row per class; columns ``precision, recall, f1, images``. A class that is never
         predicted has precision 0.
-
-    Raises
-    ------
-    ValueError
-        If a class has no images, which leaves its recall undefined.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -50,17 +45,7 @@ def class_report(labels, predicted):
 
 
 def confusion_matrix(labels, predicted):
-    """Count how often each class was predicted as each class.
-
-    Parameters
-    ----------
-    labels, predicted : array of int, (N,)
-
-    Returns
-    -------
-    DataFrame, (10, 10), int
-        Rows are true classes, columns predicted ones.
-    """
+    """Count how often each class (rows) was predicted as each class (columns of the DataFrame)."""
     from sklearn.metrics import confusion_matrix as count
 
     counts = count(*checked_labels(labels, predicted), labels=range(N_CLASSES))
@@ -68,14 +53,7 @@ def confusion_matrix(labels, predicted):
 
 
 def worst_confusions(confusion, n=5):
-    """List the pairs of classes that were confused most often.
-
-    Parameters
-    ----------
-    confusion : DataFrame
-        From `confusion_matrix`.
-    n : int
-        At most this many pairs.
+    """List, from a `confusion_matrix`, at most ``n`` pairs of classes, those most often confused.
 
     Returns
     -------
@@ -89,20 +67,7 @@ def worst_confusions(confusion, n=5):
 
 
 def confident_mistakes(labels, probabilities, n=12):
-    """Find the wrong predictions with the highest probability.
-
-    Parameters
-    ----------
-    labels : array of int, (N,)
-    probabilities : ndarray, (N, 10)
-    n : int
-        At most this many.
-
-    Returns
-    -------
-    ndarray of int
-        Indices of images, most confident first.
-    """
+    """Find at most ``n`` wrong predictions, as indices of images, most confident first."""
     labels, probabilities = checked_probabilities(labels, probabilities)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     confidence = probabilities[wrong].max(axis=1)
@@ -111,11 +76,6 @@ def confident_mistakes(labels, probabilities, n=12):
 
 def summarize_predictions(labels, probabilities):
     """Compute the metrics of a model on the test images that its record keeps.
-
-    Parameters
-    ----------
-    labels : array of int, (N,)
-    probabilities : ndarray, (N, 10)
 
     Returns
     -------

@@ -1,8 +1,9 @@
 """Every figure of the course: functions that draw their arguments and compute nothing.
 
-Each returns the Axes or the Figure that it drew on. Colours are seaborn's ``colorblind`` palette
-and matplotlib's perceptually uniform maps. ``images`` draws images and what is laid over them,
-``curves`` one quantity against another, ``comparisons`` classes, models and settings side by side.
+Each returns the Axes that it drew on, or the Figure where there can be several. Colours are
+seaborn's ``colorblind`` palette and matplotlib's perceptually uniform maps. ``images`` draws images
+and what is laid over them, ``curves`` one quantity against another, ``comparisons`` classes, models
+and settings side by side.
 """
 
 from fmnist_lib.plotting.comparisons import (

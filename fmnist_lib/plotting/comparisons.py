@@ -8,7 +8,7 @@ from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH, new_axes, with_looks
 
 
-def bars(values, labels, xlabel, ax=None, color=BLUE, fmt="{:,.0f}"):
+def bars(values, labels, xlabel, fmt="{:,.0f}"):
     """Draw horizontal bars, each with its value at its end.
 
     Parameters
@@ -16,18 +16,11 @@ def bars(values, labels, xlabel, ax=None, color=BLUE, fmt="{:,.0f}"):
     values : sequence of float
     labels : sequence of str
     xlabel : str
-    ax : Axes, optional
-    color : str
-        Of the bars.
     fmt : str
         Format of the values.
-
-    Returns
-    -------
-    Axes
     """
-    ax = ax or new_axes(0.32 * len(values) + 0.7)
-    drawn = ax.barh(labels, values, color=color)
+    ax = new_axes(0.32 * len(values) + 0.7)
+    drawn = ax.barh(labels, values, color=BLUE)
     ax.bar_label(drawn, fmt=fmt, padding=3, fontsize=8)
     ax.invert_yaxis()
     ax.set_xlabel(xlabel)
@@ -36,7 +29,7 @@ def bars(values, labels, xlabel, ax=None, color=BLUE, fmt="{:,.0f}"):
     return ax
 
 
-def intervals(table, xlabel, ax=None):
+def intervals(table, xlabel):
     """Draw values with their intervals, one below the other.
 
     Parameters
@@ -44,13 +37,8 @@ def intervals(table, xlabel, ax=None):
     table : DataFrame
         Columns ``value, low, high``; the index names the rows.
     xlabel : str
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
     """
-    ax = ax or new_axes(0.5 * len(table) + 0.9)
+    ax = new_axes(0.5 * len(table) + 0.9)
     errors = [table["value"] - table["low"], table["high"] - table["value"]]
     ax.errorbar(table["value"], table.index, xerr=errors, fmt="o", capsize=4, color=BLUE)
     ax.set_xlabel(xlabel)
@@ -60,7 +48,7 @@ def intervals(table, xlabel, ax=None):
     return ax
 
 
-def strips(values, xlabel, ax=None):
+def strips(values, xlabel):
     """Draw every value as a point, one row per group, and the mean of each group as a line.
 
     Parameters
@@ -68,14 +56,9 @@ def strips(values, xlabel, ax=None):
     values : DataFrame, or dict of str to sequence of float
         One column, or one entry, per group.
     xlabel : str
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
     """
     names = list(values)
-    ax = ax or new_axes(0.5 * len(names) + 0.9)
+    ax = new_axes(0.5 * len(names) + 0.9)
     for row, (name, look) in enumerate(with_looks(names)):
         numbers = np.asarray(values[name])
         # Spread in height, so that equal values do not cover each other.
@@ -90,7 +73,7 @@ def strips(values, xlabel, ax=None):
     return ax
 
 
-def class_lines(tables, column, xlabel, ax=None):
+def class_lines(tables, column, xlabel):
     """Draw one column of several class tables as points on the same lines.
 
     Parameters
@@ -99,13 +82,8 @@ def class_lines(tables, column, xlabel, ax=None):
         From `class_report`, by model name.
     column : str
     xlabel : str
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
     """
-    ax = ax or new_axes(3.6)
+    ax = new_axes(3.6)
     for (name, table), look in with_looks(tables.items()):
         ax.plot(table[column], table.index, look.marker, color=look.color, label=name, ms=7)
     ax.set_xlabel(xlabel)
@@ -117,7 +95,7 @@ def class_lines(tables, column, xlabel, ax=None):
     return ax
 
 
-def speeds(table, floor=None, ax=None):
+def speeds(table, floor=None):
     """Draw the time of each function, with the spread of its repeats.
 
     Parameters
@@ -126,13 +104,8 @@ def speeds(table, floor=None, ax=None):
         From `compare_times`.
     floor : float, optional
         Least seconds that the arithmetic takes, drawn as a line.
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
     """
-    ax = ax or new_axes(0.45 * len(table) + 0.9)
+    ax = new_axes(0.45 * len(table) + 0.9)
     spread = [table["seconds"] - table["lowest"], table["highest"] - table["seconds"]]
     ax.barh(table.index, table["seconds"], xerr=spread, color=BLUE, height=0.7, ecolor="0.3")
     # One disturbed repeat must not shrink all bars, so its spread may leave the picture.
@@ -150,7 +123,7 @@ def speeds(table, floor=None, ax=None):
     return ax
 
 
-def confusion_heatmap(confusion, ax=None, title=None, difference=False):
+def confusion_heatmap(confusion, title="", difference=False):
     """Draw a confusion matrix as an annotated heat map.
 
     The colours show the mistakes; right answers, on the diagonal, are grey.
@@ -159,16 +132,11 @@ def confusion_heatmap(confusion, ax=None, title=None, difference=False):
     ----------
     confusion : DataFrame, (10, 10)
         Counts, or, with ``difference``, the difference of two such tables.
-    ax : Axes, optional
-    title : str, optional
+    title : str
     difference : bool
-        True draws values of both signs, with 0 in the middle of the colour map.
-
-    Returns
-    -------
-    Axes
+        Draw values of both signs, with 0 in the middle of the colour map.
     """
-    ax = ax or new_axes(0.72 * WIDTH, 0.8 * WIDTH)
+    ax = new_axes(0.72 * WIDTH, 0.8 * WIDTH)
     # Right answers far outnumber the mistakes, and would use up the colours.
     diagonal = np.eye(len(confusion), dtype=bool) & (not difference)
     limit = max(np.abs(confusion.mask(diagonal, 0).to_numpy()).max(), 1)
@@ -190,24 +158,14 @@ def confusion_heatmap(confusion, ax=None, title=None, difference=False):
         ax.set_facecolor("0.85")
         for k, n in enumerate(np.diag(confusion)):
             ax.text(k + 0.5, k + 0.5, n, ha="center", va="center", size=8)
-    ax.set(xlabel="predicted class", ylabel="true class", title=title or "")
+    ax.set(xlabel="predicted class", ylabel="true class", title=title)
     ax.tick_params(axis="x", rotation=45)
     plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
     return ax
 
 
 def pixel_histograms(images, labels):
-    """Draw the distribution of the pixel values of each class, without the zeros.
-
-    Parameters
-    ----------
-    images : Tensor, (N, 1, 28, 28), float32 in [0, 1]
-    labels : Tensor, (N,), int64
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw the distribution of the pixel values, 0 to 1, of each class, without the zeros."""
     figure, axes = plt.subplots(
         2, 5, figsize=(WIDTH, 3.4), sharex=True, sharey=True, layout="constrained"
     )
@@ -221,20 +179,9 @@ def pixel_histograms(images, labels):
     return figure
 
 
-def embedding(points, labels, ax=None):
-    """Draw images as points in a plane, with a colour and a marker for each class.
-
-    Parameters
-    ----------
-    points : ndarray, (N, 2)
-    labels : array of int, (N,)
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
-    """
-    ax = ax or new_axes(5.6)
+def embedding(points, labels):
+    """Draw images as points in a plane, (N, 2), with a colour and a marker for each class."""
+    ax = new_axes(5.6)
     labels, colors = np.asarray(labels), sns.color_palette("colorblind", len(CLASS_NAMES))
     shirt = CLASS_NAMES.index("Shirt")
     colors[shirt] = (0, 0, 0)  # the class to look for, where the palette is palest

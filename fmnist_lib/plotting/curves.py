@@ -17,10 +17,6 @@ def training_curves(history, best_epoch=None):
         Columns ``epoch, train_loss, val_loss, train_acc, val_acc``.
     best_epoch : int, optional
         Marked with a vertical line.
-
-    Returns
-    -------
-    Figure
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2), layout="constrained")
     panels = (("loss", "cross-entropy (nats per image)"), ("acc", "accuracy (share of images)"))
@@ -37,20 +33,15 @@ def training_curves(history, best_epoch=None):
     return figure
 
 
-def accuracy_over_time(histories, ax=None):
+def accuracy_over_time(histories):
     """Draw validation accuracy over the seconds of training, one line per training run.
 
     Parameters
     ----------
     histories : dict of str to DataFrame
         Columns ``seconds`` (since the start, at the end of each epoch) and ``val_acc``.
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
     """
-    ax = ax or new_axes(3.6)
+    ax = new_axes(3.6)
     for (name, history), look in with_looks(histories.items()):
         ax.plot(history["seconds"], history["val_acc"], label=name, **look._asdict())
     ax.set(xlabel="seconds since the start", ylabel="validation accuracy")
@@ -67,10 +58,6 @@ def reliability_diagram(tables):
     ----------
     tables : dict of str to DataFrame
         From `reliability`, by model name.
-
-    Returns
-    -------
-    Figure
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.4), layout="constrained")
     left.plot([0, 1], [0, 1], color="0.5", lw=1, label="confidence = accuracy")
@@ -95,10 +82,6 @@ def robustness_curves(table, units):
         From `accuracy_under_corruption`.
     units : dict of str to str
         Unit of each corruption's values.
-
-    Returns
-    -------
-    Figure
     """
     names = [name for name in table if name not in ("corruption", "strength", "value")]
     figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 4.6), sharey=True, layout="constrained")
@@ -117,7 +100,7 @@ def robustness_curves(table, units):
     return figure
 
 
-def sweep_curves(table, x, y, group=None, ax=None):
+def sweep_curves(table, x, y, group=None):
     """Draw a metric of many runs against a parameter: runs as points, their means as a line.
 
     Parameters
@@ -129,13 +112,8 @@ def sweep_curves(table, x, y, group=None, ax=None):
         that are not numbers get one place each.
     group : str, optional
         A column; each of its values gets a line.
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
     """
-    ax = ax or new_axes(3.6)
+    ax = new_axes(3.6)
     table = table.dropna(subset=[x, y]).sort_values(x)
     is_number = all(isinstance(value, Real) and not isinstance(value, bool) for value in table[x])
     places = table[x] if is_number else table[x].astype("category").cat.codes

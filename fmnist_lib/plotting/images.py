@@ -21,30 +21,17 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
     cmap : str
         Name of a matplotlib colour map.
     symmetric : bool
-        True puts 0 in the middle of the colour map, for values of both signs.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If ``images`` is empty.
+        Put 0 in the middle of the colour map, for values of both signs.
     """
     if len(images) == 0:
         raise ValueError("there are no images to draw, expected at least one")
-    images = np.asarray(images).squeeze(1) if np.ndim(images) == 4 else np.asarray(images)
+    images = np.asarray(images)
+    images = images.reshape(len(images), *images.shape[-2:])
     width, columns = WIDTH / columns, min(columns, len(images))
     height = width * images.shape[1] / images.shape[2] + (0.22 if titles is not None else 0)
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(columns * width, rows * height),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (columns * width, rows * height)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.axis("off")
     limit = np.abs(images).max() if symmetric else None
@@ -55,26 +42,14 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
     return figure
 
 
-def image_pairs(left, right, columns=4):
-    """Draw pairs of images side by side, each with the class names of both as its title.
-
-    Parameters
-    ----------
-    left, right : Split
-        As many images in one as in the other.
-    columns : int
-        Pairs per row.
-
-    Returns
-    -------
-    Figure
-    """
+def image_pairs(left, right):
+    """Draw the images of two `Split` in pairs, each with the class names of both as its title."""
     pairs = np.concatenate([left.images, right.images], axis=-1)
     titles = [
         f"{CLASS_NAMES[a]} · {CLASS_NAMES[b]}"
         for a, b in zip(left.labels, right.labels, strict=True)
     ]
-    return image_grid(pairs, titles, columns)
+    return image_grid(pairs, titles, columns=4)
 
 
 def image_channels(rows, row_labels, cmap="magma", limits=(None, None)):
@@ -88,10 +63,6 @@ def image_channels(rows, row_labels, cmap="magma", limits=(None, None)):
         Name of a matplotlib colour map.
     limits : pair of float
         Values at the ends of the colour map. Default: each channel has its own.
-
-    Returns
-    -------
-    Figure
     """
     n_columns = max(len(row) for row in rows)
     side = WIDTH / (n_columns + 0.6)
@@ -108,7 +79,7 @@ def image_channels(rows, row_labels, cmap="magma", limits=(None, None)):
     return figure
 
 
-def mistakes(images, labels, probabilities, columns=6):
+def mistakes(images, labels, probabilities):
     """Draw images with their true class and the class and probability that were predicted.
 
     Parameters
@@ -116,24 +87,18 @@ def mistakes(images, labels, probabilities, columns=6):
     images : Tensor, (N, 1, 28, 28)
     labels : sequence of int, (N,)
     probabilities : ndarray, (N, 10)
-    columns : int
-        Images per row.
-
-    Returns
-    -------
-    Figure
     """
     predicted = probabilities.argmax(axis=1)
     titles = [
         f"{CLASS_NAMES[label]}\n→ {CLASS_NAMES[guess]} ({p[guess]:.2f})"
         for label, guess, p in zip(labels, predicted, probabilities, strict=True)
     ]
-    figure = image_grid(images, titles, columns)
+    figure = image_grid(images, titles, columns=6)
     figure.set_figheight(figure.get_figheight() * 1.12)
     return figure
 
 
-def compared_predictions(images, labels, probabilities, columns=6):
+def compared_predictions(images, labels, probabilities):
     """Draw images with their true class and the prediction of each of several models.
 
     Parameters
@@ -141,41 +106,21 @@ def compared_predictions(images, labels, probabilities, columns=6):
     images : Tensor, (N, 1, 28, 28)
     labels : sequence of int, (N,)
     probabilities : dict of str to ndarray, (N, 10)
-    columns : int
-        Images per row.
-
-    Returns
-    -------
-    Figure
     """
-    titles = [
-        "\n".join(
-            [
-                CLASS_NAMES[label],
-                *(f"{name}: {CLASS_NAMES[p[i].argmax()]}" for name, p in probabilities.items()),
-            ]
-        )
-        for i, label in enumerate(labels)
-    ]
-    figure = image_grid(images, titles, columns)
+    titles = [CLASS_NAMES[label] for label in labels]
+    for name, p in probabilities.items():
+        answers = [CLASS_NAMES[guess] for guess in p.argmax(axis=1)]
+        titles = [
+            f"{title}\n{name}: {answer}" for title, answer in zip(titles, answers, strict=True)
+        ]
+    figure = image_grid(images, titles, columns=6)
     figure.set_figheight(figure.get_figheight() * 1.3)
     return figure
 
 
-def kernel_footprints(kernel_size, dilations, size=9):
-    """Draw which pixels a square kernel reads, for several dilations.
-
-    Parameters
-    ----------
-    kernel_size : int
-    dilations : sequence of int
-    size : int
-        Side of the drawn patch, in pixels.
-
-    Returns
-    -------
-    Figure
-    """
+def kernel_footprints(kernel_size, dilations):
+    """Draw which pixels of a patch of 9×9 a square kernel reads, for each of several dilations."""
+    size = 9
     figure, axes = plt.subplots(
         1, len(dilations), figsize=(WIDTH, WIDTH / len(dilations)), layout="constrained"
     )
@@ -190,7 +135,7 @@ def kernel_footprints(kernel_size, dilations, size=9):
     return figure
 
 
-def kernel_on_image(image, output, place, dilation, margin=4):
+def kernel_on_image(image, output, place, dilation):
     """Draw the nine pixels that a 3×3 kernel reads, and the number that it computes from them.
 
     Parameters
@@ -201,18 +146,12 @@ def kernel_on_image(image, output, place, dilation, margin=4):
         Row and column of the centre of the kernel.
     dilation : int
         Distance between neighbouring weights, in pixels.
-    margin : int
-        Width of the empty border drawn around the image, in pixels.
-
-    Returns
-    -------
-    Figure
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.9), layout="constrained")
     for ax, values in ((left, image), (right, output)):
         ax.imshow(np.asarray(values), cmap="gray_r", vmin=0, vmax=1)
         ax.set(xlabel="column (pixels)", ylabel="row (pixels)")
-    rim = margin + 0.5
+    rim = 4.5  # pixels of empty border
     left.set(xlim=(-rim, len(image[0]) - 1 + rim), ylim=(len(image) - 1 + rim, -rim))
     left.set_facecolor("0.92")
     row, column = place
@@ -236,10 +175,6 @@ def heat_maps(maps, titles, label):
     titles : sequence of str
     label : str
         What the colours stand for.
-
-    Returns
-    -------
-    Figure
     """
     figure, axes = plt.subplots(
         1, len(maps), figsize=(WIDTH, 3.3), squeeze=False, layout="constrained"

@@ -116,14 +116,6 @@ def test_questions_solutions_and_downloads_of_a_chapter_work(open_page, path):
     assert all(file.resolve().stat().st_size for file in files)
 
 
-def test_a_hint_is_unfolded_by_the_keyboard(open_page):
-    page = open_page(CHAPTER)
-    hint = tab_to(page, ".exercise + details > summary")
-    assert hint.inner_text() == "Hint"
-    page.keyboard.press("Enter")
-    assert hint.locator("xpath=following-sibling::*").is_visible()
-
-
 def test_search_leads_to_a_page_with_the_word_or_says_that_there_is_none(open_page):
     page = open_page("book/index.html")
     search(page, "dilation")
@@ -161,14 +153,6 @@ def test_the_menus_of_a_phone_lead_to_sections_and_pages(open_page):
     link.click()
     page.wait_for_url("**/book/speed.html")
     assert not link.is_visible()
-
-
-def test_the_sidebar_of_a_desktop_can_be_hidden(open_page):
-    page = open_page(CHAPTER)
-    link = page.get_by_role("link", name="Speed", exact=True)
-    assert link.is_visible()
-    page.locator("button.primary-toggle").click()
-    link.wait_for(state="hidden")
 
 
 def test_the_handout_is_one_sheet(open_page):
