@@ -204,7 +204,7 @@ def test_a_chapter_runs_with_other_parameters(name, tmp_path):
     """One epoch on the sample: each chapter alone, in an empty folder, without any data."""
     output = tmp_path / "out.ipynb"
     parameters = {"epochs": 1, "sample": True, "device": "cpu"}
-    run_chapter(FOLDER / f"{name}.ipynb", output, parameters, cwd=tmp_path, progress=False)
+    run_chapter(FOLDER / f"{name}.ipynb", output, parameters, progress=False)
     printed = "".join(
         out.get("text", "")
         for cell in nbformat.read(output, 4).cells
@@ -224,6 +224,5 @@ def test_a_bad_parameter_stops_a_chapter_in_its_first_cells(name, tmp_path):
             FOLDER / f"{name}.ipynb",
             tmp_path / "out.ipynb",
             parameters,
-            cwd=tmp_path,
             progress=False,
         )

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 
 from fmnist_lib.chapters import ChapterError
-from fmnist_lib.download import SHA256
 from fmnist_lib.experiments import run as runs
 from fmnist_lib.experiments.execution import Stopped
 from fmnist_lib.experiments.run import load_record, prepare_run, run_experiment
@@ -57,10 +56,11 @@ def printed(notebook):
 
 
 def test_a_run_is_kept_with_its_record(tmp_path, tiny):
-    chapter = tiny(NETWORK, "print(x, trained_dir)")
+    chapter = tiny(NETWORK, "print(x, trained_dir); import os; os.write(2, b'a warning of C')")
     record = run(chapter, tmp_path / "a" / "b", {"x": "3"})
     folder = tmp_path / "a" / "b"
     assert names(folder) == ["results.json", "tiny", "tiny.html", "tiny.ipynb"]
+    assert (folder / "kernel.log").read_bytes() == b"a warning of C"
     assert json.loads((folder / "results.json").read_text()) == record == load_record(folder)
     assert record["state"] == "finished"
     assert record["error"] is None
@@ -73,13 +73,9 @@ def test_a_run_is_kept_with_its_record(tmp_path, tiny):
     assert 0.1 < record["seconds"] < 60
     assert pd.Timestamp(record["started"]) < pd.Timestamp.now("UTC")
     assert printed(folder / "tiny.ipynb") == "3 .\n"
-
-
-def test_the_page_needs_nothing_from_the_net(tmp_path, tiny):
-    run(tiny("print('to be seen')"), tmp_path / "a")
-    page = (tmp_path / "a" / "tiny.html").read_text(encoding="utf-8")
-    assert "to be seen" in page
-    assert not re.search(r"""(src|href)=["'](https?:)?//""", page)
+    page = (folder / "tiny.html").read_text(encoding="utf-8")
+    assert "tiny" in page
+    assert not re.search(r"""(src|href)=["'](https?:)?//""", page)  # it needs no network
 
 
 def test_a_finished_run_is_not_run_again(tmp_path, tiny, monkeypatch):
@@ -117,11 +113,6 @@ def test_a_failed_run_keeps_its_notebook_and_can_be_tried_again(tmp_path, tiny):
     assert names(folder) == ["results.json", "tiny.html", "tiny.ipynb"]  # of this attempt only
 
 
-def test_what_libraries_write_outside_the_notebook_is_kept(tmp_path, tiny):
-    run(tiny("import os; os.write(2, b'a warning of C')"), tmp_path / "a")
-    assert (tmp_path / "a" / "kernel.log").read_bytes() == b"a warning of C"
-
-
 def test_the_kernel_computes_with_the_threads_asked_for_and_not_with_what_dask_sets(
     tmp_path, tiny, monkeypatch
 ):
@@ -138,14 +129,13 @@ def test_the_kernel_computes_with_the_threads_asked_for_and_not_with_what_dask_s
 def test_a_folder_that_holds_something_else_is_not_touched(tmp_path, tiny):
     """The chapter itself, say, or networks that were trained before."""
     chapter = tiny("print(1)")
-    (tmp_path / "runs" / "tiny").mkdir(parents=True)
-    (tmp_path / "runs" / "tiny" / "record.json").write_text("{}")
-    for folder in (tmp_path, tmp_path / "runs"):
-        before = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
-        with pytest.raises(ChapterError, match="is not empty and holds no run; name another one"):
-            run(chapter, folder)
-        after = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
-        assert after == before
+    (network := tmp_path / "tiny" / "record.json").parent.mkdir()
+    network.write_text("{}")
+    before = chapter.read_bytes()
+    with pytest.raises(ChapterError, match="is not empty and holds no run; name another one"):
+        run(chapter, tmp_path)
+    assert (chapter.read_bytes(), network.read_text()) == (before, "{}")
+    assert names(tmp_path) == ["tiny", "tiny.ipynb"]
 
 
 def test_a_stopped_run_leaves_nothing(tmp_path, tiny):
@@ -197,36 +187,19 @@ def _complete(folder):
     return lambda: [load_record(part) for part in folder.glob(".part-*") if load_record(part)]
 
 
-WHOLE = {"state": "finished", "chapter": "a", "code": "c", "parameters": {}, "metrics": {}}
-WHOLE |= {"networks": {}, "seconds": 1, "attempts": 1}
-SHORT = [{n: value for n, value in WHOLE.items() if n != name} for name in WHOLE]
-OTHER = [WHOLE | {name: None} for name in WHOLE]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"state": "running"}', "\x00", *map(json.dumps, SHORT + OTHER)]
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"state": "running"}', "\x00"])
 def test_an_incomplete_record_is_not_a_finished_run(tmp_path, text):
     (tmp_path / "results.json").write_text(text)
     assert load_record(tmp_path) is None
-    (tmp_path / "results.json").write_text(json.dumps(WHOLE))
-    assert load_record(tmp_path) == WHOLE
 
 
-@pytest.mark.parametrize("kernel", [None, {"name": "nowhere", "display_name": "R"}])
-def test_a_notebook_is_executed_with_this_python_whatever_kernel_it_names(tmp_path, tiny, kernel):
+def test_a_notebook_is_executed_with_this_python_whatever_kernel_it_names(tmp_path, tiny):
     path = tiny("import sys; print(sys.executable)")
     notebook = nbformat.read(path, 4)
-    notebook.metadata = {"kernelspec": kernel} if kernel else {}
+    notebook.metadata = {"kernelspec": {"name": "nowhere", "display_name": "R"}}
     nbformat.write(notebook, path)
     run(path, tmp_path / "a", {"x": 2})
     assert printed(tmp_path / "a" / "tiny.ipynb") == f"{sys.executable}\n"
-
-
-def test_a_folder_that_is_a_file_is_reported(tmp_path, tiny):
-    (tmp_path / "a").write_text("")
-    with pytest.raises(ChapterError, match=r"the run cannot be written to .*a \(File exists\)"):
-        run(tiny(), tmp_path / "a")
 
 
 def test_a_real_chapter_is_kept_with_its_network(tmp_path):
@@ -237,4 +210,3 @@ def test_a_real_chapter_is_kept_with_its_network(tmp_path):
     assert record["metrics"] == own["metrics"] | {"best_epoch": 1}
     assert record["machine"] == own["machine"]
     assert record["data"] == "sample"
-    assert runs._data(prepare_run(NOTEBOOKS / "02_cnn.ipynb")) == SHA256

@@ -167,7 +167,7 @@ def test_results_without_a_seed_or_a_metric_are_a_table_alone(put, tmp_path, cap
     ("options", "words"),
     [
         (["--x", "lrr"], "no column 'lrr'; did you mean lr? It has chapter, "),
-        (["--y", "val"], "no column 'val'; it has chapter, lr, seed, "),
+        (["--y", "val"], "no metric 'val'; "),
         (["--group", "sed"], "no column 'sed'; did you mean seed? It has "),
         (["--y", "device"], "no metric 'device'; it has val_accuracy, test_accuracy, seconds"),
     ],
