@@ -52,23 +52,7 @@ METRICS = (
 
 
 def model_card(folder):
-    """Write the model card of a trained network.
-
-    Parameters
-    ----------
-    folder : path
-        As `save_trained` writes it.
-
-    Returns
-    -------
-    str
-        Markdown.
-
-    Raises
-    ------
-    TrainedModelError
-        If the folder holds no trained network, or files that do not belong together.
-    """
+    """Write the model card of a trained network, as Markdown, from its folder."""
     import jinja2
 
     trained, record = load_trained(folder)

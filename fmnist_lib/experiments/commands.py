@@ -4,7 +4,6 @@ import argparse
 import shlex
 import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 from fmnist_lib.chapters import find_chapter
@@ -12,18 +11,13 @@ from fmnist_lib.common import ParameterError, did_you_mean, writing
 from fmnist_lib.progress import progress_bar
 
 HEADLINE_METRICS = ("val_accuracy", "test_accuracy")
+# For SIGTERM, by which batch systems end a job: clean up as after Ctrl-C.
+INTERRUPT = signal.default_int_handler
 FOLDER = {"metavar": "FOLDER", "type": Path}
 
 
 def add_commands(commands, chapters):
-    """Add the commands of this wing.
-
-    Parameters
-    ----------
-    commands : argparse._SubParsersAction
-    chapters : argparse.ArgumentParser
-        With the option that names the folder of the chapters.
-    """
+    """Add the commands of this wing; ``chapters`` has the option for the chapters' folder."""
     course = commands.add_parser(
         "course",
         parents=[chapters],
@@ -132,8 +126,8 @@ def _run(options):
     folder = options.output or Path("runs") / f"{notebook.stem}_{run_name(run.given)}"
     print(f"{notebook.stem} in {folder}", flush=True)
     was_there = (load_record(folder) or {}).get("state") == "finished"
-    with _sigterm_as_interrupt():
-        record = run_experiment(run, folder, threads=options.threads)
+    signal.signal(signal.SIGTERM, INTERRUPT)
+    record = run_experiment(run, folder, threads=options.threads)
     print(f"finished{' before' if was_there else ''}: {_summary_line(record)}; to look at:")
     print(f"  {folder / notebook.stem}.html")
     return 0
@@ -205,7 +199,8 @@ def _execute(plan, options):
     from fmnist_lib.experiments.cluster import open_executor, run_sweep
 
     ended, total, threads = [], len(plan.to_do), plan.sweep.threads
-    with _sigterm_as_interrupt(), progress_bar(total, "sweep", unit="run", log=False) as bar:
+    signal.signal(signal.SIGTERM, INTERRUPT)
+    with progress_bar(total, "sweep", unit="run", log=False) as bar:
 
         def write(line):
             bar.write(line)
@@ -237,16 +232,6 @@ def _summary_line(record):
     values = {name: record["metrics"].get(name) for name in HEADLINE_METRICS}
     measured = "".join(f", {name} {value:.4f}" for name, value in values.items() if value)
     return f"{record['seconds']:.0f} s{measured}"
-
-
-@contextmanager
-def _sigterm_as_interrupt():
-    """Let SIGTERM, by which batch systems end a job, clean up as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _results(options):

@@ -98,24 +98,9 @@ def run_chapter(
 def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None):
     """Execute the chapters in order, with their default parameters.
 
-    Parameters
-    ----------
-    folder : path
-        Where the executed notebooks go, and the trained networks that they keep.
-    notebooks : path
-        The folder of the chapters.
-    report : callable
-        Called with the name of a chapter and its seconds when it is done.
-
-    Returns
-    -------
-    dict of str to dict
-        The metrics of each trained network, by the name of its chapter.
-
-    Raises
-    ------
-    ParameterError, ChapterError
-        If a chapter is missing or fails, or the folder cannot be written.
+    The executed notebooks, and the trained networks that they keep, go to ``folder``;
+    ``report(name, seconds)`` is called after each chapter. Returns the metrics of each trained
+    network, by the name of its chapter.
     """
     from fmnist_lib.trained import load_trained
 

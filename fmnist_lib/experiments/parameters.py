@@ -57,16 +57,7 @@ class Parameter:
 
 
 def read_parameters(notebook):
-    """Read the parameters of a chapter.
-
-    Parameters
-    ----------
-    notebook : path
-
-    Returns
-    -------
-    dict of str to Parameter
-        In the order of the cell.
+    """Read the parameters of a chapter, by name and in the order of its tagged cell.
 
     Raises
     ------

@@ -66,25 +66,7 @@ class Run:
 
 
 def prepare_run(notebook, given=None):
-    """Check the parameters of a run.
-
-    Parameters
-    ----------
-    notebook : path
-    given : dict, optional
-        Values that override the chapter's defaults.
-
-    Returns
-    -------
-    Run
-
-    Raises
-    ------
-    ParameterError
-        For parameters that the chapter does not take.
-    ChapterError
-        If the file is not a readable notebook.
-    """
+    """Make a `Run` of a chapter from values that override its defaults; these are checked."""
     notebook = Path(notebook)
     known = read_parameters(notebook)
     return Run(notebook, known, check_parameters(notebook.stem, known, given or {}))

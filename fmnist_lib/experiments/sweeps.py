@@ -86,20 +86,8 @@ class Plan:
 def load_sweep(file, notebooks="notebooks"):
     """Read a sweep file, and check every run in it.
 
-    Parameters
-    ----------
-    file : path
-    notebooks : path
-        The folder of the chapters. A chapter given as a path is relative to the file.
-
-    Returns
-    -------
-    Sweep
-
-    Raises
-    ------
-    ParameterError
-        For anything in it that is unknown, of the wrong kind, empty, there twice, or refused.
+    A chapter given as a path is relative to the file. `ParameterError` for anything in it that is
+    unknown, of the wrong kind, empty, there twice, or refused.
     """
     file = Path(file)
     content = _read(file)
@@ -127,22 +115,7 @@ def run_name(values):
 
 
 def make_plan(sweep, folder):
-    """Compare a sweep with what is in a folder.
-
-    Parameters
-    ----------
-    sweep : Sweep
-    folder : path
-
-    Returns
-    -------
-    Plan
-
-    Raises
-    ------
-    ChapterError
-        If finished runs there are of a different version of the chapter.
-    """
+    """Compare a sweep with what is in a folder; refuse runs of an older version of its chapter."""
     folder, code = Path(folder), code_digest(sweep.notebook)
     there = {path.parent: load_record(path.parent) for path in folder.glob(f"*/{RECORD}")}
     there = {path: r for path, r in there.items() if r and r["state"] == "finished"}
@@ -153,8 +126,7 @@ def make_plan(sweep, folder):
         identity = _identify(sweep.notebook.stem, run.parameters)
         if identity in done:
             path, record = done[identity]
-            wanted = {"chapter": sweep.notebook.stem, "code": code, "parameters": run.parameters}
-            check_same(record, wanted, path)
+            check_same(record, record | {"code": code}, path)
             finished[run.name] = record
         else:
             name = f"{run.name}-{identity[:8]}" if run.name in taken else run.name
@@ -164,10 +136,6 @@ def make_plan(sweep, folder):
 
 def estimate(plan):
     """Estimate the computing time of the runs that are left, from runs that are finished.
-
-    Parameters
-    ----------
-    plan : Plan
 
     Returns
     -------
