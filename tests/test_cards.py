@@ -161,7 +161,7 @@ def test_the_sample_and_the_split_are_as_large_as_the_card_says(sample):
     [
         ({"test_accuracy": float("nan")}, "accuracy, test images; log loss, test images; "),
         ({"val_accuracy": 0.9, "test_accuracy": 0.89}, "log loss, test images; "),
-        (METRICS | {"test_recall": {}}, "recall of the classes."),
+        (METRICS | {"test_recall": {"Bag": float("nan")}}, "recall of the classes."),
     ],
 )
 def test_what_was_not_recorded_is_named(make, metrics, missing):
@@ -173,12 +173,6 @@ def test_what_was_not_recorded_is_named(make, metrics, missing):
         untested,
         not untested,
     )
-
-
-def test_a_class_without_test_images_has_no_recall(make):
-    card, _ = make(METRICS | {"test_recall": {"Bag": 0.9, "Shirt": float("nan")}})
-    assert "| Bag | 0.900 |" in card
-    assert "| Shirt |" not in card
 
 
 def test_the_code_of_the_card_runs(make, capsys):
@@ -252,11 +246,9 @@ def test_the_dataset_card_counts_the_images_as_they_are(dataset_card, full_data)
 def test_the_dataset_card_describes_the_pixels_as_they_are(dataset_card, full_data):
     composition = " ".join(section(dataset_card, "Composition").split())
     pixels = full_data.train.images
-    zero = (pixels == 0).double().mean().item()
-    assert (
-        f"mean {pixels.double().mean():.4f} and standard deviation {pixels.double().std():.4f}; "
-        f"{zero:.1%}".replace("%", " %")
-    ) in composition
+    mean, spread = pixels.double().mean(), pixels.double().std()
+    zero = f"{(pixels == 0).double().mean():.1%}".replace("%", " %")
+    assert f"mean {mean:.4f} and standard deviation {spread:.4f}; {zero}" in composition
     assert pixels.shape[1:] == (1, 28, 28)
     assert [(pixels.min() * 255).item(), (pixels.max() * 255).item()] == [0, 255]
 

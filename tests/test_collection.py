@@ -80,12 +80,10 @@ def test_the_summary_is_over_the_seeds(tmp_path, swept):
 
 def test_the_best_setting_has_the_highest_mean(tmp_path, swept):
     summary = collection.summarize(collection.load_results(tmp_path))
-    means = {}
-    for (lr, schedule, _), value in swept.items():
-        means.setdefault((lr, schedule), []).append(value)
+    means = pd.Series(swept).groupby(level=[0, 1]).mean()
     best = collection.best_setting(summary)
-    assert (best["lr"], best["schedule"]) == max(means, key=lambda key: mean(means[key]))
-    assert best["mean"] == pytest.approx(max(map(mean, means.values())))
+    assert (best["lr"], best["schedule"]) == means.idxmax()
+    assert best["mean"] == pytest.approx(means.max())
     assert collection.best_setting(summary[summary["metric"] != "val_accuracy"]) is None
 
 
@@ -114,13 +112,8 @@ def test_failed_and_unfinished_runs_are_listed_and_left_out_of_the_summary(tmp_p
     (tmp_path / "d" / "results.json").write_text('{"state": "fini')
     put("e/f", {"lr": 1.0}, {"val_accuracy": 0.6})  # deeper
     table = collection.load_results(tmp_path).set_index("run")
-    assert table["state"].to_dict() == {
-        "a": "finished",
-        "b": "failed",
-        "c": "unfinished",
-        "d": "unfinished",
-        "e/f": "finished",
-    }
+    states = ["finished", "failed", "unfinished", "unfinished", "finished"]
+    assert table["state"].to_dict() == dict(zip(["a", "b", "c", "d", "e/f"], states, strict=True))
     assert table.loc["b", ["error", "attempts", "lr"]].tolist() == ["no luck", 2, 2.0]
     summary = collection.summarize(table)
     assert summary.loc[0, ["runs", "mean"]].tolist() == [2, pytest.approx(0.55)]

@@ -54,21 +54,15 @@ def parsed(name):
     )
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
-    return [
-        (
-            line.target.id,
-            line.annotation.id,
-            ast.literal_eval(line.value),
-            comments.get(line.end_lineno, ""),
-        )
-        for line in ast.parse(source).body
-    ]
+    for line in ast.parse(source).body:
+        comment = comments.get(line.end_lineno, "")
+        yield line.target.id, line.annotation.id, ast.literal_eval(line.value), comment
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_every_parameter_of_a_chapter_is_read(name):
     found = read_parameters(FOLDER / f"{name}.ipynb")
-    assert [(p.name, p.kind, p.default, p.help) for p in found.values()] == parsed(name)
+    assert [(p.name, p.kind, p.default, p.help) for p in found.values()] == list(parsed(name))
     assert all(type(p.default).__name__ == p.kind and p.help for p in found.values())
     defaults = {n: p.default for n, p in found.items() if n != "trained_dir"}
     assert check_parameters(name, found, defaults) == defaults
@@ -78,14 +72,10 @@ def test_kinds_are_inferred_where_none_is_written(write):
     source = "a = 1\nb = 0.5\nc = True\nd = 'x'\ne = -2  # below zero\nf: float = 1"
     found = read_parameters(write(source))
     assert type(found["f"].default) is float
-    assert {p.name: (p.kind, p.default) for p in found.values()} == {
-        "a": ("int", 1),
-        "f": ("float", 1.0),
-        "b": ("float", 0.5),
-        "c": ("bool", True),
-        "d": ("str", "x"),
-        "e": ("int", -2),
-    }
+    assert [(p.kind, p.default) for p in found.values()] == [
+        *(("int", 1), ("float", 0.5), ("bool", True)),
+        *(("str", "x"), ("int", -2), ("float", 1.0)),
+    ]
     assert found["e"].help == "below zero"
 
 
@@ -112,10 +102,7 @@ def test_a_file_that_is_not_a_notebook_is_refused_in_one_line(tmp_path, content)
     [
         ("float", 1, 1.0),
         ("float", "1e-3", 0.001),  # text to YAML
-        ("float", "2", 2.0),
         ("bool", "true", True),
-        ("bool", "False", False),
-        ("str", "cpu", "cpu"),
         ("str", "", ""),
         ("str", "1", "1"),
     ],
