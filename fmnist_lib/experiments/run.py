@@ -111,7 +111,7 @@ def run_experiment(run, folder, *, threads=None, progress=True, stopped=lambda: 
         if any(folder.iterdir()) and not (folder / LOCK).exists():
             raise ChapterError(f"{folder} is not empty and holds no run; name another one with -o")
         with locked(folder / LOCK, stopped) as acquired:
-            if not acquired:
+            if not acquired or stopped():
                 raise Stopped(f"the run in {folder} was stopped")
             before = load_record(folder)
             if before and before["state"] == "finished":
