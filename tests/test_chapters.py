@@ -187,7 +187,7 @@ def test_a_chapter_runs_with_other_parameters(name, tmp_path):
     """One epoch on the sample: each chapter alone, in an empty folder, without any data."""
     output = tmp_path / "out.ipynb"
     parameters = {"epochs": 1, "sample": True, "device": "cpu"}
-    run_chapter(FOLDER / f"{name}.ipynb", output, parameters, cwd=tmp_path, progress=False)
+    run_chapter(FOLDER / f"{name}.ipynb", output, parameters, progress=False)
     words = "not checked, it is about the chapter's default parameters"
     assert words in output.read_text(encoding="utf-8")
 
@@ -198,4 +198,4 @@ def test_a_bad_parameter_stops_a_chapter_in_its_first_cells(name, tmp_path):
     chapter, output = FOLDER / f"{name}.ipynb", tmp_path / "out.ipynb"
     parameters, message = {"lr": -1.0, "sample": True}, r"cell [1-6]: .*lr is -1\.0, expected"
     with pytest.raises(ChapterError, match=message):
-        run_chapter(chapter, output, parameters, cwd=tmp_path, progress=False)
+        run_chapter(chapter, output, parameters, progress=False)

@@ -7,7 +7,6 @@ that was executed twice is noticed. In between, it waits until the test opens a 
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,10 +19,8 @@ import dask
 import psutil
 import pytest
 
-from fmnist_lib.chapters import ChapterError
 from fmnist_lib.experiments import cluster
 from fmnist_lib.experiments.run import load_record
-from fmnist_lib.experiments.sweeps import load_sweep, make_plan
 
 CELLS = (
     """
@@ -48,7 +45,7 @@ if trouble == "fail":
     raise ValueError("no luck\\nat all")
 if trouble == "die" or (trouble == "die once" and open(log).read().count("die once") == 1):
     os.kill(os.getpid(), signal.SIGKILL)
-(network / "record.json").write_text(json.dumps({"metrics": {"val_accuracy": lr}}))
+(network / "record.json").write_text(json.dumps({"best_epoch": 1, "metrics": {"val_accuracy": lr}}))
 note("end")
 """,
 )
@@ -223,9 +220,7 @@ def test_a_killed_client_takes_its_kernels_along_and_finished_runs_are_kept(site
     assert site.finished() == {0.1, 0.2}
     assert "4 of 4 runs are finished" in site.sweep("--workers", 2)
     assert site.finished() == ALL
-    assert {line: n for line, n in site.noted().items() if "0.1" in line or "0.2" in line} == {
-        line: 1 for line in ONCE if "0.1" in line or "0.2" in line
-    }
+    assert site.noted() == ONCE | {"start 0.3 ": 2, "start 0.4 ": 2}
 
 
 @pytest.mark.slow
@@ -281,10 +276,8 @@ def test_a_run_whose_worker_is_killed_moves_to_another(site, start_cluster):
     until(lambda: len(site.kernels()) == 1)  # a kernel ends with its worker
     site.gate.touch()
     assert "4 of 4 runs are finished" in site.end(client)
-    assert {line: n for line, n in site.noted().items() if "end" in line} == {
-        line: 1 for line in ONCE if "end" in line
-    }
-    assert sum(n for line, n in site.noted().items() if "start" in line) == 5
+    assert all(site.noted()[f"end {lr} "] == 1 for lr in ALL)
+    assert site.noted().total() == 4 + 5  # one run started twice
 
 
 @pytest.mark.slow
@@ -300,9 +293,7 @@ def test_a_lost_scheduler_is_one_sentence_and_another_one_goes_on(
 
 
 def test_no_scheduler_at_the_address(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    address = "tcp://127.0.0.1:1"  # a port that nothing uses
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}),
         pytest.raises(cluster.SweepError, match=f"no scheduler answers at {address}"),
@@ -314,11 +305,8 @@ def test_no_scheduler_at_the_address(tmp_path):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (
-            ("0.0", True),
-            r"worker tcp://w has fmnist-lib 0\.0, this is .*; install the same version",
-        ),
-        ((version("fmnist-lib"), False), "worker tcp://w does not see the folder .*; name one"),
+        (("0.0", True), r"worker tcp://w has fmnist-lib 0\.0, this is "),
+        ((version("fmnist-lib"), False), "worker tcp://w does not see the folder "),
         (ImportError("nothing\nthere"), r"workers cannot do a run \(ImportError: nothing\);"),
     ],
 )
@@ -332,47 +320,19 @@ def test_a_worker_that_cannot_do_a_run_is_refused(tmp_path, answer, message):
         cluster._check_workers(SimpleNamespace(run=run), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (ChapterError("it failed", "a.ipynb"), "it failed; the notebook up to there is a.ipynb"),
-        (OSError("no\nluck"), "OSError: no"),  # a defect, or one that Dask reports
-    ],
-)
-def test_what_went_wrong_is_one_line(error, message):
+def test_what_went_wrong_is_one_line():
     future, reported = Future(), []
-    future.set_exception(error)
+    future.set_exception(OSError("no\nluck"))  # a defect, or one that Dask reports
     failed = cluster._collect({future: "a"}, lambda *event: reported.append(event))
-    assert failed == {"a": message}
-    assert reported == [("failed", "a", message)]
-
-
-def test_a_folder_that_cannot_be_written_starts_nothing(site):
-    (site.folder / "runs").write_text("")
-    plan = make_plan(load_sweep(site.folder / "s.yml"), site.folder / "runs" / "s")
-    with pytest.raises(cluster.SweepError, match=r"the sweep cannot be written to .*runs.s "):
-        cluster.run_sweep(plan, executor=None)
+    assert failed == {"a": "OSError: no"}
+    assert reported == [("failed", "a", "OSError: no")]
 
 
 @pytest.mark.parametrize(
-    ("cores", "gigabytes", "limits", "threads", "workers"),
-    [
-        (8, 64, {}, 1, 8),
-        (8, 64, {}, 3, 2),
-        (8, 8, {}, 1, 4),
-        (2, 1, {}, 4, 1),
-        (64, 256, {"cpu.max": "200000 100000", "memory.max": "max"}, 1, 2),
-        (64, 256, {"cpu.max": "max 100000", "memory.max": "6000000000"}, 1, 3),
-    ],
+    ("cores", "gigabytes", "threads", "workers"),
+    [(8, 64, 1, 8), (8, 64, 3, 2), (8, 8, 1, 4), (2, 1, 4, 1)],
 )
-def test_workers_by_cores_and_memory(
-    tmp_path, monkeypatch, cores, gigabytes, limits, threads, workers
-):
-    sizes = {"SC_PHYS_PAGES": gigabytes * 10**6, "SC_PAGE_SIZE": 1000}
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(cores), raising=False)
-    monkeypatch.setattr(os, "sysconf_names", sizes, raising=False)
-    monkeypatch.setattr(os, "sysconf", sizes.get, raising=False)
-    monkeypatch.setattr(cluster, "CGROUP", tmp_path)
-    for name, text in limits.items():
-        (tmp_path / name).write_text(text + "\n")
+def test_workers_by_cores_and_memory(monkeypatch, cores, gigabytes, threads, workers):
+    monkeypatch.setattr("dask.system.CPU_COUNT", cores)
+    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", gigabytes * 10**9)
     assert cluster.local_workers(threads) == workers

@@ -54,46 +54,28 @@ def parsed(name):
     )
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
-    return [
-        (
-            line.target.id,
-            line.annotation.id,
-            ast.literal_eval(line.value),
-            comments.get(line.end_lineno, ""),
-        )
-        for line in ast.parse(source).body
-    ]
+    for line in ast.parse(source).body:
+        comment = comments.get(line.end_lineno, "")
+        yield line.target.id, line.annotation.id, ast.literal_eval(line.value), comment
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_every_parameter_of_a_chapter_is_read(name):
     found = read_parameters(FOLDER / f"{name}.ipynb")
-    assert [(p.name, p.kind, p.default, p.help) for p in found.values()] == parsed(name)
-    assert list(found) == [parameter.name for parameter in found.values()]
+    assert [(p.name, p.kind, p.default, p.help) for p in found.values()] == list(parsed(name))
     assert all(type(p.default).__name__ == p.kind and p.help for p in found.values())
-
-
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_the_defaults_of_a_chapter_can_be_given_as_they_are(name):
-    known = read_parameters(FOLDER / f"{name}.ipynb")
-    defaults = {n: parameter.default for n, parameter in known.items() if n != "trained_dir"}
-    assert check_parameters(name, known, defaults) == defaults
-    texts = {n: str(value) for n, value in defaults.items()}
-    assert check_parameters(name, known, texts) == defaults
+    defaults = {n: p.default for n, p in found.items() if n != "trained_dir"}
+    assert check_parameters(name, found, defaults) == defaults
 
 
 def test_kinds_are_inferred_where_none_is_written(write):
     source = "a = 1\nb = 0.5\nc = True\nd = 'x'\ne = -2  # below zero\nf: float = 1"
     found = read_parameters(write(source))
     assert type(found["f"].default) is float
-    assert {p.name: (p.kind, p.default) for p in found.values()} == {
-        "a": ("int", 1),
-        "f": ("float", 1.0),
-        "b": ("float", 0.5),
-        "c": ("bool", True),
-        "d": ("str", "x"),
-        "e": ("int", -2),
-    }
+    assert [(p.kind, p.default) for p in found.values()] == [
+        *(("int", 1), ("float", 0.5), ("bool", True)),
+        *(("str", "x"), ("int", -2), ("float", 1.0)),
+    ]
     assert found["e"].help == "below zero"
 
 
@@ -108,12 +90,11 @@ def test_a_default_that_is_not_a_literal_is_refused(write, line):
         read_parameters(write(line))
 
 
-@pytest.mark.parametrize("content", [b"nonsense", b"", b"{}", b"null", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"nonsense", b"{}", b"\xff\xfe"])
 def test_a_file_that_is_not_a_notebook_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "a.ipynb").write_bytes(content)
-    with pytest.raises(ChapterError, match=r"a\.ipynb cannot be read as a notebook") as refused:
+    with pytest.raises(ChapterError, match=r"^[^\n]*a\.ipynb cannot be read as a notebook[^\n]*$"):
         read_parameters(tmp_path / "a.ipynb")
-    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -121,10 +102,7 @@ def test_a_file_that_is_not_a_notebook_is_refused_in_one_line(tmp_path, content)
     [
         ("float", 1, 1.0),
         ("float", "1e-3", 0.001),  # text to YAML
-        ("float", "2", 2.0),
         ("bool", "true", True),
-        ("bool", "False", False),
-        ("str", "cpu", "cpu"),
         ("str", "", ""),
         ("str", "1", "1"),
     ],
@@ -142,10 +120,10 @@ def test_what_python_writes_is_read_back(value):
 
 
 BAD = {
-    "int": [True, 1.0, 2.5, "2.5", "1e3", "five", "", None, [1]],
-    "float": [True, False, "nan", "inf", float("nan"), 10**400, "1,5", "x", "", None, [1.0]],
-    "bool": [1, 0, "1", "yes", "", None, [True]],
-    "str": [1, 0.5, True, None, ["a"]],
+    "int": [True, 1.0, "2.5", "", None, [1]],
+    "float": [True, "nan", float("inf"), 10**400, "x", None],
+    "bool": [1, "yes", None],
+    "str": [1, None],
 }
 EXPECTED = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
@@ -157,19 +135,11 @@ def test_a_value_of_the_wrong_kind_is_refused(kind, value):
         Parameter("x", kind, "d", "what it does").convert(value)
 
 
-def test_without_a_comment_the_message_points_to_the_chapter():
-    with refused("x is 'a', expected a whole number (see the chapter; default: 3)"):
-        Parameter("x", "int", 3, "").convert("a")
-
-
 def test_an_unknown_name_is_reported_with_the_nearest_and_all_others(known):
     with refused("a has no parameter 'epoch'; did you mean epochs?", "epochs, lr, shuffle, name"):
         check_parameters("a", known, {"epoch": 5})
     with refused("a has no parameter 'epochs'; it has none"):
         check_parameters("a", {}, {"epochs": 5})
-
-
-def test_the_folder_of_runs_cannot_be_given(known):
     with refused("trained_dir cannot be given"):
         check_parameters("a", known, {"trained_dir": "elsewhere"})
 
@@ -201,10 +171,8 @@ def test_a_folder_of_data_is_absolute(known, tmp_path, monkeypatch):
     def folder(text):
         return check_parameters("a", known, {"data_dir": text})["data_dir"]
 
-    assert folder("data") == str(tmp_path / "data")
     assert folder("../data") == str(tmp_path.parent / "data")
     assert folder("~/data") == str(tmp_path / "home" / "data")
-    assert folder(str(tmp_path)) == str(tmp_path)
     assert folder("") == ""  # where fmnist data finds it
     # Event files are in the run's own folder.
     assert check_parameters("a", known, {"log_dir": "events"}) == {"log_dir": "events"}

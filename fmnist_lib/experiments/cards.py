@@ -52,29 +52,14 @@ METRICS = (
 
 
 def model_card(folder):
-    """Write the model card of a trained network.
-
-    Parameters
-    ----------
-    folder : path
-        As `save_trained` writes it.
-
-    Returns
-    -------
-    str
-        Markdown.
-
-    Raises
-    ------
-    TrainedModelError
-        If the folder holds no trained network, or files that do not belong together.
-    """
+    """Write the model card of a trained network, as Markdown, from its folder."""
     import jinja2
 
     trained, record = load_trained(folder)
-    sample, history = record["data"] == "sample", trained.history
-    layers = layer_table(trained.model).to_numpy()
+    sample, machine = record["data"] == "sample", record["machine"]
+    facts = {"device": record["device"]} | machine | machine["packages"]
     hashes = record["sha256"] | ({} if sample else record["data"])
+    default = asdict(TrainConfig())
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True
     )
@@ -84,39 +69,31 @@ def model_card(folder):
         sample=sample,
         title=TITLES.get(record["network"], record["network"]),
         parameters=count_parameters(trained.model),
-        layers=[(*row[:2], f"{row[2]:,}") for row in layers],
-        settings=_settings(trained.config),
+        layers=[(*row[:2], f"{row[2]:,}") for row in layer_table(trained.model).to_numpy()],
+        settings=[
+            (name, value, SETTINGS.get(name, "") if value != default[name] else "")
+            for name, value in asdict(trained.config).items()
+            if name != "device"  # it is in the table of the machine
+        ],
         best_epoch=trained.best_epoch,
-        epochs=len(history),
-        best=history.iloc[trained.best_epoch - 1],
-        last=history.iloc[-1],
-        machine=_machine(record["device"], record["machine"]),
+        epochs=len(trained.history),
+        best=trained.history.iloc[trained.best_epoch - 1],
+        last=trained.history.iloc[-1],
+        machine=[
+            (name.replace("_", " "), fact)
+            for name, fact in facts.items()
+            if name != "packages" and fact is not None
+        ],
         folder=json.dumps(Path(folder).as_posix(), ensure_ascii=False),
         hashes=[(name, f"`{digest}`") for name, digest in hashes.items()],
         **_metrics(record["metrics"]),
     )
 
 
-def _settings(config):
-    default = asdict(TrainConfig())
-    # The device is in the table of the machine.
-    return [
-        (name, value, SETTINGS.get(name, "") if value != default[name] else "")
-        for name, value in asdict(config).items()
-        if name != "device"
-    ]
-
-
-def _machine(device, machine):
-    rows = [("device", device)]
-    rows += [(name.replace("_", " "), machine[name]) for name in machine if name != "packages"]
-    return [row for row in (*rows, *machine["packages"].items()) if row[1] is not None]
-
-
 def _metrics(metrics):
-    known = {name: value for name, value in metrics.items() if _is_number(value)}
-    recall = metrics.get("test_recall", {}).items()
-    recall = [(name, f"{share:.3f}") for name, share in recall if _is_number(share)]
+    known = _finite(metrics)
+    recall = _finite(metrics.get("test_recall", {})).items()
+    recall = [(name, f"{share:.3f}") for name, share in recall]
     missing = [title for name, title, _ in METRICS if name not in known]
     missing += [] if _interval(known, "test_accuracy") else ["interval of the accuracy"]
     missing += [] if recall else ["recall of the classes"]
@@ -133,5 +110,7 @@ def _interval(known, name):
     return "" if None in bounds else "{:.4f} to {:.4f}".format(*bounds)
 
 
-def _is_number(value):
-    return type(value) in (int, float) and isfinite(value)
+def _finite(metrics):
+    """Keep the numbers; the recall of a class without test images is not one."""
+    numbers = {name: value for name, value in metrics.items() if type(value) in (int, float)}
+    return {name: value for name, value in numbers.items() if isfinite(value)}

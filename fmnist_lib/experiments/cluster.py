@@ -6,7 +6,6 @@ goes on where the first one ended. All machines must see the sweep's folder unde
 """
 
 import logging
-import os
 import shutil
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
@@ -22,7 +21,6 @@ from fmnist_lib.experiments.run import run_experiment
 STOP = ".stop"  # a file in the sweep's folder that tells all its runs to stop
 VISIBLE = ".visible"  # a file there that every worker must see
 MEMORY = 2e9  # bytes that a run may need: the interpreter, PyTorch, the data, a batch
-CGROUP = Path("/sys/fs/cgroup")  # where a container finds its limits
 
 
 class SweepError(UserError):
@@ -62,11 +60,9 @@ def open_executor(folder, scheduler=None, *, workers=None, threads=1):
         with ThreadPoolExecutor(slots) as executor:
             yield executor, slots
         return
-    from distributed import Client
-
     logging.disable(logging.ERROR)  # what Dask says of a lost connection, SweepError says better
     try:
-        with _connect(Client, scheduler) as client:
+        with _connect(scheduler) as client:
             _check_workers(client, Path(folder).resolve())
             yield client.get_executor(), sum(client.nthreads().values())
     finally:
@@ -74,27 +70,11 @@ def open_executor(folder, scheduler=None, *, workers=None, threads=1):
 
 
 def local_workers(threads):
-    """Count the runs that this machine can do at a time.
+    """Count the runs, of so many threads each, that this machine or container can do at a time."""
+    from dask import system
+    from distributed.system import MEMORY_LIMIT
 
-    Parameters
-    ----------
-    threads : int
-        Of each run.
-
-    Returns
-    -------
-    int
-    """
-    has_affinity = hasattr(os, "sched_getaffinity")  # Linux
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    counts = [cores // threads]
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):  # not on Windows
-        counts.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY)
-    if quota := _container_limit("cpu.max"):
-        counts.append(quota[0] / quota[1] // threads)
-    if limit := _container_limit("memory.max"):
-        counts.append(limit[0] // MEMORY)
-    return max(1, int(min(counts)))
+    return max(1, int(min(system.CPU_COUNT // threads, MEMORY_LIMIT // MEMORY)))
 
 
 def run_sweep(plan, executor, report=lambda event, run, detail: None):
@@ -149,11 +129,10 @@ def run_sweep(plan, executor, report=lambda event, run, detail: None):
 
 def _run(run, folder, threads, retries, stop):
     """Do one run, in a thread here or on a worker."""
+    options = {"threads": threads, "progress": False, "stopped": stop.exists}
     for left in reversed(range(retries + 1)):
         try:
-            if stop.exists():
-                raise Stopped(f"the run in {folder} was stopped")
-            return run_experiment(run, folder, threads=threads, progress=False, stopped=stop.exists)
+            return run_experiment(run, folder, **options)
         except Exception as error:
             if isinstance(error, Stopped) or not left:
                 raise
@@ -179,10 +158,12 @@ def _collect(futures, report):
     return failed
 
 
-def _connect(client, scheduler):
+def _connect(scheduler):
+    from distributed import Client
+
     try:
         is_file = Path(scheduler).is_file()
-        return client(**{"scheduler_file" if is_file else "address": scheduler})
+        return Client(**{"scheduler_file" if is_file else "address": scheduler})
     except (OSError, ValueError) as error:
         raise SweepError(
             f"no scheduler answers at {scheduler} ({one_line(error)}); check the address, and that "
@@ -217,12 +198,3 @@ def _check_workers(client, folder):
 
 def _look_around(file):
     return version("fmnist-lib"), file.exists()
-
-
-def _container_limit(name):
-    """Read the numbers of a limit (cgroup version 2); None if there is no limit."""
-    try:
-        words = (CGROUP / name).read_text().split()
-    except OSError:
-        return None
-    return None if "max" in words else [int(word) for word in words]

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from fmnist_lib.common import PART, ParameterError, UserError, did_you_mean
+from fmnist_lib.common import PART, UserError
 from fmnist_lib.experiments.run import RECORD, load_record
 
 SEED = "seed"
@@ -41,24 +41,21 @@ def load_results(folder):
     places = {path.parent for path in (*folder.rglob(RECORD), *folder.rglob(f"{PART}*"))}
     # If a run was killed at its very end, its record is still in the temporary folder.
     places = sorted(place for place in places if not place.name.startswith(PART))
+    if not places:
+        raise NoResultsError(
+            f"{folder} holds no runs; name the folder that was given to fmnist run or fmnist sweep"
+        )
     records = [load_record(place) or {"state": "unfinished"} for place in places]
-    given = [
-        _rename_taken(record.get("parameters", {}), RESERVED_COLUMNS, "parameter")
-        for record in records
-    ]
+    given = [_rename(record.get("parameters", {}), (), "parameter") for record in records]
     parameters = {name: None for values in given for name in values}
     rows, metrics = [], {}
     for place, record, values in zip(places, records, given, strict=True):
         measured = record.get("metrics", {}) | record.get("networks", {})
         measured = pd.json_normalize(measured).to_dict("records")[0] if measured else {}
-        measured = _rename_taken(measured, (*RESERVED_COLUMNS, *parameters), "metric")
+        measured = _rename(measured, parameters, "metric")
         row = {"run": place.relative_to(folder).as_posix()} | values | measured
         rows.append(row | {name: record.get(name) for name in (*FIRST[1:], *LAST)})
         metrics |= measured
-    if not rows:
-        raise NoResultsError(
-            f"{folder} holds no runs; name the folder that was given to fmnist run or fmnist sweep"
-        )
     table = pd.DataFrame(rows)[[*FIRST, *parameters, *metrics, *LAST]]
     for name in parameters:
         if {type(values[name]) for values in given if name in values} == {int}:
@@ -68,23 +65,14 @@ def load_results(folder):
 
 
 def varied_parameters(table):
-    """List the parameters that differ between runs, except the seed.
+    """List the parameters that differ between finished runs, except the seed.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `load_results`.
-
-    Returns
-    -------
-    list of str
-        Those with the most values first.
+    Those with the most values come first, but before them ``chapter``, if there are several.
     """
     finished = table[table["state"] == "finished"]
-    counts = {name: finished[name].nunique(dropna=False) for name in table.attrs["parameters"]}
-    several = ["chapter"] if finished["chapter"].nunique() > 1 else []
-    names = [name for name, count in counts.items() if count > 1 and name != SEED]
-    return several + sorted(names, key=lambda name: -counts[name])
+    counts = finished[["chapter", *table.attrs["parameters"]]].nunique(dropna=False)
+    counts = counts[counts > 1].drop(SEED, errors="ignore")
+    return sorted(counts.index, key=lambda name: (name != "chapter", -counts[name]))
 
 
 def summarize(table):
@@ -110,54 +98,21 @@ def summarize(table):
     if finished.empty:
         raise NoResultsError("no run is finished; run fmnist sweep again to go on")
     varied = varied_parameters(table)
-    values = [name for name in (*table.attrs["metrics"], "seconds") if _is_number(finished[name])]
-    long = finished.melt(varied, values, "metric")
+    measured = finished[[*table.attrs["metrics"], "seconds"]].select_dtypes("number")
+    long = finished.melt(varied, list(measured), "metric")
     # Unsorted: the metrics in the order of the table.
     groups = long.groupby([*varied, "metric"], sort=False, dropna=False)["value"]
     summary = groups.agg(runs="count", mean="mean", sd="std", min="min", max="max").reset_index()
     return summary.sort_values(varied, kind="stable", ignore_index=True) if varied else summary
 
 
-def best_setting(summary, metric=SELECTION_METRIC):
-    """Choose the setting with the highest mean of a metric of the validation images.
-
-    Parameters
-    ----------
-    summary : DataFrame
-        From `summarize`.
-    metric : str
-
-    Returns
-    -------
-    Series or None
-        Its row; None if the metric was not measured.
-    """
-    rows = summary[(summary["metric"] == metric) & summary["mean"].notna()]
+def best_setting(summary):
+    """Return the row with the highest mean accuracy on the validation images, or None."""
+    rows = summary[(summary["metric"] == SELECTION_METRIC) & summary["mean"].notna()]
     return None if rows.empty else rows.loc[rows["mean"].idxmax()]
 
 
-def check_columns(table, names):
-    """Refuse a column that does not exist in the table.
-
-    Parameters
-    ----------
-    table : DataFrame
-    names : sequence of str
-
-    Raises
-    ------
-    ParameterError
-    """
-    known = ["chapter", *table.attrs["parameters"], *table.attrs["metrics"], "seconds"]
-    for name in names:
-        if name not in known:
-            raise ParameterError(did_you_mean("column", name, known, "the table of runs"))
-
-
-def _rename_taken(values, taken, prefix):
-    """Rename values whose name is taken."""
+def _rename(values, taken, prefix):
+    """Put a prefix before the names that are taken."""
+    taken = (*RESERVED_COLUMNS, *taken)
     return {f"{prefix}.{n}" if n in taken else n: value for n, value in values.items()}
-
-
-def _is_number(column):
-    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)

@@ -4,7 +4,6 @@ import argparse
 import shlex
 import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 from fmnist_lib.chapters import find_chapter
@@ -12,18 +11,13 @@ from fmnist_lib.common import ParameterError, did_you_mean, writing
 from fmnist_lib.progress import progress_bar
 
 HEADLINE_METRICS = ("val_accuracy", "test_accuracy")
+# For SIGTERM, by which batch systems end a job: clean up as after Ctrl-C.
+INTERRUPT = signal.default_int_handler
 FOLDER = {"metavar": "FOLDER", "type": Path}
 
 
 def add_commands(commands, chapters):
-    """Add the commands of this wing.
-
-    Parameters
-    ----------
-    commands : argparse._SubParsersAction
-    chapters : argparse.ArgumentParser
-        With the option that names the folder of the chapters.
-    """
+    """Add the commands of this wing; ``chapters`` has the option for the chapters' folder."""
     course = commands.add_parser(
         "course",
         parents=[chapters],
@@ -32,21 +26,7 @@ def add_commands(commands, chapters):
     )
     course.add_argument("-o", "--output", **FOLDER, default=Path("runs/course"))
     course.set_defaults(run=_course)
-    _add_run(commands, chapters)
-    _add_sweep(commands, chapters)
-    _add_results(commands)
-    card = commands.add_parser(
-        "card",
-        help="write the model card of a trained network",
-        description="Turn the record of a trained network into a model card (Markdown): network, "
-        "data, settings, machine, metrics, and what the network is not for.",
-    )
-    card.add_argument("folder", **FOLDER, help="of the trained network")
-    card.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: standard output")
-    card.set_defaults(run=_card)
 
-
-def _add_run(commands, chapters):
     run = commands.add_parser(
         "run",
         parents=[chapters],
@@ -57,21 +37,13 @@ def _add_run(commands, chapters):
         add_help=False,
     )
     run.add_argument("chapter", metavar="CHAPTER", nargs="?", help="02_cnn, or a notebook's path")
-    run.add_argument(
-        "-p",
-        dest="given",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help="a parameter; may be repeated",
-    )
+    given = {"dest": "given", "metavar": "NAME=VALUE", "action": "append", "default": []}
+    run.add_argument("-p", **given, help="a parameter; may be repeated")
     run.add_argument("-o", "--output", **FOLDER, help="default: one in runs/")
     run.add_argument("--threads", metavar="N", type=_count, help="for the chapter's arithmetic")
     run.add_argument("-h", "--help", action="store_true", help="show this, and the parameters")
     run.set_defaults(run=_run, parser=run)
 
-
-def _add_sweep(commands, chapters):
     sweep = commands.add_parser(
         "sweep",
         parents=[chapters],
@@ -88,8 +60,6 @@ def _add_sweep(commands, chapters):
     sweep.add_argument("--scheduler", metavar="ADDRESS", help=scheduler)
     sweep.set_defaults(run=_sweep)
 
-
-def _add_results(commands):
     results = commands.add_parser(
         "results",
         help="put many runs into a table and a figure, and find the best settings",
@@ -102,6 +72,16 @@ def _add_results(commands):
     results.add_argument("--group", metavar="COLUMN", help="a line in the figure for each value")
     results.add_argument("-o", "--output", **FOLDER, help="default: the same")
     results.set_defaults(run=_results)
+
+    card = commands.add_parser(
+        "card",
+        help="write the model card of a trained network",
+        description="Turn the record of a trained network into a model card (Markdown): network, "
+        "data, settings, machine, metrics, and what the network is not for.",
+    )
+    card.add_argument("folder", **FOLDER, help="of the trained network")
+    card.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: standard output")
+    card.set_defaults(run=_card)
 
 
 def _count(text):
@@ -146,8 +126,8 @@ def _run(options):
     folder = options.output or Path("runs") / f"{notebook.stem}_{run_name(run.given)}"
     print(f"{notebook.stem} in {folder}", flush=True)
     was_there = (load_record(folder) or {}).get("state") == "finished"
-    with _sigterm_as_interrupt():
-        record = run_experiment(run, folder, threads=options.threads)
+    signal.signal(signal.SIGTERM, INTERRUPT)
+    record = run_experiment(run, folder, threads=options.threads)
     print(f"finished{' before' if was_there else ''}: {_summary_line(record)}; to look at:")
     print(f"  {folder / notebook.stem}.html")
     return 0
@@ -201,9 +181,8 @@ def _print_plan(plan, options):
     if seconds is None:
         print(f"no estimate of the time: {source}")
         return
-    if options.scheduler:
-        workers, where = 1, "with one worker; a cluster divides it by its workers"
-    else:
+    workers, where = 1, "with one worker; a cluster divides it by its workers"
+    if not options.scheduler:
         workers = options.workers or local_workers(plan.sweep.threads)
         where = f"with {workers} workers"
     print(f"about {_duration(seconds / workers)} {where} ({source})")
@@ -220,7 +199,8 @@ def _execute(plan, options):
     from fmnist_lib.experiments.cluster import open_executor, run_sweep
 
     ended, total, threads = [], len(plan.to_do), plan.sweep.threads
-    with _sigterm_as_interrupt(), progress_bar(total, "sweep", unit="run", log=False) as bar:
+    signal.signal(signal.SIGTERM, INTERRUPT)
+    with progress_bar(total, "sweep", unit="run", log=False) as bar:
 
         def write(line):
             bar.write(line)
@@ -254,20 +234,6 @@ def _summary_line(record):
     return f"{record['seconds']:.0f} s{measured}"
 
 
-@contextmanager
-def _sigterm_as_interrupt():
-    """Let SIGTERM, by which batch systems end a job, clean up as Ctrl-C does."""
-
-    def interrupt(number, frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _results(options):
     from fmnist_lib.experiments import collection
 
@@ -275,17 +241,22 @@ def _results(options):
     states = table["state"].value_counts().to_dict()
     print(f"{len(table)} runs: " + ", ".join(f"{n} {state}" for state, n in states.items()))
     summary = collection.summarize(table)
-    varied = collection.varied_parameters(table)
+    varied, measured = collection.varied_parameters(table), list(summary["metric"].unique())
+    columns = ["chapter", *table.attrs["parameters"], *table.attrs["metrics"], "seconds"]
+    for kind, known, names in (
+        ("column", columns, [options.x, options.group]),
+        ("metric", measured, [options.y]),
+    ):
+        for name in names:
+            if name and name not in known:
+                raise ParameterError(did_you_mean(kind, name, known, "the table of runs"))
     x = options.x or (varied[0] if varied else collection.SEED)
     y = options.y or (HEADLINE_METRICS[0] if HEADLINE_METRICS[0] in table else "seconds")
-    collection.check_columns(table, [n for n in (options.x, options.y, options.group) if n])
-    if options.y and options.y not in (measured := list(summary["metric"].unique())):
-        raise ParameterError(did_you_mean("metric", y, measured, "the table of runs"))
-    shown = dict.fromkeys(name for name in (y, *HEADLINE_METRICS) if name in set(summary["metric"]))
-    for metric in shown:
-        rows = summary[summary["metric"] == metric].drop(columns="metric")
-        digits = dict.fromkeys(("mean", "sd", "min", "max"), "{:.4f}".format)
-        print(f"\n{metric}\n{rows.to_string(index=False, formatters=digits)}")
+    for metric in dict.fromkeys((y, *HEADLINE_METRICS)):
+        if metric in measured:
+            rows = summary[summary["metric"] == metric].drop(columns="metric")
+            digits = dict.fromkeys(("mean", "sd", "min", "max"), "{:.4f}".format)
+            print(f"\n{metric}\n{rows.to_string(index=False, formatters=digits)}")
     best = collection.best_setting(summary)
     if best is not None and varied:
         setting = ", ".join(f"{name}={best[name]}" for name in varied)

@@ -25,24 +25,20 @@ def run_chapter(
     output,
     parameters=None,
     *,
-    cwd=None,
     progress=True,
     threads=None,
     stopped=lambda: False,
     log=None,
 ):
-    """Execute a chapter with papermill.
-
-    Several threads may do so at once.
+    """Execute a chapter with papermill; several threads may do so at once.
 
     Parameters
     ----------
     notebook, output : path
-        The chapter, and where to write the executed one.
+        The chapter, and where to write the executed one. In the folder of the latter the kernel
+        runs, and there the chapter's relative paths start.
     parameters : dict, optional
         Values for the chapter's tagged parameters cell. They are not checked here.
-    cwd : path, optional
-        Folder in which the kernel runs; the chapters' relative paths start there.
     progress : bool
         Show a bar that counts cells, with the progress of a training run inside a cell.
     threads : int, optional
@@ -64,14 +60,18 @@ def run_chapter(
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    name = Path(notebook).stem
+    notebook, output = Path(notebook).resolve(), Path(output).resolve()
+    name = notebook.stem
     papermill.engines.papermill_engines.register("fmnist", _engine())
-    bar = {"desc": name} | outside_options()
+    environment = os.environ | (dict.fromkeys(THREADS, str(threads)) if threads else {})
+    # A Dask worker's nanny sets this. With it, PyTorch requests every large tensor from the system
+    # again, and training takes more than half as long again.
+    environment.pop("MALLOC_TRIM_THRESHOLD_", None)
     try:
         with writing(name, output, ChapterError), open(log, "wb") if log else nullcontext() as file:
             papermill.execute_notebook(
-                Path(notebook).resolve(),
-                Path(output).resolve(),
+                notebook,
+                output,
                 parameters,
                 engine_name="fmnist",
                 # Of this environment, whatever the notebook was written with.
@@ -79,10 +79,10 @@ def run_chapter(
                 language="python",
                 # Not papermill's cwd, which moves the whole process, and with it the kernels of
                 # the other threads.
-                folder=str(Path(cwd).resolve()) if cwd else None,
-                progress_bar=bar if progress else False,
+                folder=str(output.parent),
+                progress_bar=progress and {"desc": name} | outside_options(),
                 stopped=stopped,
-                env=_environment(threads),
+                env=environment,
                 stream=file,
             )
     except papermill.PapermillExecutionError as error:
@@ -98,24 +98,9 @@ def run_chapter(
 def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None):
     """Execute the chapters in order, with their default parameters.
 
-    Parameters
-    ----------
-    folder : path
-        Where the executed notebooks go, and the trained networks that they keep.
-    notebooks : path
-        The folder of the chapters.
-    report : callable
-        Called with the name of a chapter and its seconds when it is done.
-
-    Returns
-    -------
-    dict of str to dict
-        The metrics of each trained network, by the name of its chapter.
-
-    Raises
-    ------
-    ParameterError, ChapterError
-        If a chapter is missing or fails, or the folder cannot be written.
+    The executed notebooks, and the trained networks that they keep, go to ``folder``;
+    ``report(name, seconds)`` is called after each chapter. Returns the metrics of each trained
+    network, by the name of its chapter.
     """
     from fmnist_lib.trained import load_trained
 
@@ -125,19 +110,10 @@ def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None)
     for source in sources:
         start = time.perf_counter()
         parameters = {RESERVED: "."} if RESERVED in read_parameters(source) else {}
-        run_chapter(source, folder / source.name, parameters, cwd=folder)
+        run_chapter(source, folder / source.name, parameters)
         report(source.stem, time.perf_counter() - start)
     done = [name for name in CHAPTERS if (folder / name / "record.json").is_file()]
     return {name: load_trained(folder / name)[1]["metrics"] for name in done}
-
-
-def _environment(threads):
-    """Make the environment of a kernel that computes with so many threads."""
-    made = os.environ | (dict.fromkeys(THREADS, str(threads)) if threads else {})
-    # A Dask worker's nanny sets this. With it, PyTorch requests every large tensor from the system
-    # again, and training takes more than half as long again.
-    made.pop("MALLOC_TRIM_THRESHOLD_", None)
-    return made
 
 
 @cache
@@ -172,17 +148,15 @@ def _engine():
         def execute_managed_notebook(
             cls, nb_man, kernel_name, stopped, folder, env, stream, **options
         ):
-            # The kernel's own log would break the bar, and reports a shutdown after a cell's error
-            # as one more error.
-            quiet = ["--log-level=CRITICAL"]
-            # nbclient starts the kernel in the folder that this names.
-            resources = {"metadata": {"path": folder} if folder else {}}
             client = Client(
                 nb_man,
                 kernel_name=kernel_name,
                 timeout=None,
-                extra_arguments=quiet,
-                resources=resources,
+                # The kernel's own log would break the bar, and reports a shutdown after a cell's
+                # error as one more error.
+                extra_arguments=["--log-level=CRITICAL"],
+                # nbclient starts the kernel in the folder that this names.
+                resources={"metadata": {"path": folder}},
             )
             client.stopped = stopped
             return client.execute(env=env, stdout=stream, stderr=stream)

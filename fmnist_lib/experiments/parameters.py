@@ -2,7 +2,6 @@
 
 import ast
 from dataclasses import dataclass, fields
-from itertools import islice
 from math import isfinite
 from pathlib import Path
 
@@ -31,17 +30,7 @@ RESERVED = "trained_dir"
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a chapter.
-
-    Attributes
-    ----------
-    name : str
-    kind : str
-        ``"int"``, ``"float"``, ``"bool"`` or ``"str"``.
-    default : int, float, bool or str
-    help : str
-        Its comment in the chapter.
-    """
+    """A parameter of a chapter; its kind is one of `KINDS`, its help the comment in the chapter."""
 
     name: str
     kind: str
@@ -51,19 +40,8 @@ class Parameter:
     def convert(self, value):
         """Convert a value from a command line or a YAML file to the parameter's kind.
 
-        Parameters
-        ----------
-        value : int, float, bool or str
-            Text is read as a number where the parameter is one, because command lines are text,
-            and so is ``1e-3`` to YAML.
-
-        Returns
-        -------
-        int, float, bool or str
-
-        Raises
-        ------
-        ParameterError
+        Text is read as a number where the parameter is one, because command lines are text, and so
+        is ``1e-3`` to YAML. `ParameterError` for a value of any other kind.
         """
         words, accepted, read = KINDS[self.kind]
         try:
@@ -79,16 +57,7 @@ class Parameter:
 
 
 def read_parameters(notebook):
-    """Read the parameters of a chapter.
-
-    Parameters
-    ----------
-    notebook : path
-
-    Returns
-    -------
-    dict of str to Parameter
-        In the order of the cell.
+    """Read the parameters of a chapter, by name and in the order of its tagged cell.
 
     Raises
     ------
@@ -99,28 +68,23 @@ def read_parameters(notebook):
     """
     from papermill.translators import PythonTranslator
 
-    content = read_notebook(notebook)
-    tagged = (cell for cell in content.cells if "parameters" in cell.metadata.get("tags", []))
+    cells, parameters = read_notebook(notebook).cells, {}
+    tagged = next((cell for cell in cells if "parameters" in cell.metadata.get("tags", [])), None)
     # As Python, whatever kernel the notebook names: Python is what executes it.
-    found = [entry for cell in islice(tagged, 1) for entry in PythonTranslator.inspect(cell)]
-    parameters = {}
-    for entry in found:
-        entry = entry._asdict()
-        name = entry["name"]
+    for name, kind, text, comment in PythonTranslator.inspect(tagged) if tagged else ():
         try:
-            default = ast.literal_eval(entry["default"])
+            default = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             default = None
-        kind = entry["inferred_type_name"]
-        kind = type(default).__name__ if kind == "None" else kind
         if kind == "float" and type(default) is int:
             default = float(default)  # as a given value is: 1 and 1.0 are the same run
-        if kind not in KINDS or type(default).__name__ != kind:
+        own = type(default).__name__
+        if own not in KINDS or kind not in (own, "None"):
             raise ParameterError(
-                f"the default of {name} in {Path(notebook).name} is {entry['default']}, expected a "
-                "literal int, float, bool or str; write it out in the parameters cell"
+                f"the default of {name} in {Path(notebook).name} is {text}, expected a literal "
+                "int, float, bool or str; write it out in the parameters cell"
             )
-        parameters[name] = Parameter(name, kind, default, entry["help"])
+        parameters[name] = Parameter(name, own, default, comment)
     return parameters
 
 
@@ -157,9 +121,9 @@ def check_parameters(chapter, parameters, given):
     # In the chapter's order, whatever order they were given in.
     values = {name: p.convert(given[name]) for name, p in parameters.items() if name in given}
     settings = {name: parameter.default for name, parameter in parameters.items()} | values
-    names = [field.name for field in fields(TrainConfig) if field.name in settings]
+    known = {field.name for field in fields(TrainConfig)}
     try:
-        TrainConfig(**{name: settings[name] for name in names})
+        TrainConfig(**{name: settings[name] for name in settings if name in known})
     except ValueError as error:
         raise ParameterError(str(error)) from None
     for name in values.keys() - {"log_dir"}:  # which is in the run's folder

@@ -16,7 +16,7 @@ import json
 import platform
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -33,9 +33,6 @@ RECORD = "results.json"
 LOG, LOCK = "kernel.log", ".lock"
 EXPORT_LOCK = Lock()  # threads share one exporter
 PACKAGES = ("fmnist-lib", "papermill", "nbclient", "ipykernel")
-# What readers of a record rely on, besides its state.
-RECORD_SCHEMA = {"chapter": str, "code": str, "parameters": dict, "metrics": dict}
-RECORD_SCHEMA |= {"networks": dict, "seconds": int | float, "attempts": int}
 # Parameters that say where, and not what: runs that differ in nothing else are the same run.
 FOLDER_SUFFIX = "_dir"
 
@@ -47,7 +44,6 @@ class Run:
     Attributes
     ----------
     notebook : Path
-        The chapter.
     known : dict of str to Parameter
         All parameters of the chapter.
     given : dict
@@ -58,7 +54,7 @@ class Run:
     """
 
     notebook: Path
-    known: dict = field(repr=False)
+    known: dict
     given: dict
     name: str = ""
 
@@ -70,26 +66,7 @@ class Run:
 
 
 def prepare_run(notebook, given=None):
-    """Check the parameters of a run.
-
-    Parameters
-    ----------
-    notebook : path
-        The chapter.
-    given : dict, optional
-        Values that override the chapter's defaults.
-
-    Returns
-    -------
-    Run
-
-    Raises
-    ------
-    ParameterError
-        For parameters that the chapter does not take.
-    ChapterError
-        If the file is not a readable notebook.
-    """
+    """Make a `Run` of a chapter from values that override its defaults; these are checked."""
     notebook = Path(notebook)
     known = read_parameters(notebook)
     return Run(notebook, known, check_parameters(notebook.stem, known, given or {}))
@@ -134,7 +111,7 @@ def run_experiment(run, folder, *, threads=None, progress=True, stopped=lambda: 
         if any(folder.iterdir()) and not (folder / LOCK).exists():
             raise ChapterError(f"{folder} is not empty and holds no run; name another one with -o")
         with locked(folder / LOCK, stopped) as acquired:
-            if not acquired:
+            if not acquired or stopped():
                 raise Stopped(f"the run in {folder} was stopped")
             before = load_record(folder)
             if before and before["state"] == "finished":
@@ -147,55 +124,22 @@ def run_experiment(run, folder, *, threads=None, progress=True, stopped=lambda: 
 
 
 def load_record(folder):
-    """Read the record of a run.
-
-    Parameters
-    ----------
-    folder : path
-
-    Returns
-    -------
-    dict or None
-        None where no run has ended, one way or the other.
-    """
+    """Read the record of a run; None where no run has ended, one way or the other."""
     try:
         record = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
-        ended = record["state"] in ("finished", "failed")
-        whole = all(isinstance(record[name], kind) for name, kind in RECORD_SCHEMA.items())
-        return record if ended and whole else None
+        return record if record["state"] in ("finished", "failed") else None
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
 
 
 def code_digest(notebook):
-    """Compute the SHA-256 of a notebook's code cells, whatever its prose and outputs.
-
-    Parameters
-    ----------
-    notebook : path
-
-    Returns
-    -------
-    str
-    """
+    """Compute the SHA-256 of a notebook's code cells, whatever its prose and outputs."""
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
     return digest("\0".join("".join(c["source"]) for c in cells if c["cell_type"] == "code"))
 
 
 def check_same(record, wanted, folder):
-    """Refuse to take one finished run for another.
-
-    Parameters
-    ----------
-    record, wanted : dict
-        With ``chapter``, ``code`` and ``parameters``.
-    folder : path
-        Of the finished one.
-
-    Raises
-    ------
-    ChapterError
-    """
+    """Refuse to take the finished run in a folder for one of another chapter, code or parameter."""
     theirs, ours = record["parameters"], wanted["parameters"]
     names = sorted(theirs.keys() | ours.keys())
     other = [f"{n}={theirs.get(n)}" for n in names if theirs.get(n) != ours.get(n)]
@@ -214,24 +158,27 @@ def check_same(record, wanted, folder):
 
 def _execute(run, folder, wanted, options):
     started, start, error = datetime.now(UTC), time.perf_counter(), None
+    data = "sample" if run.parameters.get("sample") else SHA256
     parameters = run.given | ({RESERVED: "."} if RESERVED in run.known else {})
     with staged(folder, "the run", ChapterError, last=RECORD) as part:
         output = part / run.notebook.name
         try:
-            run_chapter(run.notebook, output, parameters, cwd=part, log=part / LOG, **options)
+            run_chapter(run.notebook, output, parameters, log=part / LOG, **options)
         except ChapterError as failure:
             if len(failure.args) < 2:
                 raise  # there is no notebook: the disk is full, say
             error = failure.args[0]
         if not (part / LOG).stat().st_size:
             (part / LOG).unlink()
-        _write_page(output)
+        with EXPORT_LOCK:
+            page, _ = _exporter().from_filename(str(output))
+        output.with_suffix(".html").write_text(page, encoding="utf-8")
         record = {"state": "failed" if error else "finished", "error": error} | wanted
         record |= _networks(part, run.notebook.stem) | {
             "seconds": round(time.perf_counter() - start, 2),
             "started": started.isoformat(timespec="seconds"),
             "threads": options["threads"],
-            "data": _data(run),
+            "data": data if "data_dir" in run.known else None,
             "packages": {name: version(name) for name in PACKAGES},
             "host": platform.node(),
         }
@@ -255,18 +202,11 @@ def _networks(part, chapter):
     paths = sorted(part.glob("*/record.json"))
     records = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in paths}
     own = records.pop(chapter, {})
-    best = {name: own[name] for name in ("best_epoch",) if name in own}
     return {
-        "metrics": best | own.get("metrics", {}),
+        "metrics": own and {"best_epoch": own["best_epoch"]} | own["metrics"],
         "networks": {name: record["metrics"] for name, record in records.items()},
         "machine": own.get("machine"),
     }
-
-
-def _write_page(notebook):
-    with EXPORT_LOCK:
-        page, _ = _exporter().from_filename(str(notebook))
-    notebook.with_suffix(".html").write_text(page, encoding="utf-8")
 
 
 @cache
@@ -277,9 +217,3 @@ def _exporter():
     # The chapters need nothing that the page would fetch from the network.
     unused = ("mathjax_url", "require_js_url", "mermaid_js_url", "jquery_url")
     return HTMLExporter(**dict.fromkeys(unused, ""))
-
-
-def _data(run):
-    if "data_dir" not in run.known:
-        return None
-    return "sample" if run.parameters.get("sample") else SHA256

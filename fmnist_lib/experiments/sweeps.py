@@ -24,30 +24,43 @@ from fmnist_lib.common import ParameterError, did_you_mean, digest
 from fmnist_lib.experiments.parameters import check_parameters, read_parameters
 from fmnist_lib.experiments.run import RECORD, Run, check_same, code_digest, load_record
 
-KEYS = ("chapter", "parameters", "grid", "list", "seeds", "threads", "retries")
-LEAST = {"threads": 1, "retries": 0}
 TIMES = Path(__file__).parents[1] / "measured" / "chapter_times.json"
+
+
+def _is_count(value, least=1):
+    return type(value) is int and value >= least
+
+
+def _is_list(value, kind=object):
+    return isinstance(value, list) and bool(value) and all(isinstance(v, kind) for v in value)
+
+
+# The entries of a sweep file: what their values are, and how to tell.
+ENTRIES = {
+    "chapter": ("the name of a chapter, such as 02_cnn", lambda value: isinstance(value, str)),
+    "parameters": ("'name: value' pairs", lambda value: isinstance(value, dict)),
+    "grid": (
+        "'name: [value, …]' pairs",
+        lambda value: isinstance(value, dict) and all(map(_is_list, value.values())),
+    ),
+    "list": ("a list of 'name: value' pairs", lambda value: _is_list(value, dict)),
+    "seeds": (
+        "a whole number of 1 or more, or a list of seeds",
+        lambda value: _is_count(value) or _is_list(value),
+    ),
+    "threads": ("a whole number of 1 or more", _is_count),
+    "retries": ("a whole number of 0 or more", lambda value: _is_count(value, 0)),
+}
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep file asks for.
-
-    Attributes
-    ----------
-    notebook : Path
-        The chapter.
-    runs : tuple of Run
-    threads : int
-        Of each run.
-    retries : int
-        How often a run that failed is tried again.
-    """
+    """What a sweep file asks for; the notebook is the chapter's, the runs are a tuple of `Run`."""
 
     notebook: Path
     runs: tuple
-    threads: int = 1
-    retries: int = 1
+    threads: int
+    retries: int
 
 
 @dataclass(frozen=True)
@@ -73,47 +86,28 @@ class Plan:
 def load_sweep(file, notebooks="notebooks"):
     """Read a sweep file, and check every run in it.
 
-    Parameters
-    ----------
-    file : path
-    notebooks : path
-        The folder of the chapters. A chapter given as a path is relative to the file.
-
-    Returns
-    -------
-    Sweep
-
-    Raises
-    ------
-    ParameterError
-        For anything in it that is unknown, of the wrong kind, empty, there twice, or refused.
+    A chapter given as a path is relative to the file. `ParameterError` for anything in it that is
+    unknown, of the wrong kind, empty, there twice, or refused.
     """
     file = Path(file)
     content = _read(file)
-    for key in content:
-        if key not in KEYS:
-            raise ParameterError(did_you_mean("entry", key, KEYS, file.name))
-    if not isinstance(content.get("chapter"), str):
+    for key, value in content.items():
+        if key not in ENTRIES:
+            raise ParameterError(did_you_mean("entry", key, ENTRIES, file.name))
+        form, is_allowed = ENTRIES[key]
+        if not is_allowed(value):
+            raise ParameterError(f"{key} in {file.name} is {value!r}, expected {form}")
+    if "chapter" not in content:
         raise ParameterError(f"{file.name} names no chapter; write, say, 'chapter: 02_cnn'")
     chapter = content["chapter"]
     is_path = chapter.endswith(".ipynb")
     notebook = find_chapter(str(file.parent / chapter) if is_path else chapter, notebooks)
     runs = _name_runs(file, notebook, _choices(file, content))
-    threads, retries = (_count(file, content, key, 1, least) for key, least in LEAST.items())
-    return Sweep(notebook, tuple(runs), threads, retries)
+    return Sweep(notebook, tuple(runs), content.get("threads", 1), content.get("retries", 1))
 
 
 def run_name(values):
-    """Turn what distinguishes a run into its name, which can be the name of a folder anywhere.
-
-    Parameters
-    ----------
-    values : dict
-
-    Returns
-    -------
-    str
-    """
+    """Turn what distinguishes a run into its name, which can be the name of a folder anywhere."""
     name = "_".join(f"{key}={value}" for key, value in values.items()) or "defaults"
     # Windows drops a dot at the end.
     plain = re.sub(r"[^\w.=+-]|\.$", "-", name, flags=re.ASCII)[:100]
@@ -121,22 +115,7 @@ def run_name(values):
 
 
 def make_plan(sweep, folder):
-    """Compare a sweep with what is in a folder.
-
-    Parameters
-    ----------
-    sweep : Sweep
-    folder : path
-
-    Returns
-    -------
-    Plan
-
-    Raises
-    ------
-    ChapterError
-        If finished runs there are of a different version of the chapter.
-    """
+    """Compare a sweep with what is in a folder; refuse runs of an older version of its chapter."""
     folder, code = Path(folder), code_digest(sweep.notebook)
     there = {path.parent: load_record(path.parent) for path in folder.glob(f"*/{RECORD}")}
     there = {path: r for path, r in there.items() if r and r["state"] == "finished"}
@@ -147,8 +126,7 @@ def make_plan(sweep, folder):
         identity = _identify(sweep.notebook.stem, run.parameters)
         if identity in done:
             path, record = done[identity]
-            wanted = {"chapter": sweep.notebook.stem, "code": code, "parameters": run.parameters}
-            check_same(record, wanted, path)
+            check_same(record, record | {"code": code}, path)
             finished[run.name] = record
         else:
             name = f"{run.name}-{identity[:8]}" if run.name in taken else run.name
@@ -158,10 +136,6 @@ def make_plan(sweep, folder):
 
 def estimate(plan):
     """Estimate the computing time of the runs that are left, from runs that are finished.
-
-    Parameters
-    ----------
-    plan : Plan
 
     Returns
     -------
@@ -220,23 +194,17 @@ def _read(file):
         """YAML's own silently takes the last of two equal keys."""
 
         def construct_mapping(self, node, deep=False):
-            merge = "tag:yaml.org,2002:merge"
-            own = [key for key, _ in node.value if key.tag != merge]
-            keys = [self.construct_object(key, deep=True) for key in own]
-            for key, count in Counter(map(str, keys)).items():
+            for key, count in Counter(str(key.value) for key, _ in node.value).items():
                 if count > 1:
-                    raise ParameterError(f"{file.name} has the key {key!r} twice; remove one")
+                    raise yaml.YAMLError(f"the key {key!r} is there twice")
             return super().construct_mapping(node, deep)
 
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader)
-    except FileNotFoundError:
-        raise ParameterError(f"there is no sweep file {file}; name one") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ParameterError(f"{file} cannot be read ({error}); name a YAML file") from None
-    except ParameterError:
-        raise
-    except (yaml.YAMLError, ValueError) as error:  # the latter for a date like 2024-13-01
+    # The latter for bytes that are not text, and for a date like 2024-13-01.
+    except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ParameterError(f"{file.name} is not valid YAML: {reason}") from None
     if not isinstance(content, dict):
@@ -246,56 +214,23 @@ def _read(file):
 
 def _choices(file, content):
     """List the parameters that each run is given."""
-    fixed = _part(file, content, "parameters", dict)
-    grid = _part(file, content, "grid", dict)
-    entries = _part(file, content, "list", list) if "list" in content else [{}]
-    for name, values in grid.items():
-        if not isinstance(values, list) or not values:
-            raise ParameterError(f"{name} in the grid is {values!r}, expected a list of values")
-    for entry in entries:
-        if not isinstance(entry, dict):
-            raise ParameterError(f"{entry!r} in the list of {file.name} is not 'name: value' pairs")
-    if not entries:
-        raise ParameterError(f"the list of {file.name} is empty; remove it, or add an entry")
-    seeds = _seeds(file, content)
-    listed = set().union(*entries)
-    sources = [*fixed, *grid, *listed, *(["seed"] if seeds else [])]
-    for name, count in Counter(sources).items():
+    fixed, grid = content.get("parameters", {}), content.get("grid", {})
+    entries, seeds = content.get("list", [{}]), content.get("seeds", 0)
+    axes = [*grid.items()]
+    if seeds:
+        axes.append(("seed", seeds if isinstance(seeds, list) else range(seeds)))
+    names = [name for name, _ in axes]
+    for name, count in Counter([*fixed, *names, *set().union(*entries)]).items():
         if count > 1:
             raise ParameterError(
                 f"{name} appears more than once in {file.name}; give it in one of parameters, "
                 "grid, list and seeds"
             )
-    axes = grid | ({"seed": seeds} if seeds else {})
     return [
-        fixed | entry | dict(zip(axes, values, strict=True))
+        fixed | entry | dict(zip(names, values, strict=True))
         for entry in entries
-        for values in product(*axes.values())
+        for values in product(*(values for _, values in axes))
     ]
-
-
-def _seeds(file, content):
-    seeds = content.get("seeds", [])
-    if isinstance(seeds, list) and ("seeds" not in content or seeds):
-        return seeds
-    return list(range(_count(file, content, "seeds", 0, 1)))
-
-
-def _part(file, content, key, kind):
-    part = content.get(key, kind())
-    if not isinstance(part, kind):
-        form = "'name: value' pairs" if kind is dict else "a list of them"
-        raise ParameterError(f"{key} in {file.name} is {part!r}, expected {form}")
-    return part
-
-
-def _count(file, content, key, default, least):
-    value = content.get(key, default)
-    if type(value) is not int or value < least:
-        raise ParameterError(
-            f"{key} in {file.name} is {value!r}, expected a whole number of {least} or more"
-        )
-    return value
 
 
 def _varied(choices):
