@@ -1,4 +1,4 @@
-"""What tests that compare training runs to the bit share, and what the machine must have."""
+"""What the tests of training share: comparisons to the bit, needs of a machine, and a trap."""
 
 import pytest
 import torch
@@ -12,6 +12,16 @@ needs_bf16 = pytest.mark.skipif(
     not acceleration.supports_bf16(torch.device("cpu")), reason="needs a processor with bfloat16"
 )
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+class Malicious:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
 
 
 def same_weights(model, other):

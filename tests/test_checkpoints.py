@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 import torch
-from bits import needs_bf16, needs_compiler, needs_gpu, same_bits
+from bits import Malicious, needs_bf16, needs_compiler, needs_gpu, same_bits
 from torch import nn
 
 from fmnist_lib.models import build_model
@@ -110,7 +110,7 @@ def content(path):
 
 
 PROCESS = """
-import hashlib, json, os, signal, sys
+import json, os, signal, sys
 import torch
 from torch import nn
 from fmnist_lib import common
@@ -149,10 +149,8 @@ config = TrainConfig(
 data, trained = load_fashion_mnist(sample=True), []
 listeners = [Checkpoint(path), watch] if path else [watch]
 result = fit(Net(*layers), data.train, data.validation, config, listeners=listeners)
-bits = hashlib.sha256()
-for value in result.model.state_dict().values():
-    bits.update(value.contiguous().numpy().tobytes())
-print(json.dumps([trained, result.history.to_dict("records"), result.best_epoch, bits.hexdigest()]))
+bits = common.digest(*(v.contiguous().numpy() for v in result.model.state_dict().values()))
+print(json.dumps([trained, result.history.to_dict("records"), result.best_epoch, bits]))
 """
 
 
@@ -255,14 +253,6 @@ def test_the_name_of_the_device_plays_no_part(train, saved):
     assert seen == [2, 3]
 
 
-class Malicious:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (self.path, "w"))
-
-
 def as_bytes(saved):
     torch.save(saved, buffer := io.BytesIO())
     return buffer.getvalue()
@@ -310,20 +300,10 @@ def test_loading_executes_nothing(saved, refused, tmp_path):
     assert os.path.exists(trap.path)
 
 
-def dilated_cnn():
-    model = cnn()
-    model.features[0].dilation = model.features[0].padding = (2, 2)
-    return model
-
-
 @pytest.mark.parametrize(
     ("build", "other", "message"),
     [
-        (
-            linear,
-            lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 12)),
-            r"tensor 1.weight is \(10, 784\) torch.float32, expected \(12, 784\) torch.float32",
-        ),
+        (linear, lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 12)), r"tensor 1.weight is"),
         (
             lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Dropout(0.5)),
             linear,
@@ -331,7 +311,7 @@ def dilated_cnn():
         ),
         (
             cnn,
-            dilated_cnn,  # with the same tensors
+            lambda: build_model("padded_dilated_cnn"),  # with the same tensors
             r"layer features.0 is .*padding=\(1, 1\)\), expected .*dilation=\(2",
         ),
     ],

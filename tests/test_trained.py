@@ -3,7 +3,7 @@ from importlib.metadata import version
 
 import pytest
 import torch
-from bits import same_bits, same_weights
+from bits import Malicious, same_bits, same_weights
 
 from fmnist_lib import trained as library
 from fmnist_lib.common import digest
@@ -65,14 +65,6 @@ def test_weights_of_the_other_network_are_refused(folder):
     (folder / "record.json").write_text(json.dumps(record | {"network": "cnn"}))
     with pytest.raises(library.TrainedModelError, match="cannot be read"):
         library.load_trained(folder)
-
-
-class Malicious:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (self.path, "w"))
 
 
 def test_loading_executes_nothing(folder, tmp_path):

@@ -12,7 +12,6 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fmnist_lib.data import Split
-from fmnist_lib.evaluation import predict
 from fmnist_lib.models import build_model
 from fmnist_lib.training import EventLog, loop
 from fmnist_lib.training.loop import (
@@ -125,14 +124,12 @@ def test_the_history_has_the_promised_form(train):
     assert trained.config is QUICK
 
 
-def test_the_same_seed_gives_the_same_bits(sample, train):
+def test_the_same_seed_gives_the_same_bits(train):
     def seeded(seed):
         return train(config=replace(QUICK, seed=seed, shuffle=True))
 
     first, same, other = seeded(1), seeded(1), seeded(2)
     assert same_bits(first, same)
-    predicted, again = (predict(trained.model, sample.test.images) for trained in (first, same))
-    assert np.array_equal(predicted, again)
     assert not first.history.equals(other.history)
 
 
@@ -155,8 +152,9 @@ class Viewing(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-        self.classifier = nn.Linear(4 * 26 * 26, 10)
+        layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3)
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(4 * 24 * 24, 10)
 
     def forward(self, images):
         maps = self.features(images)
@@ -170,9 +168,9 @@ def test_a_network_that_takes_views_trains_as_one_that_flattens(train):
     assert train(network).history.values == pytest.approx(
         train(flattening).history.values, abs=0.02
     )
-    assert network.features[0].weight.is_contiguous()
+    assert network.features[3].weight.is_contiguous()
     # Other networks are trained in the layout that is fastest for them.
-    assert flattening[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert flattening[3].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_trying_a_network_out_changes_neither_statistics_nor_random_numbers(sample):
