@@ -312,7 +312,14 @@ def test_loading_executes_nothing(saved, refused, tmp_path):
         (
             cnn,
             lambda: build_model("padded_dilated_cnn"),  # with the same tensors
-            r"layer features.0 is .*padding=\(1, 1\)\), expected .*dilation=\(2",
+            r"network is ConvNet\(\), expected DilatedConvNet\(\)",
+        ),
+        (
+            lambda: nn.Sequential(nn.Conv2d(1, 9, 3, padding=1), nn.Flatten(), nn.Linear(7056, 10)),
+            lambda: nn.Sequential(
+                nn.Conv2d(1, 9, 3, padding=2, dilation=2), nn.Flatten(), nn.Linear(7056, 10)
+            ),
+            r"layer 0 is .*padding=\(1, 1\)\), expected .*dilation=\(2",
         ),
     ],
 )

@@ -109,7 +109,9 @@ def _describe(state):
         found[f"tensor {name}"] = f"{tuple(value.shape)} {value.dtype}"
     # Two networks can have the same tensors, and differ in a dilation.
     for name, layer in state.model.named_modules():
-        found[f"layer {name}"] = f"{type(layer).__name__}({layer.extra_repr()})"
+        found[f"layer {name}" if name else "network"] = (
+            f"{type(layer).__name__}({layer.extra_repr()})"
+        )
     for name, value in asdict(state.config).items():
         found[f"setting {name}"] = value
     del found["setting device"]  # "auto" may be the same device as "cpu"
