@@ -6,7 +6,7 @@ Receptive fields: Araujo, Norris and Sim, "Computing Receptive Fields of Convolu
 Networks", Distill 2019, doi:10.23915/distill.00021.
 """
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -33,35 +33,24 @@ def evaluating(model):
             layer.training = training
 
 
-def multiply_adds(model, input_shape=(1, 28, 28)):
-    """Count the multiplications, each with an addition, that one image takes.
+def multiply_adds(model):
+    """Count the multiplications, each with an addition, that one image (1, 28, 28) takes.
 
-    Parameters
-    ----------
-    model : nn.Module
-    input_shape : tuple of int
-        Shape of one image, (C, H, W).
-
-    Returns
-    -------
-    int
-        Those of the convolutions and linear layers; the rest is next to nothing.
+    Those of the convolutions and linear layers; the rest is next to nothing.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, *input_shape, device=device_of(model)))
+    with FlopCounterMode(display=False) as counter:
+        _pass_one_image(model)
     return counter.get_total_flops() // 2
 
 
-def layer_table(model, input_shape=(1, 28, 28)):
-    """List the layers of a network in the order in which an image passes through them.
+def layer_table(model):
+    """List the layers of a network in the order in which an image (1, 28, 28) passes through.
 
     Parameters
     ----------
     model : nn.Module
-    input_shape : tuple of int
-        Shape of one image, (C, H, W).
 
     Returns
     -------
@@ -78,15 +67,18 @@ def layer_table(model, input_shape=(1, 28, 28)):
         n = count_parameters(layer)
         rows.append({"layer": _describe(layer), "output": shape, "parameters": n})
 
-    layers = [m for m in model.modules() if not list(m.children())]
-    hooks = [layer.register_forward_hook(record) for layer in layers]
-    try:
-        with torch.no_grad(), evaluating(model):  # lazy layers made here can be trained later
-            model(torch.zeros(1, *input_shape, device=device_of(model)))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks:
+        for layer in model.modules():
+            if not list(layer.children()):
+                hooks.enter_context(layer.register_forward_hook(record))
+        _pass_one_image(model)
     return pd.DataFrame(rows)
+
+
+@torch.no_grad()  # not inference mode: lazy layers that take their shapes here can be trained
+def _pass_one_image(model):
+    with evaluating(model):
+        model(torch.zeros(1, 1, 28, 28, device=device_of(model)))
 
 
 def receptive_field(features):
@@ -95,7 +87,6 @@ def receptive_field(features):
     Parameters
     ----------
     features : nn.Sequential
-        Convolutions, poolings and activations, in the order of use.
 
     Returns
     -------
@@ -161,13 +152,10 @@ def effective_field(gradient, share=0.8):
     Raises
     ------
     ValueError
-        If the gradient is zero everywhere, or ``share`` is not in (0, 1].
+        If the gradient is zero everywhere.
     """
-    if not 0 < share <= 1 or not gradient.any():
-        raise ValueError(
-            f"the share is {share!r} of a gradient that adds up to {gradient.sum():g}, expected a "
-            "share above 0 and at most 1, and a gradient that is not zero everywhere"
-        )
+    if not gradient.any():
+        raise ValueError("the gradient is zero everywhere, expected a unit that some pixel moves")
     rows, columns = (gradient.sum(dim=axis).nonzero()[:, 0] for axis in (1, 0))
     field = gradient[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].double()
     side, edge = min(field.shape), 0

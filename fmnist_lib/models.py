@@ -82,16 +82,12 @@ def build_model(name, seed=None):
     seed : int, optional
         The same seed gives the same first weights. Default: the state of PyTorch's generator.
 
-    Returns
-    -------
-    nn.Module
-
     Raises
     ------
     ValueError
         If there is no network of that name.
     """
-    if not isinstance(name, str) or name not in MODELS:
+    if name not in MODELS:
         raise ValueError(f"there is no network {name!r}; choose one of {', '.join(MODELS)}")
     if seed is not None:
         torch.manual_seed(seed)

@@ -32,14 +32,7 @@ class TrainedModelError(UserError):
 
 
 def machine_record():
-    """Describe what this process computes with.
-
-    Returns
-    -------
-    dict
-        Versions of Python and of the packages that affect the numbers, system, processor
-        features that PyTorch uses, threads, and the name of a GPU if there is one.
-    """
+    """Describe what this process computes with, and what affects the numbers, as a dict."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "python": platform.python_version(),
@@ -75,12 +68,7 @@ def save_trained(folder, name, trained, metrics, *, sample=False):
     Returns
     -------
     Path
-        The folder.
-
-    Raises
-    ------
-    TrainedModelError
-        If the folder cannot be written.
+        The folder; TrainedModelError if it cannot be written.
     """
     folder = Path(folder)
     record = {
@@ -106,18 +94,7 @@ def save_trained(folder, name, trained, metrics, *, sample=False):
 
 
 def load_trained(folder):
-    """Read a trained network.
-
-    Parameters
-    ----------
-    folder : path
-
-    Returns
-    -------
-    trained : TrainedModel
-        On the CPU.
-    record : dict
-        The content of ``record.json``.
+    """Read a trained network, onto the CPU, and the content of its ``record.json``.
 
     Raises
     ------
@@ -148,7 +125,7 @@ def load_trained(folder):
     return TrainedModel(model.eval(), history, config), record
 
 
-def load_or_train(folder, name, data, config, *, sample=False, progress=True):
+def load_or_train(folder, name, data, config, *, sample=False):
     """Read the trained network of a chapter, or train it if none has these settings.
 
     One with other settings is left as it is; the new one goes into a neighbouring folder, whose
@@ -165,12 +142,6 @@ def load_or_train(folder, name, data, config, *, sample=False, progress=True):
         The device does not count as a setting.
     sample : bool
         Whether ``data`` is the sample that ships with the package.
-    progress : bool
-        Show a progress bar while training.
-
-    Returns
-    -------
-    TrainedModel
 
     Raises
     ------
@@ -180,7 +151,7 @@ def load_or_train(folder, name, data, config, *, sample=False, progress=True):
         If the checkpoint is damaged, was made with other data or on another kind of device, or
         cannot be written.
     """
-    folder, wanted = Path(folder), _settings(name, asdict(config), _data_name(sample))
+    folder, wanted = Path(folder), _settings(name, config, _data_name(sample))
     key = digest(json.dumps(wanted, sort_keys=True))[:8]
     target = folder
     for place in (folder, folder.with_name(f"{folder.name}-{key}")):
@@ -189,20 +160,20 @@ def load_or_train(folder, name, data, config, *, sample=False, progress=True):
         except TrainedModelError:
             target = place
             break
-        if _settings(record["network"], asdict(trained.config), record["data"]) == wanted:
+        if _settings(record["network"], trained.config, record["data"]) == wanted:
             return trained
     # Not in the target: which folder that is changes when another network is saved meanwhile.
     checkpoint = Checkpoint(folder.with_name(f"{folder.name}-{key}.checkpoint"))
-    model, parts = build_model(name, config.seed), (data.train, data.validation)
-    trained = fit(model, *parts, config, listeners=[checkpoint], progress=progress)
-    metrics = {"val_accuracy": float(trained.history["val_acc"].max())}
+    model = build_model(name, config.seed)
+    trained = fit(model, data.train, data.validation, config, listeners=[checkpoint])
+    metrics = {"val_accuracy": trained.history["val_acc"].max()}
     save_trained(target, name, trained, metrics, sample=sample)
     checkpoint.path.unlink(missing_ok=True)  # missing if another process trained the same network
     return trained
 
 
 def _settings(name, config, data):
-    return {"network": name, "config": config | {"device": None}, "data": data}
+    return {"network": name, "config": asdict(config) | {"device": None}, "data": data}
 
 
 def _data_name(sample):

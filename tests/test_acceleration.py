@@ -7,18 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from bits import needs_bf16, needs_compiler, same_bits
 
 from fmnist_lib.models import build_model
 from fmnist_lib.training import TrainConfig, acceleration, fit
 
 QUICK = TrainConfig(epochs=2, batch_size=64, lr=1e-3, shuffle=False, device="cpu")  # 12.5 batches
-
-needs_compiler = pytest.mark.skipif(
-    acceleration._compiler_problem("cpu") is not None, reason="needs a C++ compiler"
-)
-needs_bf16 = pytest.mark.skipif(
-    not acceleration.supports_bf16(torch.device("cpu")), reason="needs a processor with bfloat16"
-)
 
 
 @pytest.fixture
@@ -28,13 +22,6 @@ def train(sample):
         return fit(build_model("cnn", seed=0), sample.train, sample.validation, config)
 
     return train
-
-
-def same_bits(one, other):
-    weights = other.model.state_dict()
-    return one.history.equals(other.history) and all(
-        value.equal(weights[key]) for key, value in one.model.state_dict().items()
-    )
 
 
 @needs_compiler

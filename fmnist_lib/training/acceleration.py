@@ -19,23 +19,9 @@ TO_CALLER_OF_FIT = 4  # stack level of a warning: here, `loop._start`, `fit`, it
 
 
 def autocast_for(precision, device):
-    """Choose the precision of the products of matrices.
+    """Return a function that makes the context of a forward pass in ``"fp32"`` or ``"bf16"``.
 
-    Parameters
-    ----------
-    precision : str
-        ``"fp32"`` or ``"bf16"``.
-    device : torch.device
-
-    Returns
-    -------
-    callable
-        Without arguments; makes a context in which the network and the loss are computed.
-
-    Warns
-    -----
-    UserWarning
-        If bfloat16 is requested where it would not be faster: then it is float32.
+    Where bfloat16 would not be faster, it warns, and the context is that of float32.
     """
     if precision == "fp32":
         return nullcontext
@@ -63,25 +49,11 @@ def supports_bf16(device):
 
 
 def compiled(forward, batch_size, device):
-    """Compile a function for batches of one size, where there is a compiler.
+    """Compile a function of images (B, 1, 28, 28) and labels (B,) for batches of one size.
 
-    Parameters
-    ----------
-    forward : callable
-        From images (B, 1, 28, 28) and labels (B,) to what training needs.
-    batch_size : int
-        Other batches, such as a short last one, go through ``forward`` as it is, since a second
-        program would take longer to make than it saves.
-    device : torch.device
-
-    Returns
-    -------
-    callable
-
-    Warns
-    -----
-    UserWarning
-        If nothing can be compiled for the device: then ``forward`` itself is returned.
+    Other batches, such as a short last one, go through ``forward`` as it is, since a second program
+    would take longer to make than it saves. Where there is no compiler for the device, it warns,
+    and returns ``forward`` itself.
     """
     if problem := _compiler_problem(device.type):
         warnings.warn(

@@ -26,11 +26,11 @@ def augment(images, shift=0, flip=False, generator=None):
     Tensor, (N, 1, 28, 28)
         New images; those given are left as they are.
     """
-    n, side = len(images), images.shape[-1]
+    n = len(images)
     options = {"generator": generator, "device": images.device}
     top, left = torch.randint(0, 2 * shift + 1, (2, n, 1), **options)
-    pixels = torch.arange(side, device=images.device)
-    rows, columns = top + pixels, (left + pixels)  # (N, 28) each, in the padded image
+    pixels = torch.arange(28, device=images.device)
+    rows, columns = top + pixels, left + pixels  # (N, 28) each, in the padded image
     if flip:
         mirrored = torch.rand(n, 1, **options) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)

@@ -49,11 +49,6 @@ class Checkpoint:
 
     def on_start(self, state):
         """Bring everything that training changes back to the state in the file, if it exists."""
-        if self.path.is_dir():
-            raise CheckpointError(
-                f"the checkpoint {self.path} is a folder, expected a file; name one in it, such as "
-                f"{self.path / 'checkpoint.pt'}"
-            )
         with self._staged():
             pass  # better refused now than after an epoch
         self._training = _describe(state)
@@ -105,25 +100,22 @@ def _get_random(state):
 
 def _describe(state):
     """List what tells this training run from others, under names for an error message."""
-    settings = asdict(state.config)
-    del settings["device"]  # "auto" may be the same device as "cpu"; its kind is named below
-    tensors = {
-        f"tensor {name}": f"{tuple(value.shape)} {value.dtype}"
-        for name, value in state.model.state_dict().items()
-    }
-    # Two networks can have the same tensors, and differ in a dilation.
-    layers = {
-        f"layer {name}" if name else "network": f"{type(layer).__name__}({layer.extra_repr()})"
-        for name, layer in state.model.named_modules()
-    }
-    return {
-        **tensors,
-        **layers,
-        **{f"setting {name}": value for name, value in settings.items()},
+    found = {
         "train split": _fingerprint(state.train),
         "validation split": _fingerprint(state.validation),
         "kind of device": state.device.type,
     }
+    for name, value in state.model.state_dict().items():
+        found[f"tensor {name}"] = f"{tuple(value.shape)} {value.dtype}"
+    # Two networks can have the same tensors, and differ in a dilation.
+    for name, layer in state.model.named_modules():
+        found[f"layer {name}" if name else "network"] = (
+            f"{type(layer).__name__}({layer.extra_repr()})"
+        )
+    for name, value in asdict(state.config).items():
+        found[f"setting {name}"] = value
+    del found["setting device"]  # "auto" may be the same device as "cpu"
+    return found
 
 
 def _fingerprint(split):

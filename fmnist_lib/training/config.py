@@ -2,8 +2,8 @@
 
 import re
 from dataclasses import dataclass
+from math import isfinite
 from numbers import Integral, Real
-from sys import float_info
 
 SCHEDULES = ("constant", "one-cycle")
 PRECISIONS = ("fp32", "bf16")
@@ -92,16 +92,7 @@ class TrainConfig:
 
         Shuffling, a one-cycle schedule, decoupled weight decay, label smoothing and bfloat16, for
         the two networks of the course; chosen on the validation images. The papers are cited in
-        `training.loop` and `training.acceleration`.
-
-        Parameters
-        ----------
-        **changes
-            Settings to override.
-
-        Returns
-        -------
-        TrainConfig
+        `training.loop` and `training.acceleration`. Any setting can be overridden.
         """
         settings = {
             "epochs": 4,
@@ -130,35 +121,18 @@ class TrainConfig:
 
     def _real(self, name, holds, expected):
         value = getattr(self, name)
-        good = isinstance(value, Real) and not isinstance(value, bool)
-        # Compared, because a whole number may be too large for math.isfinite.
-        finite = good and abs(value) <= float_info.max
-        _require(finite and holds(value), name, value, expected)
+        good = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+        _require(good and holds(value), name, value, expected)
         object.__setattr__(self, name, float(value))
 
 
 def pick_device(name="auto"):
-    """Choose the device to train on.
-
-    Parameters
-    ----------
-    name : str
-        ``"auto"`` takes a CUDA GPU, else Apple's (MPS), else the CPU.
-
-    Returns
-    -------
-    torch.device
-
-    Raises
-    ------
-    ValueError
-        If the device is unknown or does not exist.
-    """
+    """Return the `torch.device` that a `TrainConfig` names; ValueError if it does not exist."""
     import torch  # here, so that a command that only checks settings answers at once
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     counts = {"cuda": gpus, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    available = [kind for kind, count in counts.items() if count]
+    available = [kind for kind in counts if counts[kind]]
     if name == "auto":
         return torch.device(available[0])
     kind, _, index = str(name).partition(":")

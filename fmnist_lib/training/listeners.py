@@ -92,12 +92,8 @@ class EventLog:
     def _prediction_table(self, model):
         logits = model(self.samples.images.clone())  # it may write into what it is given
         probability, predicted = logits.softmax(dim=1).max(dim=1)
-        rows = [
-            f"| {i} | {CLASS_NAMES[label]} | {CLASS_NAMES[guess]} | {p:.2f} |"
-            for i, (label, guess, p) in enumerate(
-                zip(self.samples.labels, predicted, probability, strict=True)
-            )
-        ]
-        return "\n".join(
-            ["| image | label | prediction | probability |", "|---|---|---|---|", *rows]
-        )
+        lines = ["| image | label | prediction | probability |", "|---|---|---|---|"]
+        for i, label in enumerate(self.samples.labels):
+            names = f"{CLASS_NAMES[label]} | {CLASS_NAMES[predicted[i]]}"
+            lines.append(f"| {i} | {names} | {probability[i]:.2f} |")
+        return "\n".join(lines)

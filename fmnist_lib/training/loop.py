@@ -10,11 +10,12 @@ et al., "Rethinking the Inception Architecture for Computer Vision", arXiv:1512.
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field
-from math import isfinite
+from math import ceil, isfinite
 
 import pandas as pd
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from fmnist_lib.training.acceleration import autocast_for, compiled
@@ -114,10 +115,7 @@ def fit(model, train, validation, config=None, *, listeners=(), progress=True):
 
 
 class Means:
-    """Mean loss and accuracy over images, gathered batch by batch.
-
-    A short last batch counts for what it holds.
-    """
+    """Mean loss and accuracy over images, to which a short last batch adds what it holds."""
 
     def __init__(self):
         self.losses, self.sizes, self.correct = [], [], 0
@@ -152,10 +150,12 @@ class TrainingState:
     train, validation : Split
         On the device of the model.
     config : TrainConfig
+    steps_per_epoch : int
+        A short last one included.
     forward : callable
         From images (B, 1, 28, 28) and labels (B,) to the mean loss and the logits (B, 10).
     autocast : callable
-        Makes the context that sets the precision of the forward pass.
+        Makes the context that sets the precision.
     optimizer : torch.optim.Optimizer
     scheduler : torch.optim.lr_scheduler.LRScheduler or None
     generators : pair of torch.Generator
@@ -173,6 +173,7 @@ class TrainingState:
     train: object
     validation: object
     config: TrainConfig
+    steps_per_epoch: int
     forward: object
     autocast: object
     optimizer: torch.optim.Optimizer
@@ -187,11 +188,6 @@ class TrainingState:
     def device(self):
         """The device of the model and of both splits."""
         return self.train.labels.device
-
-    @property
-    def steps_per_epoch(self):
-        """The number of batches, a short last one included."""
-        return _n_steps(self.train, self.config)
 
     def fork_rng(self):
         """Make a context that leaves PyTorch's random numbers as they were."""
@@ -210,52 +206,38 @@ class TrainingState:
     def validate(self):
         """Measure loss and accuracy on the validation images, in the precision of training."""
         with self.autocast():
-            return loss_and_accuracy(self.model, self.validation, nn.CrossEntropyLoss())
+            return loss_and_accuracy(self.model, self.validation)
 
     def add_row(self, val_loss, val_acc):
         """Add an epoch to the history; FloatingPointError for a loss that is not finite."""
         epoch = len(self.history) + 1
-        for step, loss in enumerate(torch.stack(self.means.losses).tolist(), start=1):
-            self._require_finite(loss, f"epoch {epoch}, step {step}")
-        self._require_finite(val_loss, f"epoch {epoch}, on the validation images")
+        losses = torch.stack(self.means.losses).tolist()
+        places = {f"step {step}": loss for step, loss in enumerate(losses, start=1)}
+        for place, loss in (places | {"on the validation images": val_loss}).items():
+            if not isfinite(loss):
+                raise FloatingPointError(
+                    f"the loss became {loss:g} at epoch {epoch}, {place}, expected a finite "
+                    f"number; try a smaller lr than {self.config.lr:g}, and check the images for "
+                    "NaN"
+                )
         row = (epoch, self.means.loss, val_loss, self.means.accuracy, val_acc)
         self.history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
 
-    def _require_finite(self, loss, place):
-        if not isfinite(loss):
-            raise FloatingPointError(
-                f"the loss became {loss:g} at {place}, expected a finite number; try a smaller lr "
-                f"than {self.config.lr:g}, and check the images for NaN"
-            )
-
 
 @torch.no_grad()
-def loss_and_accuracy(model, split, criterion, batch_size=None):
-    """Measure a model on a split, without gradients and in evaluation mode.
+def loss_and_accuracy(model, split):
+    """Measure mean cross-entropy and accuracy on a split, in evaluation mode.
 
-    Parameters
-    ----------
-    model : nn.Module
-    split : Split
-        On the model's device.
-    criterion : callable
-        Mean loss of a batch, from logits (B, 10) and labels (B,).
-    batch_size : int, optional
-        Images at a time; changes speed and memory, not the result. Default: 128 on a CPU, whose
-        caches hold what a layer makes of so many; 4,000 on a GPU.
-
-    Returns
-    -------
-    loss, accuracy : float
-        Means over all images.
+    The split is on the model's device.
     """
-    batch_size = batch_size or (128 if split.images.device.type == "cpu" else 4000)
+    # The caches of a CPU hold what a layer makes of so many images.
+    batch_size = 128 if split.images.device.type == "cpu" else 4000
     model.eval()
     means = Means()
     for start in range(0, len(split), batch_size):
         batch = split[start : start + batch_size]
         logits = model(batch.images.clone())  # it may write into what it is given
-        means.add(criterion(logits, batch.labels), logits, batch.labels)
+        means.add(cross_entropy(logits, batch.labels), logits, batch.labels)
     return means.loss, means.accuracy
 
 
@@ -281,6 +263,7 @@ def _start(model, train, validation, config):
     train, validation = train.to(device), validation.to(device)
     _check_splits(train, validation, n_classes, config.batch_size)
     autocast = autocast_for(config.precision, device)
+    steps_per_epoch = ceil(len(train) / config.batch_size)
     criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
 
     def forward(images, labels):
@@ -290,14 +273,10 @@ def _start(model, train, validation, config):
 
     if config.compile:
         forward = compiled(forward, config.batch_size, device)
-    optimizer, scheduler = make_optimizer(model, config, config.epochs * _n_steps(train, config))
+    optimizer, scheduler = make_optimizer(model, config, config.epochs * steps_per_epoch)
     generators = tuple(torch.Generator(place).manual_seed(config.seed) for place in ("cpu", device))
-    parts = (forward, autocast, optimizer, scheduler, generators)
+    parts = (steps_per_epoch, forward, autocast, optimizer, scheduler, generators)
     return TrainingState(model, train, validation, config, *parts)
-
-
-def _n_steps(split, config):
-    return -(-len(split) // config.batch_size)
 
 
 def _fork_rng(device):
