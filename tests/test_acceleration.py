@@ -78,6 +78,7 @@ print(json.dumps([histories, [[str(w.message), w.filename] for w in caught]]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="limits instructions of x86"
 )

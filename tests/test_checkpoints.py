@@ -160,6 +160,7 @@ def in_a_process(path="", place="nowhere", number=0):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(tmp_path):
     kills = [  # where, at which time in that process, and the epochs in the file from then on

@@ -3,7 +3,18 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from fmnist_lib.data import CLASS_NAMES, SAMPLE_FILE, Split, nearest_neighbours
+from fmnist_lib.data import (
+    CLASS_NAMES,
+    SAMPLE_FILE,
+    Split,
+    load_fashion_mnist,
+    nearest_neighbours,
+)
+
+
+def test_the_sample_needs_no_data_and_no_network(monkeypatch):
+    monkeypatch.setattr("fmnist_lib.data.find_data", lambda root: pytest.fail("looked for data"))
+    assert len(load_fashion_mnist(sample=True).train) == 800
 
 
 def test_the_sample_has_the_promised_form(sample):

@@ -154,6 +154,7 @@ def test_the_tags_of_figures_are_spelled_right_and_stand_where_figures_are(plugi
         assert len(tags) <= bool(plugin.figures(cell.get("outputs", [])))
 
 
+@pytest.mark.slow
 def test_nbval_reports_and_keeps_figures_on_each_worker(tmp_path):
     """Two notebooks on two workers: one with faults, also in a cell exempt from comparison."""
     setup = "%matplotlib inline\nimport matplotlib.pyplot as plt"

@@ -324,6 +324,7 @@ except OSError:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.usefixtures("full_data")
 def test_with_a_kit_the_chapters_run_without_a_network(project, tmp_path):

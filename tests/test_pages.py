@@ -258,7 +258,7 @@ def test_the_worked_example_of_an_exercise_works(monkeypatch):
         (mark,) = test.pytestmark
         for values in mark.args[1]:
             test(*(values if isinstance(values, tuple) else (values,)))
-    solution = re.search(r"^### BEGIN SOLUTION\n(.*)\n### END", script, re.MULTILINE)[1]
+    solution = re.search(r"^### BEGIN SOLUTION\n(.*?)^### END", script, re.M | re.S)[1]
     exec(solution, {}, answers := {})
     assert names["check"](number, *answers.values())
     assert f"Exercise {number}:" in script

@@ -83,6 +83,7 @@ def test_fit_follows_the_classic_loop(sample, train):
             assert row[name] == pytest.approx(value, abs=1e-9), name
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("name", "reference"),

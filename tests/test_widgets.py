@@ -41,6 +41,7 @@ def exploring(sample):
     return widgets.explore_dilation(sample.train.images[0])
 
 
+@pytest.mark.slow
 def test_a_kernel_gives_a_widget_to_a_person_and_a_sentence_to_a_program(tmp_path):
     cells = [nbformat.v4.new_code_cell(FIGURE) for _ in range(2)]
     notebook = nbformat.v4.new_notebook(cells=cells)
