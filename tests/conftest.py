@@ -106,6 +106,26 @@ def write_chapter():
 
 
 @pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def put(runs):
+    """Write the record of a run: (name of its folder, parameters, metrics, other entries)."""
+
+    def write(name, parameters, metrics=(), **others):
+        record = {"state": "finished", "error": None, "chapter": "02_net", "code": "c"}
+        record |= {"parameters": parameters, "metrics": dict(metrics), "networks": {}}
+        record |= {"seconds": 10.0, "threads": 2, "attempts": 1} | others
+        (runs / name).mkdir(parents=True, exist_ok=True)
+        (runs / name / "results.json").write_text(json.dumps(record))
+        return record
+
+    return write
+
+
+@pytest.fixture
 def as_a_user():
     """Give the words before a command that take root's right to write everywhere from it."""
     if os.name != "posix":

@@ -80,17 +80,7 @@ def test_list_grid_and_seeds_are_combined(load):
     assert [run.given for run in sweep.runs] == expected
     assert len(set(names(sweep))) == 48
     assert names(sweep)[1] == "epochs=1_lr=0.001_shuffle=True_seed=1"  # and no device
-
-
-@pytest.mark.parametrize(("text", "seeds"), [("3", [0, 1, 2]), ("[7, 3, 100]", [7, 3, 100])])
-def test_seeds_are_a_number_or_a_list(load, text, seeds):
-    assert [run.given["seed"] for run in load(f"seeds: {text}").runs] == seeds
-
-
-def test_a_folder_of_data_is_given_but_decides_nothing(load, tmp_path):
-    (run,) = load(f"parameters: {{data_dir: '{tmp_path.as_posix()}'}}").runs
-    assert run.given == {"data_dir": str(tmp_path)}
-    assert run.parameters == DEFAULTS
+    assert [run.given["seed"] for run in load("seeds: [7, 3, 100]").runs] == [7, 3, 100]
 
 
 def test_a_chapter_given_as_a_path_is_relative_to_the_file(
@@ -134,58 +124,40 @@ def refused(*words):
     ("text", "words"),
     [
         ("sedes: 3", "s.yml has no entry 'sedes'; did you mean seeds?"),
-        ("seeds: 1\nseeds: 2", "the key 'seeds' is there twice"),
         ("list: [{lr: 1, lr: 2}]", "the key 'lr' is there twice"),
         ("parameters:", "parameters in s.yml is None, expected 'name: value' pairs"),
         ("grid: 3", "grid in s.yml is 3, expected 'name: [value, …]' pairs"),
         ("grid: {lr: []}", "grid in s.yml is {'lr': []}, expected"),
         ("grid: {lr: '12'}", "grid in s.yml is {'lr': '12'}, expected"),
-        ("list: {lr: 1}", "list in s.yml is {'lr': 1}, expected a list of 'name: value' pairs"),
-        ("list: [3]", "list in s.yml is [3], expected"),
-        ("list: []", "list in s.yml is [], expected"),
+        ("list: [3]", "list in s.yml is [3], expected a list of 'name: value' pairs"),
         ("seeds: 0", f"seeds in s.yml is 0, {COUNT}, or a list"),
-        ("seeds: []", "seeds in s.yml is [], expected"),
         ("seeds: true", "seeds in s.yml is True, expected"),
-        ("seeds: [0, x]", "seed is 'x', expected a whole number"),
         ("threads: 1.5", f"threads in s.yml is 1.5, {COUNT}"),
         ("retries: -1", "retries in s.yml is -1, expected a whole number of 0 or more"),
         ("grid: {ephocs: [1]}", "02_net has no parameter 'ephocs'; did you mean epochs?"),
         ("grid: {lr: [1, 1.0]}", "the same run twice, as lr=1.0 and as lr=1.0"),
         ("grid: {data_dir: [a, b]}", "the same run twice, as data_dir="),
-        ("parameters: {lr: 1}\ngrid: {lr: [1]}", "lr appears more than once"),
         ("grid: {lr: [1]}\nlist: [{epochs: 1}, {lr: 2}]", "lr appears more than once"),
         ("parameters: {seed: 1}\nseeds: [2]", "seed appears more than once"),
         ("parameters: {device: 2024-13-01}", "s.yml is not valid YAML: month must be in 1..12"),
-    ],
-)
-def test_a_mistake_in_the_file_is_reported(load, text, words):
-    with refused(words):
-        load(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "s.yml has no entries"),
-        ("- a", "s.yml has no entries"),
-        ("seeds: 1", "s.yml names no chapter"),
-        ("chapter: 3", "chapter in s.yml is 3, expected the name of a chapter"),
         ("grid: [", "s.yml is not valid YAML: "),
-        ("grid: {[1, 2]: 3}", "s.yml is not valid YAML: "),
         ("list: !!python/name:os.system", "s.yml is not valid YAML: "),
     ],
 )
-def test_a_file_that_is_not_a_sweep_is_refused_in_one_line(load, text, words):
+def test_a_mistake_in_the_file_is_reported_in_one_line(load, text, words):
     with refused(words) as error:
-        load(text, chapter="")
+        load(text)
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_cannot_be_read_is_reported(tmp_path):
+def test_a_file_without_a_chapter_is_refused(load, tmp_path):
+    with refused("s.yml has no entries"):
+        load("", chapter="")
+    with refused("s.yml names no chapter"):
+        load("seeds: 1", chapter="")
+    with refused("chapter in s.yml is 3, expected the name of a chapter"):
+        load("", chapter=3)
     with refused("s.yml cannot be read (", "No such file", "name a YAML file"):
-        load_sweep(tmp_path / "s.yml")
-    (tmp_path / "s.yml").write_bytes(b"chapter: \xff")
-    with refused("s.yml is not valid YAML: "):
         load_sweep(tmp_path / "s.yml")
 
 
@@ -193,23 +165,11 @@ def test_a_file_that_cannot_be_read_is_reported(tmp_path):
 
 
 @pytest.fixture
-def runs(tmp_path):
-    return tmp_path / "runs"
-
-
-@pytest.fixture
-def put(runs):
-    """Write the record of a run: (name of its folder, parameters, other entries) -> record."""
-
-    def write(name, parameters, state="finished", **others):
-        record = {"state": state, "chapter": "02_net", "code": CODE, "seconds": 10.0}
-        record |= {"metrics": {}, "networks": {}, "attempts": 1}
-        record |= {"parameters": DEFAULTS | parameters} | others
-        (runs / name).mkdir(parents=True)
-        (runs / name / "results.json").write_text(json.dumps(record))
-        return record
-
-    return write
+def put(put):
+    """Write the record of a run of this chapter: (name, parameters but the defaults, *others*)."""
+    return lambda name, parameters, **others: put(
+        name, DEFAULTS | parameters, **{"code": CODE} | others
+    )
 
 
 def test_a_finished_run_is_recognised_by_its_parameters_whatever_its_folder_is_called(
@@ -231,7 +191,7 @@ def test_a_value_given_that_is_the_default_is_the_same_run(load, runs, put):
 
 
 def test_failed_and_unfinished_runs_are_left(load, runs, put):
-    put("seed=0", {"seed": 0}, "failed")
+    put("seed=0", {"seed": 0}, state="failed")
     (runs / "seed=1" / ".part-abc").mkdir(parents=True)
     (runs / "seed=2").mkdir()
     (runs / "seed=2" / "results.json").write_text('{"state": "fini')
@@ -240,7 +200,7 @@ def test_failed_and_unfinished_runs_are_left(load, runs, put):
 
 def test_a_name_that_another_finished_run_has_gets_a_suffix(load, runs, put):
     put("seed=0", {"lr": 0.5})
-    put("seed=1", {"lr": 0.5, "seed": 1}, "failed")
+    put("seed=1", {"lr": 0.5, "seed": 1}, state="failed")
     put("seed=2", {"seed": 2}, chapter="03_net")
     first, second, third = make_plan(load("seeds: 3"), runs).to_do
     assert re.fullmatch(r"seed=0-[0-9a-f]{8}", first)
@@ -263,8 +223,6 @@ def test_changes_of_prose_and_outputs_make_no_new_version(load, runs, put, tmp_p
     notebook = tmp_path / "notebooks" / "02_net.ipynb"
     changed = nbformat.read(notebook, 4)
     changed.cells[1].outputs = [nbformat.v4.new_output("stream", text="0.1\n")]
-    changed.cells[1].execution_count = 7
-    changed.cells[1].metadata.tags = ["a-tag"]
     changed.cells.insert(1, nbformat.v4.new_markdown_cell("Some prose."))
     nbformat.write(changed, notebook)
     assert list(make_plan(load(""), runs).finished) == ["defaults"]
