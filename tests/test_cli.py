@@ -1,5 +1,4 @@
 import importlib
-import json
 import os
 import pkgutil
 import re
@@ -7,16 +6,17 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from unittest.mock import ANY, Mock
 
 import pytest
 
 import fmnist_lib
 from fmnist_lib import cli, download
 from fmnist_lib.common import ParameterError, UserError
-from fmnist_lib.experiments import commands, execution, sweeps
-from fmnist_lib.experiments import run as runs
+from fmnist_lib.experiments import commands, execution
+from fmnist_lib.experiments import run as run_module
 from fmnist_lib.experiments.parameters import read_parameters
-from fmnist_lib.experiments.run import code_digest
+from fmnist_lib.experiments.run import code_digest, prepare_run
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -24,21 +24,13 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 @pytest.fixture
 def fail_with(monkeypatch):
     """Let ``fmnist data`` end with an error."""
-
-    def fail_with(error):
-        def fail(root):
-            raise error
-
-        monkeypatch.setattr(download, "find_data", fail)
-
-    return fail_with
+    return lambda error: monkeypatch.setattr(download, "find_data", Mock(side_effect=error))
 
 
 def test_data_prints_the_folder(monkeypatch, capsys, tmp_path):
-    asked = []
-    monkeypatch.setattr(download, "find_data", lambda root: asked.append(root) or tmp_path)
+    monkeypatch.setattr(download, "find_data", find := Mock(return_value=tmp_path))
     assert cli.main(["data", "--data", str(tmp_path)]) == 0
-    assert asked == [tmp_path]
+    find.assert_called_once_with(tmp_path)
     assert capsys.readouterr().out == f"Fashion-MNIST, verified: {tmp_path}\n"
 
 
@@ -137,10 +129,8 @@ def test_a_reader_that_has_gone_is_no_error():
 def nothing_runs(monkeypatch, tmp_path):
     """Let a test fail that starts a run, or that writes anything where it stands."""
 
-    def fail(*arguments, **options):
-        raise AssertionError("a run was started")
-
-    monkeypatch.setattr(runs, "run_experiment", fail)
+    fail = Mock(side_effect=AssertionError("a run was started"))
+    monkeypatch.setattr(run_module, "run_experiment", fail)
     monkeypatch.setattr(commands, "_execute", fail)
     (folder := tmp_path / "here").mkdir()
     monkeypatch.chdir(folder)
@@ -160,13 +150,11 @@ def test_help_of_run_says_how_to_see_the_parameters(nothing_runs, capsys):
     assert capsys.readouterr().out == printed
 
 
-@pytest.mark.parametrize("name", execution.CHAPTERS)
-def test_help_of_run_lists_the_parameters_of_a_chapter(nothing_runs, capsys, name):
-    assert run(name, "--help") == 0
-    _, heading, listed = capsys.readouterr().out.partition(f"\nparameters of {name}:\n")
-    assert heading
-    found = read_parameters(NOTEBOOKS / f"{name}.ipynb")
-    found.pop("trained_dir", None)
+def test_help_of_run_lists_the_parameters_of_a_chapter(nothing_runs, capsys):
+    assert run("02_cnn", "--help") == 0
+    _, _, listed = capsys.readouterr().out.partition("\nparameters of 02_cnn:\n")
+    found = read_parameters(NOTEBOOKS / "02_cnn.ipynb")
+    del found["trained_dir"]
     expected = [[f"{p.name}={p.default}", p.kind, p.help] for p in found.values()]
     assert [line.split(maxsplit=2) for line in listed.splitlines()] == expected
 
@@ -175,8 +163,6 @@ def test_help_of_run_lists_the_parameters_of_a_chapter(nothing_runs, capsys, nam
     ("arguments", "words"),
     [
         (["02_cnm"], "has no chapter '02_cnm'; did you mean 02_cnn?"),
-        (["02_cnn", "-p", "epoch=1"], "02_cnn has no parameter 'epoch'; did you mean epochs?"),
-        (["02_cnn", "-p", "device=gpu"], "device is 'gpu', expected the name of a device: auto, "),
         (["02_cnn", "-p", "epochs"], "-p epochs has no value; write -p NAME=VALUE"),
         (["02_cnn", "-p", "epochs=1", "-p", "epochs=1"], "a parameter is given twice"),
     ],
@@ -188,76 +174,47 @@ def test_a_bad_request_for_a_run_is_refused_in_one_line(nothing_runs, capsys, ar
 
 
 def test_a_run_is_given_what_was_asked_for(monkeypatch, capsys, tmp_path):
-    asked, record = [], {"seconds": 61.2, "metrics": {"val_accuracy": 0.91}}
-
-    def pretend(run, folder, threads):
-        asked.append((run.notebook, folder, run.given, threads))
-        return record
-
-    monkeypatch.setattr(runs, "run_experiment", pretend)
+    pretend = Mock(return_value={"seconds": 61.2, "metrics": {"val_accuracy": 0.91}})
+    monkeypatch.setattr(run_module, "run_experiment", pretend)
     monkeypatch.chdir(tmp_path)
     assert run("02_cnn", "-p", "lr=1e-3", "-p", "epochs=2", "--threads", "2") == 0
-    notebook, folder, given, threads = asked[0]
-    assert (notebook, threads) == (NOTEBOOKS / "02_cnn.ipynb", 2)
-    assert given == {"epochs": 2, "lr": 0.001}
-    assert folder == Path("runs/02_cnn_epochs=2_lr=0.001")
+    folder = Path("runs/02_cnn_epochs=2_lr=0.001")
+    pretend.assert_called_once_with(ANY, folder, threads=2)
+    asked = pretend.call_args.args[0]
+    assert asked.notebook == NOTEBOOKS / "02_cnn.ipynb"
+    assert asked.given == {"epochs": 2, "lr": 0.001}
     first, summary, page = capsys.readouterr().out.splitlines()
     assert first == f"02_cnn in {folder}"
     assert "61 s, val_accuracy 0.9100" in summary
     assert page == f"  {folder / '02_cnn.html'}"
     assert run("02_cnn", "-p", "epochs=2", "-p", "lr=0.001", "-o", "mine") == 0
     assert run("02_cnn", "-p", "epochs=2", "-p", "lr=0.001") == 0
-    assert [folder for _, folder, _, _ in asked[1:]] == [Path("mine"), folder]
+    assert [call.args[1] for call in pretend.call_args_list[1:]] == [Path("mine"), folder]
 
 
-@pytest.mark.parametrize("count", ["0", "1.5", "x"])
-def test_a_count_below_one_is_refused(capsys, count):
-    for command in (["sweep", "s.yml", "--workers"], ["run", "a", "--threads"]):
-        with pytest.raises(SystemExit):
-            cli.main([*command, count])
-        assert f"{count!r} is not a whole number of 1 or more" in capsys.readouterr().err
+@pytest.mark.parametrize("command", ["sweep s.yml --workers 0", "run a --threads 1.5"])
+def test_a_count_below_one_is_refused(capsys, command):
+    with pytest.raises(SystemExit):
+        cli.main(command.split())
+    assert f"{command.split()[-1]!r} is not a whole number of 1 or more" in capsys.readouterr().err
 
 
-@pytest.fixture
-def dry_run(nothing_runs, tmp_path, monkeypatch):
-    """List the runs of a sweep: (its lines, *options) -> exit code."""
-    monkeypatch.setattr(sweeps, "TIMES", tmp_path / "times.json")
-    (tmp_path / "times.json").write_text('{"chapters": {"02_cnn": [[1, 60], [4, 180]]}}')
-
-    def command(text, *options):
+def test_a_dry_run_lists_the_runs_and_starts_nothing(nothing_runs, capsys, tmp_path, put, runs):
+    def dry_run(text):
         (tmp_path / "s.yml").write_text(f"chapter: 02_cnn\n{text}")
-        options = ["--dry-run", "--notebooks", str(NOTEBOOKS), *options]
-        return cli.main(["sweep", str(tmp_path / "s.yml"), *options])
+        options = ["--dry-run", "--workers", "2", "--notebooks", str(NOTEBOOKS), "-o", str(runs)]
+        assert cli.main(["sweep", str(tmp_path / "s.yml"), *options]) == 0
+        return capsys.readouterr().out.splitlines()
 
-    return command
-
-
-def test_a_dry_run_lists_the_runs_and_starts_nothing(dry_run, capsys):
-    assert dry_run("parameters: {epochs: 4}\nseeds: 2", "--workers", "2") == 0
-    assert capsys.readouterr().out.splitlines() == [
-        f"2 runs of 02_cnn in {Path('runs/s')}: 0 finished, 2 to do",
-        "  seed=0: to do",
-        "  seed=1: to do",
-        "about 3.0 minutes with 2 workers (from runs of that chapter with one thread, on the "
-        "machine of its authors)",
-    ]
-    assert dry_run("parameters: {sample: true}", "--workers", "2") == 0
-    assert "no estimate of the time: no run on the sample" in capsys.readouterr().out
-
-
-def test_a_dry_run_says_what_is_finished(dry_run, capsys, tmp_path):
     notebook = NOTEBOOKS / "02_cnn.ipynb"
-    values = {p.name: p.default for p in read_parameters(notebook).values()}
-    values = {n: v for n, v in values.items() if not n.endswith("_dir")} | {"seed": 1}
-    record = {"state": "finished", "chapter": "02_cnn", "code": code_digest(notebook)}
-    (folder := tmp_path / "done" / "any name").mkdir(parents=True)
-    record |= {"metrics": {}, "networks": {}, "attempts": 1, "seconds": 88, "parameters": values}
-    (folder / "results.json").write_text(json.dumps(record))
-    assert dry_run("seeds: 3", "--workers", "2", "-o", str(tmp_path / "done")) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        f"3 runs of 02_cnn in {tmp_path / 'done'}: 1 finished, 2 to do",
+    parameters = prepare_run(notebook, {"seed": 1}).parameters
+    put("any name", parameters, chapter="02_cnn", code=code_digest(notebook), seconds=90)
+    assert dry_run("seeds: 3") == [
+        f"3 runs of 02_cnn in {runs}: 1 finished, 2 to do",
         "  seed=1: finished",
         "  seed=0: to do",
         "  seed=2: to do",
-        "about 88 s with 2 workers (from the finished runs)",
+        "about 1.5 minutes with 2 workers (from the finished runs)",
     ]
+    last = dry_run("parameters: {sample: true}")[-1]
+    assert last == "no estimate of the time: no run on the sample is finished yet"
