@@ -22,15 +22,15 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
 
 @pytest.fixture
-def fail_with(monkeypatch):
-    """Let ``fmnist data`` end with an error."""
-    return lambda error: monkeypatch.setattr(download, "find_data", Mock(side_effect=error))
-
-
-def test_data_prints_the_folder(monkeypatch, capsys, tmp_path):
+def find_data(monkeypatch, tmp_path):
+    """Stand in for what ``fmnist data`` does."""
     monkeypatch.setattr(download, "find_data", find := Mock(return_value=tmp_path))
+    return find
+
+
+def test_data_prints_the_folder(find_data, capsys, tmp_path):
     assert cli.main(["data", "--data", str(tmp_path)]) == 0
-    find.assert_called_once_with(tmp_path)
+    find_data.assert_called_once_with(tmp_path)
     assert capsys.readouterr().out == f"Fashion-MNIST, verified: {tmp_path}\n"
 
 
@@ -43,15 +43,15 @@ def test_data_prints_the_folder(monkeypatch, capsys, tmp_path):
         (ModuleNotFoundError(name="papermill"), 1, "fmnist: this needs the package papermill, "),
     ],
 )
-def test_an_error_is_one_line_and_an_exit_code(fail_with, capsys, error, code, line):
-    fail_with(error)
+def test_an_error_is_one_line_and_an_exit_code(find_data, capsys, error, code, line):
+    find_data.side_effect = error
     assert cli.main(["data"]) == code
     (printed,) = capsys.readouterr().err.splitlines(keepends=True)
     assert printed.startswith(line)
 
 
-def test_a_defect_keeps_its_traceback(fail_with):
-    fail_with(TypeError("a defect"))
+def test_a_defect_keeps_its_traceback(find_data):
+    find_data.side_effect = TypeError("a defect")
     with pytest.raises(TypeError, match="a defect"):
         cli.main(["data"])
 
@@ -83,20 +83,15 @@ def test_course_prints_the_accuracies_and_where_to_look(monkeypatch, capsys, tmp
     assert "book/_build/html/index.html" in printed.replace("\\", "/")
 
 
-def test_a_relative_folder_in_the_variable_holds_for_the_chapters(monkeypatch, tmp_path):
+def test_a_relative_folder_in_the_variable_holds_for_the_chapters(find_data, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FMNIST_DATA", "stick")
-    monkeypatch.setattr(download, "find_data", lambda root: tmp_path)
     cli.main(["data"])
     assert os.environ["FMNIST_DATA"] == str(tmp_path / "stick")
 
 
-def test_a_warning_is_one_line(monkeypatch, capsys, tmp_path):
-    def warn(root):
-        warnings.warn("no data here", stacklevel=1)
-        return tmp_path
-
-    monkeypatch.setattr(download, "find_data", warn)
+def test_a_warning_is_one_line(find_data, monkeypatch, capsys):
+    find_data.side_effect = lambda root: warnings.warn("no data here", stacklevel=1)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
