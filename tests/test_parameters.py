@@ -1,10 +1,8 @@
 """The parameters of a chapter, and the values that it does not take."""
 
 import ast
-import io
 import json
 import re
-import tokenize
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -47,16 +45,14 @@ def refused(*words):
 
 
 def parsed(name):
-    """Read a chapter's parameters cell as Python does: (name, annotation, value, comment)."""
+    """Read a chapter's parameters cell: (name, annotation, value, comment) of each line."""
     cells = json.loads((FOLDER / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     (source,) = (
         "".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])
     )
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
-    for line in ast.parse(source).body:
-        comment = comments.get(line.end_lineno, "")
-        yield line.target.id, line.annotation.id, ast.literal_eval(line.value), comment
+    for line in source.splitlines():
+        name, kind, text, comment = re.fullmatch(r"(\w+): (\w+) = (.*?)  # (.*)", line).groups()
+        yield name, kind, ast.literal_eval(text), comment
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
