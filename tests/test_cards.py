@@ -110,9 +110,6 @@ def test_the_card_says_what_the_record_says(make, trained):
     for name, digest in (record["sha256"] | SHA256).items():
         assert hashes[name] == [f"`{digest}`"]
 
-
-def test_the_card_gives_the_metrics_with_the_interval(make):
-    card, _ = make(METRICS)
     metrics = section(card, "Metrics")
     listed = rows(metrics)
     assert "10,000 test images of Fashion-MNIST" in metrics

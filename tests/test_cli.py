@@ -137,15 +137,12 @@ def run(*arguments):
     return cli.main(["run", *arguments, "--notebooks", str(NOTEBOOKS)])
 
 
-def test_help_of_run_says_how_to_see_the_parameters(nothing_runs, capsys):
+def test_help_of_run_lists_the_parameters_of_a_chapter(nothing_runs, capsys):
     assert run("--help") == 0
     printed = capsys.readouterr().out
     assert "usage: fmnist run" in printed
     assert run() == 2
     assert capsys.readouterr().out == printed
-
-
-def test_help_of_run_lists_the_parameters_of_a_chapter(nothing_runs, capsys):
     assert run("02_cnn", "--help") == 0
     _, _, listed = capsys.readouterr().out.partition("\nparameters of 02_cnn:\n")
     found = read_parameters(NOTEBOOKS / "02_cnn.ipynb")

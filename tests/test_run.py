@@ -15,7 +15,6 @@ import pytest
 from fmnist_lib.chapters import ChapterError
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments import run as runs
-from fmnist_lib.experiments.execution import Stopped
 from fmnist_lib.experiments.run import load_record, prepare_run, run_experiment
 from fmnist_lib.trained import load_trained
 
@@ -77,7 +76,6 @@ def test_a_run_is_kept_with_its_record(tmp_path, tiny):
     assert pd.Timestamp(record["started"]) < pd.Timestamp.now("UTC")
     assert printed(folder / "tiny.ipynb") == "3 .\n"
     page = (folder / "tiny.html").read_text(encoding="utf-8")
-    assert "tiny" in page
     assert not re.search(r"""(src|href)=["'](https?:)?//""", page)  # it needs no network
 
 
@@ -141,13 +139,6 @@ def test_a_folder_that_holds_something_else_is_not_touched(tmp_path, tiny):
         run(chapter, tmp_path)
     assert (chapter.read_bytes(), network.read_text()) == (before, "{}")
     assert names(tmp_path) == ["tiny", "tiny.ipynb"]
-
-
-def test_a_stopped_run_leaves_nothing(tmp_path, tiny):
-    chapter = tiny(f"open({str(tmp_path / 'started')!r}, 'w'); import time; time.sleep(600)")
-    with pytest.raises(Stopped):
-        run(chapter, tmp_path / "a", stopped=(tmp_path / "started").exists)
-    assert names(tmp_path / "a") == []
 
 
 def test_two_at_a_time_are_one_after_the_other(tmp_path, tiny):

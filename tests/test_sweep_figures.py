@@ -1,5 +1,7 @@
 """The figure of a sweep, and what ``fmnist results`` prints and writes."""
 
+from unittest.mock import Mock
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -76,15 +78,9 @@ def swept(runs, put):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Record what is drawn: a list of (x, y, group)."""
-    calls, draw = [], plotting.sweep_curves
-
-    def watched(table, x, y, group):
-        calls.append((x, y, group))
-        return draw(table, x, y, group)
-
-    monkeypatch.setattr(plotting, "sweep_curves", watched)
-    return calls
+    """Tell what was drawn last: () -> x, y, group."""
+    monkeypatch.setattr(plotting, "sweep_curves", draw := Mock(wraps=plotting.sweep_curves))
+    return lambda: draw.call_args.args[1:]
 
 
 def test_results_says_what_is_best_and_what_it_wrote(swept, put, drawn, capsys):
@@ -97,14 +93,14 @@ def test_results_says_what_is_best_and_what_it_wrote(swept, put, drawn, capsys):
     for name in ("results.csv", "results.parquet", "summary.csv", "results.png"):
         assert f"written: {swept / name}\n" in printed
         assert (swept / name).stat().st_size
-    assert drawn == [("lr", "val_accuracy", None)]
+    assert drawn() == ("lr", "val_accuracy", None)
 
 
 def test_results_draws_the_columns_named_and_writes_elsewhere(swept, drawn, tmp_path):
     before = sorted(swept.rglob("*"))
     options = ["--x", "seed", "--y", "test_accuracy", "--group", "lr", "-o", str(tmp_path / "a/b")]
     assert cli.main(["results", str(swept), *options]) == 0
-    assert drawn == [("seed", "test_accuracy", "lr")]
+    assert drawn() == ("seed", "test_accuracy", "lr")
     assert (tmp_path / "a" / "b" / "results.png").is_file()
     assert sorted(swept.rglob("*")) == before
 

@@ -182,9 +182,7 @@ def test_a_finished_run_is_recognised_by_its_parameters_whatever_its_folder_is_c
     plan = make_plan(sweep, runs)
     assert plan.finished == {"seed=1": record}
     assert list(plan.to_do) == ["seed=0", "seed=2"]
-
-
-def test_a_value_given_that_is_the_default_is_the_same_run(load, runs, put):
+    # A value given that is the default is the same run.
     put("defaults", {})
     plan = make_plan(load("parameters: {epochs: 25, lr: '3e-4', data_dir: elsewhere}"), runs)
     assert (list(plan.finished), plan.to_do) == (["defaults"], {})
@@ -233,14 +231,9 @@ def test_changes_of_prose_and_outputs_make_no_new_version(load, runs, put, tmp_p
 
 @pytest.fixture
 def times(tmp_path, monkeypatch):
-    file = tmp_path / "chapter_times.json"
-    monkeypatch.setattr(sweeps, "TIMES", file)
-
-    def write(chapters):
-        file.write_text(json.dumps({"machine": {}, "chapters": chapters}))
-
-    write({"02_net": [[1, 30.0], [4, 90.0]]})
-    return write
+    """Write measured times: ({chapter: [[epochs, seconds], …]})."""
+    monkeypatch.setattr(sweeps, "TIMES", file := tmp_path / "chapter_times.json")
+    return lambda chapters: file.write_text(json.dumps({"chapters": chapters}))
 
 
 def test_time_grows_evenly_with_the_epochs(load, runs, put):
@@ -259,15 +252,11 @@ def test_time_from_runs_of_one_length_is_in_proportion(load, runs, put):
 
 
 def test_without_a_finished_run_the_measured_times_are_taken(load, runs, times):
+    times({"02_net": [[1, 30.0], [4, 90.0]]})
     seconds, source = estimate(make_plan(load("grid: {epochs: [1, 4, 7]}"), runs))
     assert seconds == pytest.approx(30 + 90 + 150)
     assert source == "from runs of that chapter with one thread, on the machine of its authors"
     times({"02_net": [[1, 40.0]]})
     assert estimate(make_plan(load("seeds: 2"), runs))[0] == pytest.approx(2 * 25 * 40)
-
-
-def test_there_is_no_estimate_for_the_sample_and_for_an_unknown_chapter(load, runs, times):
-    plan = make_plan(load("parameters: {sample: true}"), runs)
-    assert estimate(plan) == (None, "no run on the sample is finished yet")
     times({"03_net": [[1, 40.0]]})
     assert estimate(make_plan(load(""), runs)) == (None, "no run is finished yet")
