@@ -52,10 +52,8 @@ def test_two_chapters_at_once_in_one_process_each_run_in_their_own_folder(tmp_pa
 @pytest.mark.slow
 def test_a_chapter_whose_kernel_dies_is_kept_up_to_there(tmp_path, write):
     """As one with an error is, see `test_run`."""
-    source, output = (
-        write("x = 1", "print('before')", "import os; os._exit(1)"),
-        tmp_path / "b.ipynb",
-    )
+    source = write("x = 1", "print('before')", "import os; os._exit(1)")
+    output = tmp_path / "b.ipynb"
     with pytest.raises(ChapterError, match="the kernel of a died"):
         execution.run_chapter(source, output, progress=False)
     cells = nbformat.read(output, 4).cells
