@@ -32,18 +32,6 @@ LOWER = [[1, 1, 1], [0, 0, 0], [-1, -1, -1]]
 SOBEL = [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]
 
 
-@pytest.mark.parametrize(
-    "kernel",
-    [
-        torch.tensor(LOWER).float()[None, None] / 1000,
-        nn.Parameter(torch.tensor(SOBEL).float()),
-        [[0, 1, 0], [0, 0, 0], [0, -1, 0]],
-    ],
-)
-def test_a_kernel_that_finds_lower_edges(kernel):
-    assert check("2.2", kernel)
-
-
 MISTAKES = 100 * math.log(0.9) / math.log(0.01)
 
 
@@ -63,10 +51,22 @@ def by_one_hot(logits, labels):
     return (logits.exp().sum(dim=1).log() - (logits * table).sum(dim=1)).mean(dim=0, keepdim=True)
 
 
-@pytest.mark.parametrize("function", [by_pytorch, by_numpy, by_one_hot])
-@pytest.mark.parametrize("mistakes", [MISTAKES, 2.29])
-def test_cross_entropy(function, mistakes):
-    assert check("2.3", function, mistakes)
+@pytest.mark.parametrize(
+    ("number", "answers"),
+    [
+        ("2.2", [torch.tensor(LOWER).float()[None, None] / 1000]),
+        ("2.2", [nn.Parameter(torch.tensor(SOBEL).float())]),
+        ("2.2", [[[0, 1, 0], [0, 0, 0], [0, -1, 0]]]),
+        ("2.3", [by_pytorch, MISTAKES]),
+        ("2.3", [by_numpy, 2.29]),
+        ("2.3", [by_one_hot, MISTAKES]),
+        ("2.5", [0.1, 0.75]),
+        ("2.5", [0.16, 0.5]),
+        ("2.5", [0.0, 0.9]),
+    ],
+)
+def test_right_answers_however_found(number, answers):
+    assert check(number, *answers)
 
 
 def of_label(logits, labels):
@@ -246,8 +246,3 @@ def normalised_in_vain():
 )
 def test_a_small_network_is_not(make, nudge, sample):
     assert_nudged("2.4", make(), sample, nudge=nudge)
-
-
-@pytest.mark.parametrize("answers", [(0.1, 0.75), (0.16, 0.5), (0.0, 0.9)])
-def test_sorted_images_teach_nothing(answers):
-    assert check("2.5", *answers)
