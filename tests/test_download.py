@@ -129,17 +129,9 @@ def test_the_order_of_the_search(cache, tmp_path, contents, monkeypatch, serve):
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "other data"])
-def test_damaged_files_are_refused(cache, tmp_path, contents, damage, zipped):
+def test_a_file_with_one_bit_turned_is_refused(cache, tmp_path, contents, zipped):
     name = "train-images-idx3-ubyte"
-    good = contents[name]
-    bad = {
-        "truncated": good[:-100],
-        "flipped": good[:5000] + bytes([good[5000] ^ 1]) + good[5001:],
-        "empty": b"",
-        # The digits MNIST has the same names and shapes.
-        "other data": good[:16] + bytes(len(good) - 16),
-    }[damage]
+    bad = contents[name][:-1] + bytes([contents[name][-1] ^ 1])
     given = put(tmp_path / "given", contents | {name: bad}, zipped)
     with pytest.raises(download.DataError, match=f"{name}.* is not the Fashion-MNIST file"):
         download.find_data(given)
@@ -183,18 +175,13 @@ def test_the_next_mirror_delivers_what_one_lacks(cache, tmp_path, contents, serv
         (b"no", Handler, "wrong content"),
         (None, Handler, "status 404"),
         (bytes(1000), Broken, "(ChunkedEncoding|Connection)Error|wrong content"),
-        (b"", None, "ConnectionError"),
     ],
 )
 def test_a_mirror_that_fails_is_named_with_the_ways_out(
-    cache, tmp_path, contents, monkeypatch, serve, content, handler, reason
+    cache, tmp_path, contents, serve, content, handler, reason
 ):
     files = {} if content is None else contents | {"t10k-labels-idx1-ubyte": content}
-    folder, mirror = put(tmp_path / "mirror", files, zipped=True), "http://127.0.0.1:9/"
-    if handler:
-        (mirror,) = serve(folder, handler=handler)
-    else:  # nothing listens on port 9
-        monkeypatch.setattr(download, "MIRRORS", (mirror,))
+    (mirror,) = serve(put(tmp_path / "mirror", files, zipped=True), handler=handler)
     ways = ".*apt-get install .*FMNIST_DATA.* run 'fmnist data'"
     with pytest.raises(download.DataError, match=f"{mirror}: ({reason}){ways}"):
         download.find_data()

@@ -37,14 +37,12 @@ def test_the_last_batch_and_the_mean_loss():
         ("1.1", 64, "more than 60,000"),
         ("1.1", 31, "937 batches before it"),
         ("1.2", np.mean([0.5] * 937 + [2.0]), "mean over batches"),
-        ("1.2", 0.6, "divide once"),
         ("1.2", 0.501, "Give all decimals"),
         ("1.2", 0.502, "as many as each batch holds"),
-        ("1.2", [0.5, 2.0], "One number"),
     ],
 )
 def test_the_last_batch_and_the_mean_loss_are_not(number, answer, nudge):
-    assert_nudged(number, answer, nudge=nudge, secrets=(32, 0.5008))
+    assert_nudged(number, answer, nudge=nudge)
 
 
 def by_broadcasting(images, means):
@@ -78,19 +76,13 @@ def test_the_nearest_mean(function, share, data):
     ("function", "nudge"),
     [
         (distances_to, "shape (50, 10), but should have"),
-        (lambda i, m: distances_to(i, m).argmin(0), "should have shape (50,)"),
         (lambda i, m: (i.flatten(1) @ m.flatten(1).T).argmax(1), "does not find it"),
-        (lambda i, m: in_a_column(i, m) + 1, "count them from 0"),
     ],
 )
 def test_the_nearest_mean_is_not(function, nudge, share, data):
     assert_nudged("1.3", function, share, data, nudge=nudge)
-
-
-def test_the_share_of_the_nearest_mean_is_checked_too(share, data):
-    assert_nudged(
-        "1.3", by_broadcasting, share - 0.1, data, nudge="The function is right, the share is not"
-    )
+    nudge = "The function is right, the share is not"
+    assert_nudged("1.3", by_broadcasting, share - 0.1, data, nudge=nudge)
 
 
 def test_doubles(data, sample):
@@ -102,12 +94,9 @@ def test_doubles(data, sample):
     for answers, nudge in [
         ((nearest, distances**2), "take the root"),
         ((backwards.indices, backwards.values), "each validation image look for"),
-        ((nearest, distances + 1), "Is the distance Euclidean?"),
         ((distances, nearest), "min gives the values first"),
         ((nearest + 100, distances), "count within the last 2,000"),
         ((nearest.flip(0), distances), "does not match"),
-        ((nearest[:10], distances), "should have shape (2000,)"),
-        ((nearest, None), "(distances) is None"),
     ]:
         assert_nudged("1.4", *answers, data, nudge=nudge)
     assert_nudged("1.4", nearest, distances, sample, nudge="this is a sample with fewer")

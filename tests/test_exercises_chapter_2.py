@@ -1,6 +1,7 @@
 """The checks of chapter 2: right answers however found, and words for likely mistakes."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -27,50 +28,8 @@ def test_the_number_of_parameters_is_that_of_the_network_built():
     assert check("2.1", count_parameters(model))
 
 
-@pytest.mark.parametrize(
-    ("answer", "nudge"),
-    [
-        (count_parameters(ConvNet()), "without the padding"),
-        (416 * 256, "That many are added"),
-        (1568 * 256, "Follow an image"),
-        (440_650 - 442, "have its bias"),
-    ],
-)
-def test_the_number_of_parameters_is_not(answer, nudge):
-    assert_nudged("2.1", answer, nudge=nudge, secrets=(440650, 106496, 1568))
-
-
 LOWER = [[1, 1, 1], [0, 0, 0], [-1, -1, -1]]
 SOBEL = [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]
-
-
-@pytest.mark.parametrize(
-    "kernel",
-    [
-        LOWER,
-        torch.tensor(LOWER).float()[None, None] / 1000,
-        nn.Parameter(torch.tensor(SOBEL).float()),
-        [[0, 1, 0], [0, 0, 0], [0, -1, 0]],
-    ],
-)
-def test_a_kernel_that_finds_lower_edges(kernel):
-    assert check("2.2", kernel)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "nudge"),
-    [
-        (LOWER[::-1], "does not find lower edges"),
-        (np.array(LOWER).T, "up and down. What"),
-        ([[1, 1, 1], [1, 1, 1], [-1, -1, -1]], "On an even area"),
-        ([[1] * 3, [-2] * 3, [1] * 3], "thin stripes"),
-        (np.zeros((3, 3)), "does not find lower edges"),
-        ([1, 1, 1, 0, 0, 0, -1, -1, -1], "three rows of three"),
-        ([[1, 1], [0, 0, 0]], "rows of equal length"),
-    ],
-)
-def test_a_kernel_that_does_not(kernel, nudge):
-    assert_nudged("2.2", kernel, nudge=nudge)
 
 
 MISTAKES = 100 * math.log(0.9) / math.log(0.01)
@@ -92,10 +51,22 @@ def by_one_hot(logits, labels):
     return (logits.exp().sum(dim=1).log() - (logits * table).sum(dim=1)).mean(dim=0, keepdim=True)
 
 
-@pytest.mark.parametrize("function", [by_pytorch, by_numpy, by_one_hot])
-@pytest.mark.parametrize("mistakes", [MISTAKES, 2.29])
-def test_cross_entropy(function, mistakes):
-    assert check("2.3", function, mistakes)
+@pytest.mark.parametrize(
+    ("number", "answers"),
+    [
+        ("2.2", [torch.tensor(LOWER).float()[None, None] / 1000]),
+        ("2.2", [nn.Parameter(torch.tensor(SOBEL).float())]),
+        ("2.2", [[[0, 1, 0], [0, 0, 0], [0, -1, 0]]]),
+        ("2.3", [by_pytorch, MISTAKES]),
+        ("2.3", [by_numpy, 2.29]),
+        ("2.3", [by_one_hot, MISTAKES]),
+        ("2.5", [0.1, 0.75]),
+        ("2.5", [0.16, 0.5]),
+        ("2.5", [0.0, 0.9]),
+    ],
+)
+def test_right_answers_however_found(number, answers):
+    assert check(number, *answers)
 
 
 def of_label(logits, labels):
@@ -106,41 +77,45 @@ def naive(logits, labels):
     return -(of_label(logits.exp(), labels) / logits.exp().sum(dim=1)).log().mean()
 
 
+def never_zero(logits, labels):
+    return -(of_label(logits.softmax(dim=1), labels) + 1e-9).log().mean()
+
+
 def less_the_largest_of_all(logits, labels):
     shifted = logits - logits.max()
     return (shifted.exp().sum(dim=1).log() - of_label(shifted, labels)).mean()
 
 
 @pytest.mark.parametrize(
-    ("function", "nudge"),
+    ("number", "answers", "nudge"),
     [
-        (lambda z, y: -by_pytorch(z, y), "sign"),
-        (lambda z, y: functional.cross_entropy(z, y, reduction="sum"), "sum over the images"),
-        (lambda z, y: functional.cross_entropy(z, y, reduction="none"), "shape (64,)"),
-        (lambda z, y: by_pytorch(z.softmax(1), y), "twice"),
-        (lambda z, y: -of_label(z.log_softmax(0), y).mean(), "The loss is off"),
-        (lambda z, y: by_pytorch(z, y) / math.log(2), "The loss is off"),
-        (naive, "exp(1000) is infinite"),
-        (lambda z, y: -of_label(z.softmax(1).log(), y).mean(), "logarithm of a fraction"),
-        (less_the_largest_of_all, "logarithm of a fraction"),
-        (lambda z, y: -(of_label(z.softmax(1), y) + 1e-9).log().mean(), "logarithm of a fraction"),
+        ("2.1", [count_parameters(ConvNet())], "without the padding"),
+        ("2.1", [416 * 256], "That many are added"),
+        ("2.1", [440_650 - 442], "have its bias"),
+        ("2.2", [LOWER[::-1]], "does not find lower edges"),
+        ("2.2", [np.array(LOWER).T], "up and down. What"),
+        ("2.2", [[[1, 1, 1], [1, 1, 1], [-1, -1, -1]]], "On an even area"),
+        ("2.2", [[[1] * 3, [-2] * 3, [1] * 3]], "thin stripes"),
+        ("2.2", [np.zeros((3, 3))], "does not find lower edges"),
+        ("2.2", [[1, 1, 1, 0, 0, 0, -1, -1, -1]], "three rows of three"),
+        ("2.3", [lambda z, y: -by_pytorch(z, y), MISTAKES], "sign"),
+        ("2.3", [lambda z, y: len(y) * by_pytorch(z, y), MISTAKES], "sum over the images"),
+        ("2.3", [lambda z, y: by_pytorch(z.softmax(1), y), MISTAKES], "twice"),
+        ("2.3", [lambda z, y: by_pytorch(z, y) / math.log(2), MISTAKES], "The loss is off"),
+        ("2.3", [naive, MISTAKES], "exp(1000) is infinite"),
+        ("2.3", [less_the_largest_of_all, MISTAKES], "logarithm of a fraction"),
+        ("2.3", [never_zero, MISTAKES], "logarithm of a fraction"),
+        ("2.3", [by_pytorch, math.log(0.01) / math.log(0.9)], "Here are a hundred"),
+        ("2.3", [by_pytorch, MISTAKES / 100], "one good answer"),
+        ("2.3", [by_pytorch, 2], "Do not round"),
+        ("2.5", [0.774, 0.712], "Are these accuracies on the validation images?"),
+        ("2.5", [0.75, 0.1], "have not swapped the two"),
+        ("2.5", [0.1, 0.12], "One epoch of 5,000"),
+        ("2.5", [0.5, 0.8], "One epoch of 5,000"),
     ],
 )
-def test_cross_entropy_is_not(function, nudge):
-    assert_nudged("2.3", function, MISTAKES, nudge=nudge)
-
-
-@pytest.mark.parametrize(
-    ("mistakes", "nudge"),
-    [
-        (math.log(0.01) / math.log(0.9), "Here are a hundred"),
-        (MISTAKES / 100, "one good answer"),
-        (2, "Do not round"),
-        (-MISTAKES, "is not: what is"),
-    ],
-)
-def test_what_mistakes_weigh_is_checked_too(mistakes, nudge):
-    assert_nudged("2.3", by_pytorch, mistakes, nudge=nudge, secrets=(2.28, 2.29))
+def test_wrong_turns_get_words(number, answers, nudge):
+    assert_nudged(number, *answers, nudge=nudge)
 
 
 def stack(*channels, norm=nn.BatchNorm2d, end=()):
@@ -247,20 +222,8 @@ def one_of_two_normalised():
 
 def normalised_in_vain():
     network = Wrapped(lambda logits: logits)
-    network.inner, network.unused = stack(16, norm=plain), nn.BatchNorm2d(16)
+    network.inner, network.unused = stack(16, norm=nn.Identity), nn.BatchNorm2d(16)
     return network
-
-
-def plain(channels):
-    return nn.Identity()
-
-
-def grouped(channels):
-    return nn.GroupNorm(1, channels)
-
-
-def without_memory(channels):
-    return nn.BatchNorm2d(channels, track_running_stats=False)
 
 
 @pytest.mark.parametrize(
@@ -270,36 +233,16 @@ def without_memory(channels):
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), "no convolution"),
         (lambda: stack(16, end=[nn.LogSoftmax(dim=1)]), "log-softmax at the end"),
         (lambda: stack(16, end=[nn.ReLU()]), "None of its logits is negative"),
-        (lambda: stack(16, norm=grouped), "16 maps, and 0 are normalised"),
         (normalised_in_vain, "16 maps, and 0 are normalised"),
         (all_zeros, "It does not learn: after 40 steps"),
         (one_of_two_normalised, "write 24 maps, and 8 are normalised"),
         (Forgetful, "gives two answers to the same images"),
-        (lambda: stack(16, norm=without_memory), "depends on the other images"),
+        (
+            lambda: stack(16, norm=partial(nn.BatchNorm2d, track_running_stats=False)),
+            "depends on the other images",
+        ),
         (lambda: Wrapped(torch.Tensor.detach), "No gradient gets through"),
-        (lambda: Wrapped(lambda logits: logits[:, :9]), "should have shape (1, 10)"),
-        (lambda: stack(16).requires_grad_(False), "No gradient gets through"),
-        (lambda: Written, "create one, with parentheses"),
     ],
 )
 def test_a_small_network_is_not(make, nudge, sample):
     assert_nudged("2.4", make(), sample, nudge=nudge)
-
-
-@pytest.mark.parametrize("answers", [(0.1, 0.75), (0.16, 0.5), (0.0, 0.9)])
-def test_sorted_images_teach_nothing(answers):
-    assert check("2.5", *answers)
-
-
-@pytest.mark.parametrize(
-    ("answers", "nudge"),
-    [
-        ((0.75, 0.76), "TrainConfig shuffles by default"),
-        ((0.774, 0.712), "Are these accuracies on the validation images?"),
-        ((0.75, 0.1), "have not swapped the two"),
-        ((0.1, 0.12), "One epoch of 5,000"),
-        ((0.5, 0.8), "One epoch of 5,000"),
-    ],
-)
-def test_accuracies_that_cannot_be_theirs(answers, nudge):
-    assert_nudged("2.5", *answers, nudge=nudge)

@@ -25,21 +25,6 @@ def test_the_deviation_of_a_share():
         assert check("4.1", answer)
 
 
-@pytest.mark.parametrize(
-    ("answer", "nudge"),
-    [
-        (0.8 * 0.2 / 400, "variance of the share"),
-        (2, "percentage points"),
-        (1.96 * 0.02, "95 % interval"),
-        (HIGH - LOW, "95 % interval"),
-        ((HIGH - LOW) / 2, "95 % interval"),
-        (0.8, "what stands under the root"),
-    ],
-)
-def test_the_deviation_is_not(answer, nudge):
-    assert_nudged("4.1", answer, nudge=nudge, secrets=(0.02,))
-
-
 def counted(labels, predicted, k):
     called, true = predicted == k, labels == k
     both = (called & true).sum()
@@ -48,32 +33,6 @@ def counted(labels, predicted, k):
 
 def by_class_report(labels, predicted, k):
     return class_report(labels, predicted).iloc[k][["precision", "recall"]]
-
-
-@pytest.mark.parametrize("function", [counted, by_class_report])
-def test_precision_and_recall(function):
-    assert check("4.2", function)
-
-
-def with_nan(labels, predicted, k):
-    both = ((predicted == k) & (labels == k)).sum()
-    return both / (predicted == k).sum(), both / (labels == k).sum()
-
-
-@pytest.mark.parametrize(
-    ("function", "nudge"),
-    [
-        (lambda *a: counted(*a)[::-1], "precision comes first"),
-        (lambda t, p, k: (((t == k) & (p == k)).mean(), 0.9), "shares of class 3 are off"),
-        (lambda t, p, k: (counted(t, p, k)[0], (t == p).mean()), "recall of those that are k"),
-        (lambda *a: np.round(counted(*a), 4), "not rounded"),
-        (with_nan, "The answer about a class that is never predicted holds NaN"),
-        (lambda t, p, k: np.where(k in p, counted(t, p, k), 0.5), "both shares should be 0"),
-        (lambda t, p, k: class_report(t, p), "should have shape (2,)"),
-    ],
-)
-def test_precision_and_recall_are_not(function, nudge):
-    assert_nudged("4.2", function, nudge=nudge)
 
 
 @pytest.fixture(scope="module")
@@ -115,42 +74,22 @@ def test_a_vote_that_draws_lots_may_have_any_luck(seeds):
     for share in (unlucky, best_alone, lucky):
         assert check("4.3", drawn_among_the_tied, share, seeds)
         assert not check("4.3", by_mode, share, seeds)
-    for share, nudge in [
-        (unlucky - 1e-4, "do not round"),
-        (lucky + 1e-4, "do not round"),
-        (unlucky - 0.01, "The function is right, the share is not"),
-        (lucky + 0.01, "The function is right, the share is not"),
-    ]:
-        assert_nudged("4.3", drawn_among_the_tied, share, seeds, nudge=nudge)
+    for share in (unlucky - 1e-4, lucky + 1e-4):
+        assert_nudged("4.3", drawn_among_the_tied, share, seeds, nudge="do not round")
 
 
-@pytest.mark.parametrize(
-    ("function", "nudge"),
-    [
-        (lambda p: mode(p, axis=1).mode, "has shape (3,), but should have shape (8,)"),
-        (lambda p: mode(p, axis=0), "should have shape (8,)"),
-        (lambda p: p.mean(axis=0).round(), "have no order"),
-        (lambda p: np.median(p, axis=0), "have no order"),
-        (lambda p: p[0], "another class has more votes"),
-        (lambda p: by_mode(p) + 10, "another class has more votes"),
-    ],
-)
-def test_the_vote_is_not(function, nudge, seeds):
-    assert_nudged("4.3", function, 0.9, seeds, nudge=nudge)
-
-
-def test_the_share_of_the_vote_is_checked_too(seeds):
-    plain = seeds.predicted["cnn"]
-    alone = (plain == seeds.labels).mean(axis=1)
-    dilated = accuracy_score(seeds.labels, by_mode(seeds.predicted["dilated_cnn"]))
-    right = accuracy_score(seeds.labels, by_mode(plain))
-    for share, nudge in [
-        (alone.mean(), "the mean of ten accuracies"),
-        (alone.max(), "the best network alone"),
-        (dilated, "The function is right, the share is not"),
-        (round(right, 3), "do not round"),
-    ]:
-        assert_nudged("4.3", by_mode, share, seeds, nudge=nudge, secrets=(round(right, 4),))
+def test_the_vote_is_not(seeds):
+    alone = (seeds.predicted["cnn"] == seeds.labels).mean(axis=1)
+    right = accuracy_score(seeds.labels, by_mode(seeds.predicted["cnn"]))
+    for function, share, nudge in (
+        (lambda p: mode(p, axis=1).mode, right, "has shape (3,), but should have shape (8,)"),
+        (lambda p: p.mean(axis=0).round(), right, "have no order"),
+        (lambda p: by_mode(p) + 10, right, "another class has more votes"),
+        (by_mode, alone.mean(), "the mean of ten accuracies"),
+        (by_mode, alone.max(), "the best network alone"),
+        (by_mode, round(right, 3), "do not round"),
+    ):
+        assert_nudged("4.3", function, share, seeds, nudge=nudge)
 
 
 def answered(p, labels, threshold):
@@ -169,11 +108,6 @@ def in_torch(probabilities, labels, threshold):
     return [sure.float().mean(), right.float().mean()]
 
 
-@pytest.mark.parametrize("function", [sure_and_right, in_torch])
-def test_answering_when_sure(function):
-    assert check("4.4", function)
-
-
 def other_accuracy(accuracy):
     return lambda *a: (sure_and_right(*a)[0], accuracy(*answered(*a)))
 
@@ -184,20 +118,41 @@ def peeking(p, labels, threshold):
 
 
 @pytest.mark.parametrize(
-    ("function", "nudge"),
+    ("number", "function"),
     [
-        (lambda *a: sure_and_right(*a)[::-1], "comes first"),
-        (lambda *a: (1 - sure_and_right(*a)[0], 0.9), "the two shares are off"),
-        (peeking, "the two shares are off"),
-        (lambda *a: np.round(sure_and_right(*a), 4), "Do not round"),
-        (lambda p, t, threshold: sure_and_right(p, t, 0.9), "With a threshold of 0.5"),
-        (other_accuracy(lambda sure, right: right.mean()), "on all images"),
-        (other_accuracy(lambda sure, right: (sure & right).mean()), "count as mistakes"),
-        (lambda *a: sure_and_right(*a)[0], "should have shape (2,)"),
+        ("4.2", counted),
+        ("4.2", by_class_report),
+        ("4.4", sure_and_right),
+        ("4.4", in_torch),
     ],
 )
-def test_answering_when_sure_is_not(function, nudge):
-    assert_nudged("4.4", function, nudge=nudge)
+def test_functions_that_are_right_however_written(number, function):
+    assert check(number, function)
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "nudge"),
+    [
+        ("4.1", 0.8 * 0.2 / 400, "variance of the share"),
+        ("4.1", 2, "percentage points"),
+        ("4.1", HIGH - LOW, "95 % interval"),
+        ("4.1", (HIGH - LOW) / 2, "95 % interval"),
+        ("4.1", 0.8, "what stands under the root"),
+        ("4.2", lambda *a: counted(*a)[::-1], "precision comes first"),
+        ("4.2", lambda t, p, k: (counted(t, p, k)[0], (t == p).mean()), "recall of those that"),
+        ("4.2", lambda *a: np.round(counted(*a), 4), "not rounded"),
+        ("4.2", lambda t, p, k: counted(t, p, k) / (p == k).any(), "never predicted holds NaN"),
+        ("4.2", lambda t, p, k: np.where(k in p, counted(t, p, k), 0.5), "shares should be 0"),
+        ("4.4", lambda *a: sure_and_right(*a)[::-1], "comes first"),
+        ("4.4", peeking, "the two shares are off"),
+        ("4.4", lambda *a: np.round(sure_and_right(*a), 4), "Do not round"),
+        ("4.4", lambda p, t, threshold: sure_and_right(p, t, 0.9), "With a threshold of 0.5"),
+        ("4.4", other_accuracy(lambda sure, right: right.mean()), "on all images"),
+        ("4.4", other_accuracy(lambda sure, right: (sure & right).mean()), "count as mistakes"),
+    ],
+)
+def test_wrong_turns_get_words(number, answer, nudge):
+    assert_nudged(number, answer, nudge=nudge)
 
 
 class NearestMean(nn.Module):
@@ -289,9 +244,7 @@ def test_a_damage_drawn_once_for_all_images_gets_words(networks, sample):
         (lambda i: i.clone(), "Most images come back as they were"),
         (lambda i: torch.zeros_like(i), "All images come back alike"),
         (lambda i: i + 0.5, "between 0 and 1"),
-        (lambda i: i.squeeze(1), "28, 28), but should have shape (500, 1, 28, 28)"),
         (lambda i: i.double() / 2, "32-bit numbers"),
-        (lambda i: i / 0, "holds NaN"),
     ],
 )
 def test_a_damage_is_not(function, nudge, networks, sample):

@@ -151,15 +151,11 @@ def damage(archive):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (drop("README.txt"), "README.txt is missing"),
-        (drop("site/"), "site/index.html is missing"),
         (drop("data/train-images"), "data/train-images-idx3-ubyte is missing"),
         (drop("notebooks/"), "no notebooks"),
         (damage, "Bad CRC-32 for file 'course/site/_static/a.png'"),
         (lambda archive: kit.SHA256.update({"t10k-labels-idx1-ubyte": ""}), "data/t10k-labels"),
-        (lambda archive: archive.write_text("thesis"), "BadZipFile"),
         (lambda archive: archive.write_bytes(archive.read_bytes()[:-100]), "BadZipFile"),
-        (lambda archive: archive.unlink(), "FileNotFoundError"),
     ],
 )
 def test_a_file_that_is_not_a_complete_kit_is_refused(make, tmp_path, capsys, change, reason):
@@ -188,11 +184,11 @@ def test_an_earlier_kit_is_replaced_and_nothing_else(make, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"course.zip", "project", "raw"}
 
 
-@pytest.mark.parametrize("name", ["kit", "folder.zip"])
-def test_a_kit_is_one_archive(make, tmp_path, name):
+def test_a_kit_is_one_archive(make, tmp_path):
     (tmp_path / "folder.zip").mkdir()
-    with pytest.raises(KitError, match=rf"one archive, not .*{name}; name a file"):
-        make(tmp_path / name, overwrite=True)
+    for name in ("kit", "folder.zip"):
+        with pytest.raises(KitError, match=rf"one archive, not .*{name}; name a file"):
+            make(tmp_path / name, overwrite=True)
 
 
 @pytest.mark.parametrize(

@@ -86,11 +86,7 @@ def test_the_confusion_heat_map_is_annotated():
     assert ax.collections[0].get_clim() == (0, 1)  # of the mistakes alone
     assert [label.get_text() for label in ax.get_yticklabels()] == list(CLASS_NAMES)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
-
-
-def test_a_difference_of_confusions_is_signed():
-    confusion = confusion_matrix([0, 0, 6], [0, 6, 6])
-    ax = plotting.confusion_heatmap(confusion - 2 * confusion, difference=True)
+    ax = plotting.confusion_heatmap(-confusion, difference=True)
     assert texts(ax)[0] == "-1"
     assert ax.collections[0].get_clim() == (-1, 1)
 
@@ -103,12 +99,6 @@ def test_mistakes_and_comparisons_name_the_classes(sample):
     both = {"a": probabilities, "b": np.eye(10)[labels]}
     figure = plotting.compared_predictions(images, labels, both)
     assert titles(figure) == ["T-shirt\na: Shirt\nb: T-shirt", "Pullover\na: Coat\nb: Pullover"]
-
-
-def test_bars_carry_their_values():
-    ax = plotting.bars([0.25, 0.5], ["a", "b"], "share", fmt="{:.2f}")
-    assert texts(ax) == ["0.25", "0.50"]
-    assert [bar.get_width() for bar in ax.patches] == [0.25, 0.5]
 
 
 def test_pixel_histograms_leave_zeros_out(sample):
@@ -161,18 +151,20 @@ def test_maps_and_channels_share_limits_and_missing_channels_stay_empty():
     assert {ax.images[0].get_clim() for ax in figure.axes if ax.images} == {(0, 2)}
 
 
-def test_intervals():
+def test_bars_intervals_and_lines_show_their_values():
+    ax = plotting.bars([0.25, 0.5], ["a", "b"], "share", fmt="{:.2f}")
+    assert texts(ax) == ["0.25", "0.50"]
+    assert [bar.get_width() for bar in ax.patches] == [0.25, 0.5]
     table = pd.DataFrame({"value": [0.9], "low": [0.88], "high": [0.91]}, index=["cnn"])
-    ax = plotting.intervals(table, "accuracy")
-    (segments,) = ax.containers[0].lines[2][0].get_segments()
+    (segments,) = plotting.intervals(table, "accuracy").containers[0].lines[2][0].get_segments()
     assert np.allclose(segments[:, 0], [0.88, 0.91])
-
-
-def test_class_lines():
     report = class_report(range(10), [0, *range(9)])
-    ax = plotting.class_lines({"one": report, "two": report}, "f1", "F1")
-    assert [line.get_xdata().tolist() for line in ax.lines] == [report["f1"].tolist()] * 2
-    assert len({line.get_marker() for line in ax.lines}) == 2
+    lines = plotting.class_lines({"one": report, "two": report}, "f1", "F1").lines
+    assert [line.get_xdata().tolist() for line in lines] == [report["f1"].tolist()] * 2
+    assert len({line.get_marker() for line in lines}) == 2
+    history = pd.DataFrame({"seconds": [1.0, 2.0], "val_acc": [0.5, 0.6]})
+    ax = plotting.accuracy_over_time({"one": history, "two": history.assign(val_acc=0.7)})
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[0.5, 0.6], [0.7, 0.7]]
 
 
 def test_speeds_draws_medians_spreads_and_the_floor():
@@ -189,12 +181,6 @@ def test_speeds_draws_medians_spreads_and_the_floor():
     # A single slow repeat is cut off, and the numbers stay inside the axes.
     assert ax.get_xlim()[1] == pytest.approx(1.3 * 4)
     assert all(text.get_position()[0] < 5 for text in ax.texts)
-
-
-def test_accuracy_over_time_has_a_line_for_each_run():
-    history = pd.DataFrame({"seconds": [1.0, 2.0], "val_acc": [0.5, 0.6]})
-    ax = plotting.accuracy_over_time({"one": history, "two": history.assign(val_acc=0.7)})
-    assert [line.get_ydata().tolist() for line in ax.lines] == [[0.5, 0.6], [0.7, 0.7]]
 
 
 def test_strips_show_every_value_and_the_mean():

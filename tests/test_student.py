@@ -57,9 +57,6 @@ def test_a_line_asks_for_each_name_that_is_checked_and_made_by_the_solution(solu
     "source",
     [
         "a = 1",
-        "### BEGIN SOLUTION\na = 1",
-        "a = 1\n### END SOLUTION",
-        "### END SOLUTION\na = 1\n### BEGIN SOLUTION",
         "### BEGIN SOLUTION\na = 1\n### BEGIN SOLUTION\n### END SOLUTION\n### END SOLUTION",
         "### BEGIN SOLUTION a = 1 ### END SOLUTION",
     ],
@@ -158,7 +155,6 @@ def test_a_copy_with_answers_is_kept(tmp_path, chapters, capsys):
     [
         ("mine", ".", "../book/p.md"),
         ("a b/c", ".", "../../book/p.md"),
-        (".", ".", "book/p.md"),
         ("mine", "else where", "../else%20where/book/p.md"),
     ],
 )
