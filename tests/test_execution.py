@@ -56,7 +56,7 @@ def test_two_chapters_at_once_in_one_process_each_run_in_their_own_folder(tmp_pa
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("1 / 0", "a failed in its cell 3: ZeroDivisionError"),
+        ("1 / 0", "a failed in cell 3: ZeroDivisionError"),
         ("import os; os._exit(1)", "the kernel of a died"),
     ],
 )

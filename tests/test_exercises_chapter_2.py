@@ -133,7 +133,7 @@ def test_cross_entropy_is_not(function, nudge):
 @pytest.mark.parametrize(
     ("mistakes", "nudge"),
     [
-        (math.log(0.01) / math.log(0.9), "Here are a hundred"),
+        (math.log(0.01) / math.log(0.9), "Here there are a hundred"),
         (MISTAKES / 100, "one good answer"),
         (2, "Do not round"),
         (-MISTAKES, "is not: what is"),

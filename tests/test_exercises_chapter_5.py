@@ -92,7 +92,7 @@ def none_when_missed(history, target):
         (lambda h, t: h["seconds"].iloc[-1], "gives 26.875"),
         (lambda h, t: round(by_cummin(h, t), 1), "gives 16.8"),
         (none_when_missed, "the target 0.9, returns nothing"),
-        (lambda h, t: min(by_cummin(h, t), 99.0), "takes for ever"),
+        (lambda h, t: min(by_cummin(h, t), 99.0), "takes forever"),
     ],
 )
 def test_a_target_that_is_kept_is_not(function, nudge):

@@ -140,7 +140,7 @@ def test_an_unknown_name_is_reported_with_the_nearest_and_all_others(known):
         check_parameters("a", known, {"epoch": 5})
     with refused("a has no parameter 'epochs'; it has none"):
         check_parameters("a", {}, {"epochs": 5})
-    with refused("trained_dir cannot be given"):
+    with refused("trained_dir cannot be set"):
         check_parameters("a", known, {"trained_dir": "elsewhere"})
 
 

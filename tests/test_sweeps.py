@@ -134,8 +134,8 @@ def refused(*words):
     ("text", "words"),
     [
         ("sedes: 3", "s.yml has no entry 'sedes'; did you mean seeds?"),
-        ("seeds: 1\nseeds: 2", "the key 'seeds' is there twice"),
-        ("list: [{lr: 1, lr: 2}]", "the key 'lr' is there twice"),
+        ("seeds: 1\nseeds: 2", "the key 'seeds' appears twice"),
+        ("list: [{lr: 1, lr: 2}]", "the key 'lr' appears twice"),
         ("parameters:", "parameters in s.yml is None, expected 'name: value' pairs"),
         ("grid: 3", "grid in s.yml is 3, expected 'name: [value, …]' pairs"),
         ("grid: {lr: []}", "grid in s.yml is {'lr': []}, expected"),
