@@ -35,7 +35,7 @@ def _dispatch(argv):
     options = _parser().parse_args(argv)
     warnings.showwarning = lambda message, *rest: print(f"fmnist: {message}", file=sys.stderr)
     if folder := os.environ.get("FMNIST_DATA"):
-        # Chapters run in a folder of their own.
+        # Chapters do not run in this command's folder.
         os.environ["FMNIST_DATA"] = os.path.abspath(os.path.expanduser(folder))
     try:
         return options.run(options) or 0

@@ -80,7 +80,7 @@ def build_model(name, seed=None):
         ``"cnn"``, ``"dilated_cnn"``, or ``"padded_dilated_cnn"``: the dilated one with feature
         maps as large as those of ``"cnn"``.
     seed : int, optional
-        The same seed gives the same first weights. Default: PyTorch's generator decides.
+        The same seed gives the same first weights. Default: PyTorch's generator is left as it is.
 
     Raises
     ------

@@ -41,7 +41,7 @@ def supports_bf16(device):
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # PyTorch's own query of its CPU library, which respects ONEDNN_MAX_CPU_ISA. Macs lack it, and
-    # on x86 it is content with AVX-512, which only emulates bfloat16.
+    # on x86 it accepts plain AVX-512, which only emulates bfloat16.
     ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     if device.type != "cpu" or ask is None or not ask():
         return False

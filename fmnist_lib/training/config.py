@@ -44,7 +44,7 @@ class TrainConfig:
         Move each training image by up to this many pixels along both axes, from 0 to 27.
     precision : str
         ``"fp32"``, or ``"bf16"``: products of matrices, and what passes between layers, in 16 bits;
-        sums inside products, loss, weights and optimizer in 32. Validation uses it, too.
+        sums inside products, loss, weights and optimizer in 32. The same goes for validation.
     compile : bool
         Compile the network, forward and backward, into one program with `torch.compile`.
 

@@ -32,7 +32,7 @@ class ProgressBar:
         state.optimizer.register_step_post_hook(after_step)
 
     def __call__(self, state):
-        """Show how the epoch validated."""
+        """Show the epoch's validation loss and accuracy."""
         row = state.history[-1]
         self.bar.set_postfix_str(f"val. loss {row['val_loss']:.3f}, accuracy {row['val_acc']:.3f}")
         self._show_epoch(state, self.bar)
