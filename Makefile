@@ -1,5 +1,5 @@
-# Every command of the project. Each is a line or two around a tool, so that it can be typed by
-# hand where make is missing (on Windows: .venv\Scripts instead of .venv/bin).
+# Every command of the project. Each is a line or two around a tool, which can be typed by hand
+# where make is missing (on Windows: .venv\Scripts instead of .venv/bin).
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,10 +7,10 @@ READY := .venv/.ready
 BENCH := .venv-bench
 EXAMPLE := book/learning_rate
 EXTRAS := notebooks book tensorboard test
-# Test files side by side, each whole in one process, so that its fixtures are made once.
+# Test files run in parallel, each in a single process, so that its fixtures are made once.
 WORKERS := -n auto --dist loadfile
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
-# TORCH=cpu takes PyTorch's small build without CUDA, from PyTorch's own index; it is remembered.
+# TORCH=cpu takes PyTorch's small build without CUDA, from PyTorch's own index; later calls remember it.
 TORCH_THERE := $(shell cat .venv/.torch 2>/dev/null)
 TORCH ?= $(or $(TORCH_THERE),default)
 ifneq ($(filter-out $(TORCH),$(TORCH_THERE)),)
@@ -20,7 +20,7 @@ $(error .venv holds the build $(TORCH_THERE) of PyTorch, and TORCH=$(TORCH) asks
 endif
 endif
 UV := uv==0.13.9
-# The chapters run in other folders than this one. (abspath would take a space for a separator.)
+# The chapters run in folders other than this one. (abspath would take a space for a separator.)
 ifdef FMNIST_DATA
 override FMNIST_DATA := $(or $(shell cd '$(FMNIST_DATA)' 2>/dev/null && pwd),$(FMNIST_DATA))
 export FMNIST_DATA
@@ -49,7 +49,7 @@ test: data  ## set up, then check everything: lint, unit tests, chapters, site (
 	$(BIN)/pytest --nbval --nbval-cell-timeout=900 notebooks
 	$(MAKE) browser-test
 
-browser-test: $(READY)  ## look at the built site with Chromium: every page, keyboard, print
+browser-test: $(READY)  ## test the built site in Chromium: every page, keyboard, print
 	$(BIN)/pytest -n auto tests/browser
 
 check-portability: data  ## run the chapters on this machine made to look like others (VARIANTS=6)
@@ -59,7 +59,7 @@ lab: data  ## open JupyterLab at the first chapter, exercises unsolved (your cop
 	$(BIN)/fmnist student runs/student
 	$(BIN)/jupyter lab --ServerApp.root_dir=. runs/student/01_data_exploration.ipynb
 
-kit: data book  ## pack all that a class needs without a network into runs/course.zip
+kit: data book  ## pack everything a class without a network needs into runs/course.zip
 	$(BIN)/fmnist kit runs/course.zip
 
 book: $(READY)  ## render the site from the committed chapters
@@ -79,8 +79,8 @@ debian-data:
 	$(BIN)/fmnist data --data $(UNPACKED)/usr/share/datasets/fashion-mnist
 	rm -r $(UNPACKED)
 
-# The contenders of other projects have an environment of their own, so that the course stays light.
-bench: data $(BENCH)/.ready  ## measure training beside what people use today (40 min, 16 GB)
+# Other projects' contenders get an environment of their own, so that the course stays light.
+bench: data $(BENCH)/.ready  ## compare training with what people use today (40 min, 16 GB)
 	$(BENCH)/bin/python benchmarks/bench.py $(if $(DEVICE),--device $(DEVICE) --output runs/bench)
 
 notebooks: data  ## run the chapters in place and keep their outputs
@@ -95,11 +95,11 @@ notebooks: data  ## run the chapters in place and keep their outputs
 claims: $(READY)  ## list the claims of the chapters' outputs on a page of the site
 	$(BIN)/python book/make_claims.py
 
-cards: $(READY)  ## make the model cards from the runs that make notebooks left
+cards: $(READY)  ## make the model cards from the networks that make notebooks trained
 	$(BIN)/fmnist card notebooks/trained/02_cnn -o book/model_card_cnn.md
 	$(BIN)/fmnist card notebooks/trained/03_dilated_cnn -o book/model_card_dilated_cnn.md
 
-measured: data  ## train again what takes too long for a chapter: ten seeds, label noise (90 min)
+measured: data  ## measure again what takes too long for a chapter: ten seeds, label noise (90 min)
 	$(BIN)/python benchmarks/seeds.py
 	$(BIN)/python benchmarks/label_noise.py
 	$(BIN)/python benchmarks/chapter_times.py
@@ -112,12 +112,12 @@ example: data  ## run the sweep that the site shows again (8 min)
 	$(BIN)/fmnist results runs/learning_rate > $(EXAMPLE)/results.txt
 	cp runs/learning_rate/results.png $(EXAMPLE)
 
-sync: $(READY)  ## bring notebooks and scripts in step: the newer one counts
+sync: $(READY)  ## bring notebooks and scripts into step: the newer one wins
 	$(BIN)/jupytext --sync $(CHAPTERS) benchmarks/training.ipynb
 	$(BIN)/ruff format .
 	$(BIN)/jupytext --sync $(CHAPTERS) benchmarks/training.ipynb
 
-picture: $(READY)  ## make the picture of the README from the chapters' outputs
+picture: $(READY)  ## make the README's picture from the chapters' outputs
 	$(BIN)/python book/make_picture.py
 
 lock: $(READY)  ## pin the packages of pyproject.toml (UPGRADE=1: the newest that it allows)

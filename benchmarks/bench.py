@@ -4,8 +4,8 @@
     python benchmarks/bench.py --device cuda         # on a GPU: this project and the classic loop
 
 Each contender trains the same network on the same images, in batches of 64 in file order, with
-Adam in fp32 unless its name says otherwise. Each has a process of its own, and they take turns,
-epoch by epoch. An epoch is 48,000 images of training and 12,000 of validation. Then the recipes of
+Adam in fp32 unless its name says otherwise. Each runs in a process of its own, and they take turns,
+epoch by epoch. An epoch is training on 48,000 images and validating on 12,000. Then the recipes of
 `TrainConfig` run against the classic loop, with five seeds each.
 """
 
@@ -79,7 +79,7 @@ class Worker:
         return self._read()
 
     def epoch_or_fail(self):
-        """Do the same, but fail if the contender does."""
+        """Train one more epoch, as `epoch` does, but fail if the contender fails."""
         reported = self.epoch()
         if "missing" in reported:
             raise RuntimeError(f"{' '.join(self.process.args)}: {reported['missing']}")
@@ -100,7 +100,7 @@ class Worker:
 
 
 def measure_throughput(contenders, repeats, device):
-    """Time epochs of all contenders in turn; the first one, which includes the start, apart."""
+    """Time epochs of all contenders in turn; keep the first, which includes start-up, apart."""
     rows, workers = {}, {}
     with (
         tempfile.TemporaryDirectory() as cache,
@@ -254,7 +254,7 @@ def main():
 
 
 def processor():
-    """Name the processor as its maker does."""
+    """Return the processor's full model name."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

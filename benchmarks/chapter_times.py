@@ -3,7 +3,7 @@
     python benchmarks/chapter_times.py
 
 ``fmnist sweep --dry-run`` uses it to estimate the time of a sweep before any run has finished.
-It takes about ten minutes.
+This takes about ten minutes.
 """
 
 import json

@@ -1,12 +1,11 @@
 """Find doubtful labels, and measure what they cost in training.
 
-It makes label_noise.*, doubtful_labels.csv and reported_labels.csv in fmnist_lib/measured.
+    python benchmarks/label_noise.py    # makes label_noise.*, doubtful_labels.csv and
+                                        # reported_labels.csv in fmnist_lib/measured
 
-    python benchmarks/label_noise.py
-
-It takes a quarter of an hour on two cores and trains the convolutional network with the settings of
-TrainConfig.fast(): first without each third of the training images in turn, so that each image is
-judged by a network that has not seen it (the test images by the first of the three); then on all
+This takes a quarter of an hour on two cores. It trains the convolutional network with the settings
+of TrainConfig.fast(): first without each third of the training images in turn, so that each image
+is judged by a network that has not seen it (the test images by the first of the three); then on all
 images, with the labels as published, with the doubtful ones left out or replaced, and with some
 made wrong on purpose.
 """
@@ -33,9 +32,10 @@ from fmnist_lib.training import TrainConfig, fit
 PARTS = 3
 DOUBT = 0.9  # a label is doubtful if another class is at least this probable
 SHARES_MADE_WRONG = (0.05, 0.1, 0.2, 0.4)
-# Training images whose labels users reported: github.com/zalandoresearch/fashion-mnist/issues/166,
-# after Mueller and Markert, "Identifying Mislabeled Instances in Classification Datasets",
-# arXiv:1912.05283.
+# Training images whose labels users reported,
+# https://github.com/zalandoresearch/fashion-mnist/issues/166, after Mueller and Markert,
+# "Identifying Mislabeled Instances in Classification Datasets",
+# https://arxiv.org/abs/1912.05283.
 REPORTED = [16691, 28264, 33982, 40513, 42018, 45592]
 PICTURES = 24  # kept per part
 SETTINGS = {"precision": "fp32", "device": "cpu"}

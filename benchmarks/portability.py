@@ -1,4 +1,4 @@
-"""The chapters under strict nbval, on this machine made to look like others.
+"""Run the chapters under strict nbval, on this machine made to look like others.
 
     python benchmarks/portability.py                        # six variants; 90 minutes
     python benchmarks/portability.py --number 2             # the first two of them
@@ -7,7 +7,7 @@
 A variant is an instruction set, a number of threads and a seed, joined by hyphens. Each executes
 all chapters in an empty folder, so that chapters 3 and 4 load what chapters 2 and 3 have just
 trained there, and every output that is not exempt is compared with the published one. With another
-seed, a figure need only be there, be as large as the published one, and not be blank. The six
+seed, a figure need only exist, be as large as the published one, and not be blank. The six
 default variants let every instruction set and every seed meet both numbers of threads.
 
 A variant that has passed is kept in runs/portability until a chapter, the library or the set of
@@ -40,8 +40,8 @@ from fmnist_lib.progress import progress_bar
 ROOT = Path(__file__).parent.parent
 LOCK = "requirements.lock"
 KEPT = ROOT / "runs" / "portability"
-# What PyTorch's own kernels (and the programs that it compiles), its convolutions, its products
-# of matrices, and NumPy's and SciPy's are limited to.
+# In this order, the limits of PyTorch's own kernels (and of the programs that it compiles), of its
+# convolutions, of its matrix products, and of NumPy's and SciPy's.
 INSTRUCTION_SETS = {
     "native": {},
     "avx2": {
@@ -91,7 +91,7 @@ def environment(variant, folder):
     """Make the environment of a variant, in which nothing else limits the libraries."""
     import torch
 
-    # On other processors the variables mean nothing, or ask for more than is there.
+    # On other processors the variables mean nothing, or ask for more than there is.
     limited = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     known = {*THREADS, *(name for settings in INSTRUCTION_SETS.values() for name in settings)}
     made = {name: value for name, value in os.environ.items() if name not in known}
@@ -112,7 +112,7 @@ def as_torch_sees_it(made):
 
 
 def copy_chapter(name, folder, parameters):
-    """Copy a chapter with its published outputs, and put in those parameters that it has.
+    """Copy a chapter with its published outputs, and set those of the parameters that it has.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def run_pytest(folder, chapters, made, bar):
 def stop(child):
     """Let pytest shut down its kernel and exit."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # whoever is impatient now would leave orphans
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would leave orphans
     child.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
     try:
         child.communicate(timeout=30)
@@ -179,13 +179,13 @@ def stop(child):
 
 
 def read_results(path):
-    """Read pytest's record: the seconds of each chapter, the number of cells, the failed ones."""
+    """Read pytest's record: each chapter's seconds, the number of cells, and the failed ones."""
     seconds, cells, failed = defaultdict(float), 0, []
     for case in ElementTree.parse(path).iter("testcase"):
         chapter = case.get("classname").removesuffix(".ipynb")
         seconds[chapter] += float(case.get("time"))
         cells += 1
-        # After a cell that took too long, the others are skipped.
+        # After a cell that took too long, the rest are skipped.
         if any(case.find(kind) is not None for kind in ("failure", "error", "skipped")):
             failed.append(f"{chapter}, {case.get('name')}")
     return seconds, cells, failed
@@ -229,7 +229,7 @@ def keep_log(variant, log, figures):
 
 
 def state():
-    """Name the state of all that a variant executes."""
+    """Compute a digest of everything that a variant executes."""
     files = [*ROOT.glob("notebooks/*"), *ROOT.glob("fmnist_lib/**/*"), ROOT / LOCK]
     return digest(*sorted(f for f in files if f.is_file() and "__pycache__" not in f.parts))
 
@@ -283,7 +283,7 @@ def main():
         or [*DEFAULT, *(name for name in ALL if name not in DEFAULT)][: options.number]
     )
     chapters = [name for name in CHAPTERS if name in options.chapters]
-    # Whoever ends this process ends its child, and the temporary folder goes.
+    # So that SIGTERM also ends the child and removes the temporary folder.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     rows, now, asked = [], state(), options.variants is not None or options.chapters != CHAPTERS
     try:

@@ -1,4 +1,4 @@
-"""How a measured result was made: written as JSON next to it, for `fmnist_lib.measured`."""
+"""Records of how measured results were made, as JSON next to them, for `fmnist_lib.measured`."""
 
 import json
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from fmnist_lib.measured import FOLDER
 
 
 def write_record(name, command, config, machine):
-    """Write the record of a result; the seed is left out of its settings, since it varies."""
+    """Write the record of a result; its settings leave out the seed, which varies."""
     settings = {key: value for key, value in asdict(config).items() if key != "seed"}
     record = {"command": command, "config": settings, "machine": machine}
     text = json.dumps(record, indent=2) + "\n"

@@ -59,7 +59,7 @@ def throughput_table(results):
 
 
 def label(name, row):
-    """Add its version to the name of each package."""
+    """Add the version of each package to its name."""
     versions = row["versions"]
     return " ".join(f"{word} {versions.get(word.lower(), '')}".strip() for word in name.split())
 

@@ -2,7 +2,7 @@
 
     python benchmarks/seeds.py
 
-It runs the sweep of seeds.yml, keeps its runs in runs/seeds, and writes the part of their table
+This runs the sweep of seeds.yml, keeps its runs in runs/seeds, and writes the part of their table
 that the chapters need. The sweep takes an hour on two cores; finished runs are not run again.
 """
 

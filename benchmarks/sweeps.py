@@ -46,7 +46,7 @@ def seconds(work, *arguments):
 
 
 def measure_overhead(tiny, folder):
-    """Give papermill's seconds for a tiny run, and those of run_experiment; one after the other."""
+    """Return the median seconds of a tiny run by papermill and by run_experiment, in turns."""
 
     def alone(k):
         output = folder / f"papermill-{k}.ipynb"
@@ -65,7 +65,7 @@ def sweep_file(path, notebook, seeds, parameters="{}"):
 
 
 def measure_speedup(folder):
-    """Give the seconds of a sweep with one worker, and with two, the start of both included."""
+    """Return the seconds of a sweep with one worker and with two, start-up included."""
     parameters = "{sample: true, epochs: 60, device: cpu}"
     sweep = sweep_file(folder / "trainings.yml", TRAINING, SPEEDUP_RUNS, parameters)
 
@@ -78,7 +78,7 @@ def measure_speedup(folder):
 
 
 def measure_memory(tiny, folder, runs):
-    """Give a row for each tenth of the runs: how many, and the MiB of the process."""
+    """Return a row per tenth of the runs: the number finished, and the process's memory in MiB."""
     plan = make_plan(sweep_file(folder / "tiny.yml", tiny, runs), folder / "tiny")
     ended, rows = [], []
     with (

@@ -1,9 +1,9 @@
-"""The reference protocol for two epochs, on this machine made to look like others.
+"""Run the reference protocol for two epochs, on this machine made to look like others.
 
     python benchmarks/two_epochs.py        # writes two_epochs.csv next to this file; minutes
 
 Each variant trains the convolutional network in a process of its own, since PyTorch chooses
-instruction set and threads when it is loaded. The first row is the published reference.
+its instruction set and threads when it is loaded. The first row is the published reference.
 """
 
 import csv

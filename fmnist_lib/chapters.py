@@ -19,11 +19,11 @@ class ChapterError(UserError):
     Attributes
     ----------
     args : tuple of str
-        What happened, and the path of the notebook up to there, if it was written.
+        What happened, and the path of the partly executed notebook, if it was written.
     """
 
     def __str__(self):
-        return "; the notebook up to there is ".join(map(str, self.args))
+        return "; the notebook, executed up to there, is ".join(map(str, self.args))
 
 
 def find_chapter(name, notebooks="notebooks"):
@@ -62,7 +62,7 @@ def read_notebook(path):
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
-    except Exception as error:  # of many kinds, for whatever the file may hold
+    except Exception as error:  # of many kinds: the file may hold anything
         raise ChapterError(
             f"{path} cannot be read as a notebook ({one_line(error)}); name a different file, "
             "or restore it from the project"

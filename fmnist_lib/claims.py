@@ -1,4 +1,4 @@
-"""Claims: statements of a chapter, checked where they are made.
+"""Claims: statements that a chapter makes about its results, checked where it makes them.
 
 Training is chaotic, so digits differ from machine to machine. A chapter shows its digits in an
 output that is not compared, and then claims in words what holds on every machine. The functions
@@ -7,7 +7,7 @@ below print the words or fail: the printed line is compared, and a broken claim 
 
 
 class ClaimError(AssertionError):
-    """A claim of a chapter does not hold for what it has just measured."""
+    """A chapter's claim does not hold for what it has just measured."""
 
 
 def claim(statement, holds, *, applies=True):
@@ -18,7 +18,7 @@ def claim(statement, holds, *, applies=True):
     statement : str
         The claim in words, without digits that depend on the machine.
     holds : bool
-        Whether it is true of the measurement.
+        Whether the measurement bears it out.
     applies : bool
         False for a run with different settings (one epoch instead of 25, say): the claim is then
         printed as not checked.
@@ -49,8 +49,8 @@ def claim_between(name, value, low, high, *, applies=True):
     value : float
         The measurement.
     low, high : float
-        Bounds of the band, included: wide enough for other seeds and machines, narrow enough to
-        fail when something is broken.
+        Bounds of the band, both inclusive: wide enough for other seeds and machines, narrow enough
+        to fail when something is broken.
     applies : bool
         As in `claim`.
 

@@ -1,4 +1,4 @@
-"""The ``fmnist`` command: a thin face on the library."""
+"""The ``fmnist`` command: a thin layer over the library."""
 
 import argparse
 import os
@@ -17,25 +17,25 @@ DATA_HELP = "folder to look in first (default: the variable FMNIST_DATA)"
 def main(argv=None):
     """Run the command and return its exit code.
 
-    0; or, with one line on standard error: 1 if something failed, 2 for a bad request, 130 after
-    Ctrl-C.
+    0 on success. Otherwise, with one line on standard error: 1 if something failed, 2 for a bad
+    request, 130 after Ctrl-C.
     """
     try:
         try:
-            return _answer(argv)
+            return _dispatch(argv)
         finally:
-            sys.stdout.flush()  # here, and not at exit, where nobody could catch what follows
+            sys.stdout.flush()  # not at exit, where nothing could catch the error
     except BrokenPipeError:
-        # The reader has seen enough, as head has; the rest goes nowhere.
+        # The reader has closed the pipe, as head does. Discard the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
-def _answer(argv):
+def _dispatch(argv):
     options = _parser().parse_args(argv)
     warnings.showwarning = lambda message, *rest: print(f"fmnist: {message}", file=sys.stderr)
     if folder := os.environ.get("FMNIST_DATA"):
-        # The chapters do not run in the folder of this command.
+        # Chapters do not run in this command's folder.
         os.environ["FMNIST_DATA"] = os.path.abspath(os.path.expanduser(folder))
     try:
         return options.run(options) or 0
@@ -64,7 +64,7 @@ def _parser():
         metavar="FOLDER",
         type=Path,
         default=Path("notebooks"),
-        help="of the chapters",
+        help="folder of the chapters",
     )
     _add_data(commands)
     for wing in (fmnist_lib.experiments, fmnist_lib.course):
@@ -77,7 +77,7 @@ def _add_data(commands):
         "data",
         help="find, fetch and verify the data set",
         description="Find Fashion-MNIST on this machine or download it, check every byte, and "
-        "print the folder, which torchvision.datasets.FashionMNIST reads too.",
+        "print the folder, which torchvision.datasets.FashionMNIST can read, too.",
     )
     data.add_argument("--data", metavar="FOLDER", type=Path, help=DATA_HELP)
     data.set_defaults(run=_data)

@@ -1,4 +1,4 @@
-"""What every room needs once: errors for users, a staged write, a lock, a digest, a near name."""
+"""Shared plumbing: user-facing errors, staged writes, locks, digests, suggestions for a name."""
 
 import hashlib
 import os
@@ -45,7 +45,7 @@ def did_you_mean(kind, name, known, owner):
 
 
 def one_line(error):
-    """Put an exception into one line: its type, and the first line of its message."""
+    """Summarize an exception in one line: its type, and the first line of its message."""
     first = (str(error).strip().splitlines() or [""])[0][:200]
     return f"{type(error).__name__}: {first}".removesuffix(": ")
 
@@ -56,8 +56,8 @@ def digest(*parts):
     Parameters
     ----------
     *parts : bytes-like, str or Path
-        Taken one after the other. Text counts as UTF-8, a path as the content of its file, which
-        is never held in memory whole.
+        Hashed in order: text as UTF-8, a path as the content of its file, which is never held in
+        memory whole.
     """
     sha256 = hashlib.sha256()
     for part in parts:
@@ -71,9 +71,9 @@ def digest(*parts):
 
 @contextmanager
 def writing(what, place, error=UserError):
-    """Turn an `OSError` of a ``with`` block into an ``error`` that says what, and which place.
+    """Turn an `OSError` in a ``with`` block into an ``error`` that names what and where.
 
-    ``what`` is being written there: "the checkpoint".
+    ``what`` is what is being written to ``place``, such as "the checkpoint".
     """
     try:
         yield
@@ -86,22 +86,22 @@ def writing(what, place, error=UserError):
 
 @contextmanager
 def staged(folder, what, error=UserError, *, last=None):
-    """Write files or folders so that a kill leaves the old ones or the new ones, never halves.
+    """Write files or folders so that a kill leaves each one old or new, never half-written.
 
     Yields a temporary folder inside ``folder``, hence on the same disk. When the ``with`` block
-    ends, everything in it is moved up, in place of what has the same name; when the block fails,
-    it is removed. A kill leaves the temporary folder behind, whose name begins with `PART`.
+    ends, its contents move up, replacing whatever has the same names; when the block fails, they
+    are removed. A kill leaves the temporary folder, whose name begins with `PART`, behind.
 
     Parameters
     ----------
     folder : path
-        Made if it does not exist.
+        Created if it does not exist.
     what : str
         What is being written, for the error message.
     error : type of UserError
-        Raised if it cannot be written.
+        Raised if writing fails.
     last : str, optional
-        Name of the file that says that the others are complete: removed first, moved last.
+        Name of the file that marks the others as complete: it is removed first, and moved last.
     """
     folder = Path(folder)
     with writing(what, folder, error):
@@ -122,7 +122,7 @@ def staged(folder, what, error=UserError, *, last=None):
 
 
 PART = ".part-"
-"""How the names of temporary folders begin."""
+"""Prefix of the names of temporary folders."""
 
 
 def _flush(path):
@@ -134,10 +134,10 @@ def _flush(path):
 
 @contextmanager
 def locked(path, stopped=lambda: False):
-    """Hold a lock on a file, which is left there; the system releases it when the process dies.
+    """Hold a lock on a file. The file stays; the system releases the lock if the process dies.
 
-    While another process holds the lock, ``stopped()`` is asked once per second; True gives up.
-    Yields whether the lock was acquired.
+    While another process holds the lock, ``stopped()`` is called once per second; if it returns
+    True, the wait ends. Yields whether the lock was acquired.
     """
     from filelock import FileLock, Timeout
 

@@ -1,7 +1,7 @@
 """Fashion-MNIST as tensors: the three splits, and the sample that ships with the package.
 
 The data set: Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking
-Machine Learning Algorithms", arXiv:1708.07747. MIT licence, Zalando SE.
+Machine Learning Algorithms", https://arxiv.org/abs/1708.07747. MIT licence, Zalando SE.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ CLASS_NAMES = (
     "Ankle boot",
 )
 
-N_TRAIN = 48_000  # the rest of the 60,000 official training images validate
+N_TRAIN = 48_000  # of the 60,000 official training images; the rest are for validation
 
 SAMPLE_FILE = Path(__file__).parent / "sample" / "fashion-mnist-sample.npz"
 
@@ -60,7 +60,7 @@ class Split:
         return len(self.labels)
 
     def __getitem__(self, index):
-        """Select a part, as a `Split`, by a slice or a tensor of indices or booleans."""
+        """Select part of it, as a `Split`, by a slice or a tensor of indices or booleans."""
         return Split(self.images[index], self.labels[index])
 
     def to(self, device):
@@ -86,7 +86,7 @@ def load_fashion_mnist(root=None, *, sample=False):
         Folder to look in first, see `fmnist_lib.download.find_data`.
     sample : bool
         True loads the 1,500 real images that ship with this package (800 for training, 200 for
-        validation, 500 for testing, with equal shares of the classes), and needs nothing else.
+        validation, 500 for testing, with equal shares of the classes), and needs no download.
 
     Returns
     -------
@@ -107,12 +107,12 @@ def load_fashion_mnist(root=None, *, sample=False):
 
 
 def nearest_neighbours(images):
-    """Find the nearest other image of each of two or more images, pixel by pixel.
+    """Find the nearest neighbour of each image among the others, pixel by pixel.
 
     Parameters
     ----------
     images : Tensor, (N, 1, 28, 28), float32
-        Time and memory grow with N²; 10,000 images take seconds and 400 MB.
+        At least two. Time and memory grow with N²; 10,000 images take seconds and 400 MB.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def nearest_neighbours(images):
     """
     pixels = images.flatten(start_dim=1)
     index = torch.cdist(pixels, pixels).fill_diagonal_(float("inf")).argmin(dim=1)
-    # Measured again: the products in cdist round, and leave 0.02 between equal images.
+    # Measured again, since rounding in cdist's products leaves 0.02 between equal images.
     return (pixels - pixels[index]).norm(dim=1), index
 
 

@@ -1,6 +1,6 @@
 """Find, download and verify the four files of Fashion-MNIST.
 
-Wherever a file comes from, it counts only if its decompressed bytes have the right SHA-256.
+Wherever a file comes from, it is accepted only if its decompressed bytes have the right SHA-256.
 """
 
 import gzip
@@ -13,7 +13,7 @@ from fmnist_lib.common import UserError, digest, staged
 from fmnist_lib.progress import progress_bar
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # in a notebook it asks for a widget that our bar does not use
+    warnings.simplefilter("ignore")  # in a notebook it asks for a widget that our bar does not need
     import pooch
 
 # SHA-256 of the four files: decompressed, and as the mirrors serve them (gzip).
@@ -41,7 +41,7 @@ CACHE = "the cache of Fashion-MNIST (FMNIST_DATA can name a folder of your own i
 
 
 class DataError(UserError):
-    """Fashion-MNIST could not be obtained, or what was found is something else."""
+    """Fashion-MNIST could not be obtained, or what was found is not Fashion-MNIST."""
 
 
 def find_data(root=None):
@@ -49,13 +49,13 @@ def find_data(root=None):
 
     Looks in the folder given (or named by the environment variable ``FMNIST_DATA``), the user's
     cache and the folder of Debian's package, in this order, then downloads. A folder may hold the
-    files plain or gzipped, directly or in torchvision's subfolder ``FashionMNIST/raw``; what is not
-    in torchvision's form is unpacked into the cache.
+    files plain or gzipped, directly or in torchvision's subfolder ``FashionMNIST/raw``; any
+    other layout than torchvision's is unpacked into the cache.
 
     Returns
     -------
     Path
-        A folder that ``torchvision.datasets.FashionMNIST(root=...)`` reads too.
+        A folder that ``torchvision.datasets.FashionMNIST(root=...)`` can read, too.
 
     Raises
     ------
@@ -71,11 +71,11 @@ def find_data(root=None):
     for folder in folders:
         paths = _locate(folder)
         if len(paths) == len(FILE_NAMES):
-            return _in_torchvision_form(folder, paths)
+            return _in_torchvision_layout(folder, paths)
         if paths and folder != cache:  # which another process may be filling
             missing = ", ".join(name for name in FILE_NAMES if name not in paths)
             raise DataError(
-                f"{folder} holds only a part of Fashion-MNIST: {missing} missing, plain or as .gz; "
+                f"{folder} holds only part of Fashion-MNIST: {missing} missing, plain or as .gz; "
                 "add what is missing, or remove the rest"
             )
         if folder == given:
@@ -84,21 +84,21 @@ def find_data(root=None):
                 stacklevel=2,
             )
     _download()
-    return _in_torchvision_form(cache, _locate(cache))
+    return _in_torchvision_layout(cache, _locate(cache))
 
 
 def cache_folder():
-    """Name the user's cache folder for this package."""
+    """Return the user's cache folder for this package."""
     return Path(pooch.os_cache("fmnist_lib"))
 
 
 def raw_folder(root):
-    """Name the folder with the four plain files inside a folder in torchvision's form."""
+    """Return the folder of the four plain files inside a folder in torchvision's layout."""
     return Path(root) / "FashionMNIST" / "raw"
 
 
 def _locate(folder):
-    # The paths of those of the four files that a folder holds, by name.
+    # The paths, by name, of whichever of the four files a folder holds.
     found = {}
     for name in FILE_NAMES:
         plain = [raw_folder(folder) / name, folder / name]
@@ -108,7 +108,7 @@ def _locate(folder):
     return found
 
 
-def _in_torchvision_form(folder, paths):
+def _in_torchvision_layout(folder, paths):
     contents = {name: _verified(path, SHA256[name]) for name, path in paths.items()}
     if all(path == raw_folder(folder) / name for name, path in paths.items()):
         return folder
@@ -134,8 +134,8 @@ def _verified(path, expected):
     if (found := digest(content)) != expected:
         raise DataError(
             f"{path} is not the Fashion-MNIST file of that name (SHA-256 {found[:12]}…, expected "
-            f"{expected[:12]}…): it is truncated, damaged, or of another data set such as the "
-            "digits MNIST; remove it, then run 'fmnist data' to fetch the right one"
+            f"{expected[:12]}…): it is truncated, damaged, or part of another data set, such "
+            "as MNIST; remove it, then run 'fmnist data' to fetch the right one"
         )
     return content
 
@@ -143,7 +143,7 @@ def _verified(path, expected):
 def _download():
     import requests
 
-    pooch.get_logger().setLevel("WARNING")  # the progress bar says what is going on
+    pooch.get_logger().setLevel("WARNING")  # the progress bar shows what is going on
     reasons = []
     with staged(raw_folder(cache_folder()), CACHE, DataError) as part:
         for mirror in MIRRORS:
@@ -170,7 +170,7 @@ def _download():
 
 
 def _retrieve(mirror, name, folder):
-    # What an earlier mirror has delivered is not downloaded again.
+    # Skips a file that an earlier mirror has already delivered.
     with progress_bar(1, name, unit="B", unit_scale=True) as bar:
         pooch.retrieve(
             f"{mirror}{name}.gz",

@@ -3,7 +3,7 @@
 N is the number of images, C channels, H and W height and width.
 
 Receptive fields: Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural
-Networks", Distill 2019, doi:10.23915/distill.00021.
+Networks", Distill 2019, https://doi.org/10.23915/distill.00021.
 """
 
 from contextlib import ExitStack, contextmanager
@@ -12,7 +12,7 @@ import torch
 
 
 def count_parameters(model):
-    """Count the numbers that training may change."""
+    """Count the trainable parameters of a model."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -23,7 +23,7 @@ def device_of(model):
 
 @contextmanager
 def evaluating(model):
-    """Keep a model in evaluation mode for a ``with`` block, then give each layer its own back."""
+    """Keep a model in evaluation mode for a ``with`` block, then restore each layer's mode."""
     modes = [(layer, layer.training) for layer in model.modules()]
     model.eval()
     try:
@@ -34,9 +34,9 @@ def evaluating(model):
 
 
 def multiply_adds(model):
-    """Count the multiplications, each with an addition, that one image (1, 28, 28) takes.
+    """Count the multiply-adds that one image (1, 28, 28) takes.
 
-    Those of the convolutions and linear layers; the rest is next to nothing.
+    Only convolutions and linear layers are counted; the rest is negligible.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -75,7 +75,7 @@ def layer_table(model):
     return pd.DataFrame(rows)
 
 
-@torch.no_grad()  # not inference mode: lazy layers that take their shapes here can be trained
+@torch.no_grad()  # not inference mode: lazy layers that get their shapes here must stay trainable
 def _pass_one_image(model):
     with evaluating(model):
         model(torch.zeros(1, 1, 28, 28, device=device_of(model)))
@@ -134,20 +134,20 @@ def effective_field(gradient, share=0.8):
 
     A unit sees its whole field, but not all of it equally well: Luo, Li, Urtasun and Zemel,
     "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", NeurIPS
-    2016, arXiv:1701.04128.
+    2016, https://arxiv.org/abs/1701.04128.
 
     Parameters
     ----------
     gradient : Tensor, (H, W)
         From `input_gradient`: zero outside the receptive field.
     share : float
-        Of the sum of the gradient, above 0 and at most 1.
+        Share of the gradient's sum, above 0 and at most 1.
 
     Returns
     -------
     int
-        Side, in pixels, of the smallest square in the middle of the field that holds that share;
-        from one side to the next are two pixels, a ring.
+        Side, in pixels, of the smallest square in the middle of the field that holds that share.
+        Squares are compared in steps of two pixels: one ring.
 
     Raises
     ------
@@ -155,11 +155,13 @@ def effective_field(gradient, share=0.8):
         If the gradient is zero everywhere.
     """
     if not gradient.any():
-        raise ValueError("the gradient is zero everywhere, expected a unit that some pixel moves")
+        raise ValueError(
+            "the gradient is zero everywhere, expected a unit that depends on some pixel"
+        )
     rows, columns = (gradient.sum(dim=axis).nonzero()[:, 0] for axis in (1, 0))
     field = gradient[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].double()
     side, edge = min(field.shape), 0
-    # Rings are peeled off as long as what is left holds enough; sums may round below the share.
+    # Peel off rings while the rest holds enough. For a share of 1, rounding may stop this early.
     while side - 2 * edge > 2:
         inner = field[edge + 1 : side - edge - 1, edge + 1 : side - edge - 1]
         if inner.sum() < share * field.sum():
@@ -182,5 +184,5 @@ def _describe(layer):
 
 
 def _side(value):
-    # PyTorch keeps a setting either as one number or as one for each side; ours are square.
+    # PyTorch keeps a setting either as one number or as one per dimension; ours are square.
     return value[0] if isinstance(value, tuple) else value

@@ -1,10 +1,10 @@
 """The networks of the course.
 
 N is the number of images, C channels, H and W height and width. The networks take images
-(N, 1, 28, 28) and give logits (N, 10).
+(N, 1, 28, 28) and return logits (N, 10).
 
 Dilated convolutions: Yu and Koltun, "Multi-Scale Context Aggregation by Dilated Convolutions",
-arXiv:1511.07122.
+https://arxiv.org/abs/1511.07122.
 """
 
 from functools import partial
@@ -39,9 +39,9 @@ class DilatedConvNet(nn.Module):
     Parameters
     ----------
     padding : pair of int
-        Pixels of padding of the first and the second convolution. The default is ConvNet's own,
-        from which dilation makes smaller feature maps; (2, 1) gives maps as large as ConvNet's, and
-        with them its 334,154 parameters.
+        Padding, in pixels, of the first and the second convolution. The default is ConvNet's, which
+        with dilation leads to smaller feature maps; (2, 1) gives maps as large as ConvNet's, and
+        so as many parameters, 334,154.
     """
 
     def __init__(self, padding=(1, 0)):
@@ -80,7 +80,7 @@ def build_model(name, seed=None):
         ``"cnn"``, ``"dilated_cnn"``, or ``"padded_dilated_cnn"``: the dilated one with feature
         maps as large as those of ``"cnn"``.
     seed : int, optional
-        The same seed gives the same first weights. Default: the state of PyTorch's generator.
+        The same seed gives the same first weights. Default: PyTorch's generator is left as it is.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Progress bars: in a terminal or notebook they leave nothing behind, in a log a line now and then.
+"""Progress bars: in a terminal or notebook they leave no trace, in a log a line now and then.
 
 tqdm's own notebook bar is a widget, which is dead in a saved or rendered notebook. Here tqdm writes
 plain text into one display of the running cell, and closing the bar clears the cell's output.
@@ -29,7 +29,7 @@ def progress_bar(total, description, unit="step", show=True, log=True, **options
     total : int
         Number of units.
     description : str
-        Of the work, in a word or two.
+        The work, in a word or two.
     unit : str
         What is counted, such as ``"B"``.
     show : bool
@@ -47,7 +47,7 @@ def progress_bar(total, description, unit="step", show=True, log=True, **options
     """
     options = {"total": total, "desc": description, "unit": unit} | options
     if show and in_notebook():
-        # Once per second, since a front end may drop messages that come by the thousand.
+        # Once per second, since a front end may drop messages when thousands arrive.
         looks = {"file": _CellDisplay(), "ncols": 100, "mininterval": 1.0, "ascii": False}
         return _NotebookBar(**looks | {"leave": False} | options)
     shown = show and (log or sys.stderr.isatty())
@@ -58,8 +58,8 @@ def outside_options():
     """Choose tqdm's options outside notebooks, as a dict.
 
     In a terminal, a bar on standard error that disappears when it closes. Where standard error is
-    a file or a pipe, a line every half minute, the first one after half a minute: the log of a long
-    job is not silent, that of a short one stays empty.
+    a file or a pipe, a line every half minute, the first one after half a minute: a long job's log
+    is not silent, and a short one's stays empty.
     """
     if sys.stderr.isatty():
         return {"leave": False, "dynamic_ncols": True}
@@ -70,7 +70,7 @@ class _Log:
     """A text stream that passes a line on to standard error every half minute.
 
     tqdm's ``mininterval`` and ``delay`` do not do that: `set_postfix_str` and `refresh` ignore
-    them, and tqdm separates what it writes by carriage returns, which make a log one long line.
+    them, and tqdm separates what it writes with carriage returns, which make a log one long line.
     """
 
     def __init__(self):

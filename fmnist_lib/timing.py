@@ -12,7 +12,7 @@ from fmnist_lib.progress import progress_bar
 def compare_times(functions, repeats=3):
     """Time several functions in turn.
 
-    Each is called once beforehand, since compilers and caches do their work at the first call.
+    Each is called once beforehand, since compilers and caches do their work during the first call.
     Taking turns spreads a disturbance over all of them, and the median ignores a single one.
 
     Parameters
@@ -20,7 +20,7 @@ def compare_times(functions, repeats=3):
     functions : dict of str to callable
         Called without arguments.
     repeats : int
-        Timed calls of each; at least 1.
+        Timed calls of each function; at least 1.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def compare_times(functions, repeats=3):
 
 
 class Stopwatch:
-    """Seconds since it was made, noted at each call; a listener for `fit`.
+    """Seconds since its creation, recorded at each call; a listener for `fit`.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Stopwatch:
         self.seconds, self._start = [], time.perf_counter()
 
     def __call__(self, state=None):
-        """Note the time; what `fit` passes is not needed."""
+        """Record the time; the state that `fit` passes is not needed."""
         self.seconds.append(time.perf_counter() - self._start)
 
 

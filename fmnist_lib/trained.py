@@ -1,4 +1,4 @@
-"""Trained networks: keeping what training gave.
+"""Trained networks: saving what training produced, and loading it again.
 
 A trained network is a folder::
 
@@ -32,7 +32,7 @@ class TrainedModelError(UserError):
 
 
 def machine_record():
-    """Describe what this process computes with, and what affects the numbers, as a dict."""
+    """Describe the hardware and software that affect this process's results, as a dict."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "python": platform.python_version(),
@@ -45,7 +45,7 @@ def machine_record():
 
 
 def describe_machine():
-    """Put `machine_record` into one line for the head of a chapter."""
+    """Summarize `machine_record` in one line, for the top of a chapter."""
     record = machine_record()
     packages = ", ".join(f"{name} {number}" for name, number in record["packages"].items())
     device = record["gpu"] or f"CPU ({record['cpu_capability']}, {record['threads']} threads)"
@@ -53,7 +53,7 @@ def describe_machine():
 
 
 def save_trained(folder, name, trained, metrics, *, sample=False):
-    """Write a trained network to a folder, in place of the one that is there.
+    """Write a trained network to a folder, replacing the one that is there.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def save_trained(folder, name, trained, metrics, *, sample=False):
         "machine": machine_record(),
     }
     weights = {key: value.cpu() for key, value in trained.model.state_dict().items()}
-    # In memory first: writing to a full disk itself, PyTorch raises a RuntimeError.
+    # In memory first: on a full disk, PyTorch's own writing raises a RuntimeError.
     torch.save(weights, content := io.BytesIO())
     # The record goes last: without it a folder holds no trained network, and the digests in it
     # reveal files that two processes have mixed.
@@ -94,7 +94,7 @@ def save_trained(folder, name, trained, metrics, *, sample=False):
 
 
 def load_trained(folder):
-    """Read a trained network, onto the CPU, and the content of its ``record.json``.
+    """Load a trained network onto the CPU, and the content of its ``record.json``.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def load_trained(folder):
             f"{folder} holds no trained network: {Path(error.filename).name} is missing; name "
             "another folder, or train again"
         ) from None
-    except Exception as error:  # of many kinds: whatever the files may hold
+    except Exception as error:  # of many kinds: the files may hold anything
         raise TrainedModelError(
             f"the trained network in {folder} cannot be read ({one_line(error)}); remove the "
             "folder and train again"
@@ -126,9 +126,9 @@ def load_trained(folder):
 
 
 def load_or_train(folder, name, data, config, *, sample=False):
-    """Read the trained network of a chapter, or train it if none has these settings.
+    """Load a chapter's trained network, or train one if there is none with these settings.
 
-    One with other settings is left as it is; the new one goes into a neighbouring folder, whose
+    A network with other settings is left alone; the new one goes into a neighbouring folder, whose
     name ends in a short digest of the settings. A training run that was killed continues after its
     last finished epoch, from a `Checkpoint` kept next to the folder until the network is saved.
 
@@ -162,7 +162,7 @@ def load_or_train(folder, name, data, config, *, sample=False):
             break
         if _settings(record["network"], trained.config, record["data"]) == wanted:
             return trained
-    # Not in the target: which folder that is changes when another network is saved meanwhile.
+    # Not in the target, which changes if another network is saved meanwhile.
     checkpoint = Checkpoint(folder.with_name(f"{folder.name}-{key}.checkpoint"))
     model = build_model(name, config.seed)
     trained = fit(model, data.train, data.validation, config, listeners=[checkpoint])

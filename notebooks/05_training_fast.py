@@ -234,7 +234,7 @@ print(f"{per_image:,.0f} floating-point operations an image, forward and backwar
 # %% tags=["nbval-ignore-output"]
 rate = timing.product_rate(device=place)
 floor = len(part) * per_image / rate
-print(f"products of large matrices: {rate / 1e9:,.0f} GFLOP per second")
+print(f"products of large matrices: {rate / 1e9:,.0f} GFLOP a second")
 print(f"floor for {len(part):,} images: {floor:.2f} s")
 
 # %% mystnb={"image": {"alt": "Horizontal bars of the seconds for each rung of the ladder. The classic loop takes longest; the bars tend to get shorter from rung to rung, and the compiled rungs are the shortest. A dashed line marks the floor, well below all of them."}} tags=["figure-words"]
@@ -377,13 +377,13 @@ for name, chosen in settings.items():
 summary = {
     name: {
         "seconds": history["seconds"].iloc[-1],
-        "images per second": epochs * len(data.train) / history["seconds"].iloc[-1],
+        "images a second": epochs * len(data.train) / history["seconds"].iloc[-1],
         "validation accuracy": history["val_acc"].iloc[-1],
         f"seconds to {target}": timing.seconds_to_accuracy(history, target),
     }
     for name, history in histories.items()
 }
-pd.DataFrame(summary).T.round({"images per second": 0}).round(3)
+pd.DataFrame(summary).T.round({"images a second": 0}).round(3)
 
 # %% mystnb={"image": {"alt": "Validation accuracy over the seconds of training, one line for each of three settings. The hurried training finishes its epochs sooner than the one with batches of 64 but stays below it; the recipe ends highest, above nine in ten."}} tags=["figure-words"]
 ax = plotting.accuracy_over_time(histories)

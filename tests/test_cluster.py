@@ -195,7 +195,7 @@ def test_failing_runs_are_retried_then_reported_and_the_others_go_on(site):
     assert "kernel of tiny died, probably out of memory" in died
     (failed,) = re.findall(r"^failed: trouble=fail: (.*)$", printed, re.MULTILINE)
     notebook = site.folder / "runs" / "s" / "trouble=fail" / "tiny.ipynb"
-    assert "failed in its cell 4: ValueError: no luck" in failed
+    assert "failed in cell 4: ValueError: no luck" in failed
     assert failed.endswith(str(notebook))
     assert "no luck" in notebook.read_text()
     counts = {"": 1, "die once": 2, "die": 3, "fail": 3}
@@ -290,7 +290,7 @@ def test_no_scheduler_at_the_address(tmp_path):
     [
         ({"tcp://w": ("0.0", True)}, r"worker tcp://w has fmnist-lib 0\.0, this is "),
         ({"tcp://w": (version("fmnist-lib"), False)}, "worker tcp://w does not see the folder "),
-        (ImportError("nothing\nthere"), r"workers cannot do a run \(ImportError: nothing\);"),
+        (ImportError("nothing\nthere"), r"workers cannot execute runs \(ImportError: nothing\);"),
     ],
 )
 def test_a_worker_that_cannot_do_a_run_is_refused(tmp_path, answer, message):

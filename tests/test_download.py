@@ -145,7 +145,7 @@ def test_unreadable_and_missing_files_are_named(cache, tmp_path, contents):
     with pytest.raises(download.DataError, match=f"{broken.name} cannot be read"):
         download.find_data(given)
     broken.unlink()
-    with pytest.raises(download.DataError, match=r"only a part .* t10k-images-idx3-ubyte missing"):
+    with pytest.raises(download.DataError, match=r"only part .* t10k-images-idx3-ubyte missing"):
         download.find_data(given)
 
 

@@ -105,7 +105,7 @@ def less_the_largest_of_all(logits, labels):
         ("2.3", [naive, MISTAKES], "exp(1000) is infinite"),
         ("2.3", [less_the_largest_of_all, MISTAKES], "logarithm of a fraction"),
         ("2.3", [never_zero, MISTAKES], "logarithm of a fraction"),
-        ("2.3", [by_pytorch, math.log(0.01) / math.log(0.9)], "Here are a hundred"),
+        ("2.3", [by_pytorch, math.log(0.01) / math.log(0.9)], "Here there are a hundred"),
         ("2.3", [by_pytorch, MISTAKES / 100], "one good answer"),
         ("2.3", [by_pytorch, 2], "Do not round"),
         ("2.5", [0.774, 0.712], "Are these accuracies on the validation images?"),

@@ -137,7 +137,7 @@ def test_functions_that_are_right_however_written(number, function):
         ("5.2", seconds_to_accuracy, "stops at the first epoch"),
         ("5.2", lambda h, t: by_cummin(h, t + 1e-9), "one that equals it has reached it"),
         ("5.2", lambda h, t: round(by_cummin(h, t), 1), "gives 16.8. Take the column seconds"),
-        ("5.2", lambda h, t: min(by_cummin(h, t), 99.0), "takes for ever"),
+        ("5.2", lambda h, t: min(by_cummin(h, t), 99.0), "takes forever"),
         ("5.3", lambda k, n, peak: two_lines(k, n, 0.012), "is 0.012 where it is largest"),
         ("5.3", lambda k, n, peak: peak * (n - k) / n, "is largest at step 0"),
         ("5.3", lambda k, n, peak: spread(k, n, 0, peak, peak / 9), "ends above"),

@@ -118,7 +118,7 @@ def test_a_value_of_the_wrong_kind_is_refused(kind, expected, value):
     ("values", "words"),
     [
         ({"epoch": 5}, "a has no parameter 'epoch'; did you mean epochs? It has epochs, lr, "),
-        ({"trained_dir": "elsewhere"}, "trained_dir cannot be given"),
+        ({"trained_dir": "elsewhere"}, "trained_dir cannot be set"),
         ({"lr": "-1"}, "lr is -1.0, expected a number above 0"),  # says the training run
     ],
 )

@@ -101,12 +101,12 @@ def test_a_failed_run_keeps_its_notebook_and_can_be_tried_again(tmp_path, tiny):
     with pytest.raises(ChapterError) as failure:
         run(chapter, folder)
     kept = folder / "tiny.ipynb"
-    assert "failed in its cell 5: ValueError: so" in str(failure.value)
+    assert "failed in cell 5: ValueError: so" in str(failure.value)
     assert str(failure.value).endswith(str(kept))
     assert printed(kept) == "before\n"
     record = load_record(folder)
     assert (record["state"], record["attempts"]) == ("failed", 1)
-    assert record["error"] == "tiny failed in its cell 5: ValueError: so"
+    assert record["error"] == "tiny failed in cell 5: ValueError: so"
     assert names(folder) == ["results.json", "tiny", "tiny.html", "tiny.ipynb"]
     tiny("print('better')")
     record = run(chapter, folder)

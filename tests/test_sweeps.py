@@ -124,7 +124,7 @@ def refused(*words):
     ("text", "words"),
     [
         ("sedes: 3", "s.yml has no entry 'sedes'; did you mean seeds?"),
-        ("list: [{lr: 1, lr: 2}]", "the key 'lr' is there twice"),
+        ("list: [{lr: 1, lr: 2}]", "the key 'lr' appears twice"),
         ("parameters:", "parameters in s.yml is None, expected 'name: value' pairs"),
         ("grid: 3", "grid in s.yml is 3, expected 'name: [value, …]' pairs"),
         ("grid: {lr: []}", "grid in s.yml is {'lr': []}, expected"),

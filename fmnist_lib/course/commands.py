@@ -1,4 +1,4 @@
-"""The commands ``fmnist student`` and ``fmnist kit``: what they take, and what they print."""
+"""The commands ``fmnist student`` and ``fmnist kit``: their options, and what they print."""
 
 import sys
 from pathlib import Path
@@ -7,14 +7,14 @@ from fmnist_lib.common import ParameterError
 
 
 def add_commands(commands, chapters):
-    """Add both; the parser ``chapters`` has the option that names the folder of the chapters."""
+    """Add both commands; the parser ``chapters`` has the option for the chapters' folder."""
     student = commands.add_parser(
         "student",
         parents=[chapters],
-        help="write copies of the chapters in which the exercises are unsolved",
+        help="write copies of the chapters with the exercises unsolved",
         description="Write a copy of each chapter to work in. Where the chapter has the solution "
-        "of an exercise, the copy has a line to fill in. A copy that is already there is kept, "
-        "with the answers in it.",
+        "of an exercise, the copy has a line to fill in. An existing copy is kept, with any "
+        "answers in it.",
     )
     student.add_argument("folder", metavar="DIR", type=Path, help="where the copies go")
     student.add_argument(
@@ -27,18 +27,18 @@ def add_commands(commands, chapters):
     kit = commands.add_parser(
         "kit",
         parents=[chapters],
-        help="put all that a class needs without a network into one archive",
+        help="pack everything a class without a network needs into one archive",
         description="Make an archive to hand out: the site, the notebooks to work in, the data, "
-        "the library, and how to set up a laptop with them. An earlier kit is replaced.",
+        "the library, and instructions for setting up a laptop. An earlier kit is replaced.",
     )
     kit.add_argument("archive", metavar="FILE.zip", type=Path, help="the kit")
     kit.add_argument(
-        "--check", action="store_true", help="make nothing; test that the kit is complete"
+        "--check", action="store_true", help="make nothing; check that an existing kit is complete"
     )
     kit.add_argument(
         "--wheels",
         action="store_true",
-        help="download the packages for this system and this version of Python into the folder "
+        help="download the packages for this system and Python version into the folder "
         "course-wheels next to the kit, so that setting up a laptop like this one needs no network "
         "(several gigabytes where PyTorch comes with CUDA)",
     )
@@ -50,7 +50,7 @@ def add_commands(commands, chapters):
         help="folder to look for the data in first (default: the variable FMNIST_DATA)",
     )
     kit.add_argument(
-        "--overwrite", action="store_true", help="replace a file that is not a complete kit as well"
+        "--overwrite", action="store_true", help="also replace a file that is not a complete kit"
     )
     kit.set_defaults(run=_kit)
 
@@ -58,7 +58,7 @@ def add_commands(commands, chapters):
 def _student(options):
     from fmnist_lib.course.student import write_student_notebooks
 
-    _print_any_name()
+    _escape_unprintable()
     written = write_student_notebooks(
         options.folder, options.notebooks, solved=options.solved, overwrite=options.overwrite
     )
@@ -71,7 +71,7 @@ def _student(options):
 def _kit(options):
     from fmnist_lib.course.kit import check_kit, make_kit
 
-    _print_any_name()
+    _escape_unprintable()
     if options.check:
         given = [n for n in ("wheels", "solved", "data", "overwrite") if getattr(options, n)]
         if given:
@@ -88,11 +88,11 @@ def _kit(options):
             wheels=options.wheels,
             overwrite=options.overwrite,
         )
-    n_files = check_kit(options.archive)  # of a new kit, too: what counts is what can be read
+    n_files = check_kit(options.archive)  # a new kit, too, is read back
     size = options.archive.stat().st_size
     print(f"complete: {options.archive}, {n_files:,} files, {size / 1e6:,.0f} MB")
 
 
-def _print_any_name():
-    # The encoding of standard output may lack a letter of a folder's name.
+def _escape_unprintable():
+    # The encoding of standard output may lack a character of a folder's name.
     sys.stdout.reconfigure(errors="backslashreplace")

@@ -1,8 +1,8 @@
-"""The kit: all that a class needs without a network, in one archive.
+"""The kit: everything a class without a network needs, in one archive.
 
-It holds the site, the notebooks to work in, the data, the library, and how to set up a laptop with
-them. The packages are in a folder of wheels next to it: they are gigabytes, and differ from system
-to system.
+It holds the site, the notebooks to work in, the data, the library, and instructions for setting up
+a laptop. The packages are in a folder of wheels next to it: they take gigabytes, and differ from
+system to system.
 """
 
 import os
@@ -28,7 +28,7 @@ TORCH_CPU = "https://download.pytorch.org/whl/cpu"  # PyTorch's own index of bui
 
 
 class KitError(UserError):
-    """A kit that cannot be made, or a file that is not a complete kit."""
+    """A kit cannot be made, or a file is not a complete kit."""
 
 
 def make_kit(
@@ -36,9 +36,9 @@ def make_kit(
 ):
     """Make a kit, replacing an earlier one.
 
-    Everything in the archive is in one folder, ``course``; the packages come into the folder
-    ``course-wheels`` next to it. What a kit needs besides ``notebooks``, the chapters, is next to
-    them, in the project. The other arguments are the options of ``fmnist kit``.
+    Everything in the archive is in one folder, ``course``; the packages go into the folder
+    ``course-wheels`` next to the archive. Everything else that a kit needs is taken from the
+    project around ``notebooks``. The other arguments are the options of ``fmnist kit``.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def check_kit(archive):
         with zipfile.ZipFile(archive) as kit:  # reading a member compares its checksum
             digests = {n.removeprefix(f"{TOP}/"): digest(kit.read(n)) for n in kit.namelist()}
         fault = _find_fault(digests)
-    except Exception as error:  # of many kinds, for whatever the file may hold
+    except Exception as error:  # of many kinds: the file may hold anything
         fault = one_line(error)
     if fault:
         raise KitError(
@@ -106,7 +106,7 @@ def _check_target(archive, wheels, overwrite):
 
 
 def _collect(project, notebooks, data, solved):
-    """Read what goes into a kit: contents in bytes by name."""
+    """Collect what goes into a kit, as bytes by file name."""
     texts = {f"notebooks/{n}": t for n, t in copy_chapters(notebooks, pages=PAGES).items()}
     first, python = min(texts), sysconfig.get_python_version()
     if solved:
@@ -141,18 +141,18 @@ def _write_archive(path, members):
     with zipfile.ZipFile(path, "w") as kit:
         for name, content in sorted(members.items()):
             info = zipfile.ZipInfo(f"{TOP}/{name}")
-            info.external_attr = 0o644 << 16  # readable for everybody where it is unpacked
+            info.external_attr = 0o644 << 16  # readable by everyone once unpacked
             kit.writestr(info, content, zipfile.ZIP_DEFLATED)
 
 
 def _download_wheels(lock, folder):
     """Download the packages of a lock, and write next to them the lock that pip installs from.
 
-    Where this environment has PyTorch's build without CUDA, so do the wheels. That build has other
-    hashes, which come into the lock, and needs none of the packages of CUDA.
+    If this environment has PyTorch's build without CUDA, so do the wheels. That build has different
+    hashes, which go into the lock, and needs none of the CUDA packages.
     """
     folder.mkdir()
-    # A source distribution would need a network again, to be built.
+    # Building a source distribution would need a network again.
     wheels_only = ("--only-binary", ":all:", "--dest", folder)
     entries = re.split(r"^(?=[a-z])", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
     if version("torch").endswith("+cpu"):
@@ -172,6 +172,6 @@ def _pip(command, *arguments):
     run = [sys.executable, "-m", "pip", "--disable-pip-version-check", command, "--no-deps"]
     if code := subprocess.run([*run, *map(str, arguments)]).returncode:
         raise KitError(
-            f"pip {command} failed with exit code {code} (its messages are above); install what it "
-            "misses, or connect to the network if you asked for --wheels, and try again"
+            f"pip {command} failed with exit code {code} (its messages are above); install what "
+            "is missing, or connect to the network if you asked for --wheels, and try again"
         )

@@ -1,9 +1,9 @@
-"""The students' copies of the chapters, in which the exercises are unsolved.
+"""Students' copies of the chapters, with the exercises unsolved.
 
 A chapter holds the solution of each exercise in a code cell tagged ``solution``, between the lines
 ``### BEGIN SOLUTION`` and ``### END SOLUTION``, as in nbgrader (https://nbgrader.readthedocs.io).
-A student's copy has a line to fill in instead, and keeps what stands outside: imports, signatures,
-docstrings. Prose tagged ``solution`` is left out.
+A student's copy has a line to fill in instead, and keeps whatever is outside the markers: imports,
+signatures, docstrings. Prose tagged ``solution`` is left out.
 """
 
 import os
@@ -32,7 +32,7 @@ def student_notebook(notebook, pages="../book/{}.md"):
     Parameters
     ----------
     notebook : NotebookNode
-        The chapter; it is left as it is.
+        The chapter; it is not changed.
     pages : str
         Where links to the site's pages should lead, relative to the copy, with ``{}`` for the name
         of a page.
@@ -63,7 +63,7 @@ def student_notebook(notebook, pages="../book/{}.md"):
 
 
 def copy_chapters(notebooks, *, solved=False, pages="../book/{}.md"):
-    """Make the copies of all chapters in a folder: texts by file name, in order.
+    """Make copies of all chapters in a folder, as texts by file name, in order.
 
     Solved copies keep solutions and outputs; only links are changed. The same chapters give the
     same texts. Raises ChapterError if there are no chapters, or one cannot be read or copied.
@@ -88,8 +88,8 @@ def copy_chapters(notebooks, *, solved=False, pages="../book/{}.md"):
 def write_student_notebooks(folder, notebooks="notebooks", *, solved=False, overwrite=False):
     """Write the copies of all chapters into a folder.
 
-    The arguments are those of ``fmnist student``. Copies already there are kept, unless they are to
-    be overwritten, including any answers in them.
+    The arguments are those of ``fmnist student``. Existing copies, with any answers in them, are
+    kept unless ``overwrite`` is true.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def _is_solution(cell):
 
 
 def _make_stub(source, check):
-    """Replace what is between markers: a line of a function, or one for each name checked."""
+    """Replace what is between markers by lines to fill in: one in a function, else one per name."""
     stub, regions = _REGION.subn(lambda region: _fill_in(*region.groups(), check), source)
     if not regions or 2 * regions != len(_MARKERS.findall(source)):
         first = source.partition("\n")[0]
@@ -155,6 +155,6 @@ def _fill_in(indent, solution, check):
     if indent:
         return f"{indent}...  # your code here"
     names = dict.fromkeys(re.findall(r"\b[A-Za-z_]\w*", check))
-    # Those to which a line such as "a, b = 1, 2" gives a value; the rest come from the chapter.
+    # Those assigned in a line such as "a, b = 1, 2"; the rest come from the chapter.
     asked = [n for n in names if re.search(rf"^[\w, ]*\b{n}\b[\w, ]*=(?!=)", solution, re.M)]
     return "\n".join(f"{name} = ...  # your answer" for name in asked) or "...  # your code here"

@@ -31,12 +31,12 @@ class InteractiveFigure:
     Attributes
     ----------
     sentence : str
-        What one could do here, for readers without a kernel.
+        What the controls would do, for readers without a kernel.
     draw : callable
-        From the values of the controls, whose first values are its defaults, to a Figure (or None)
-        and a text that describes it; up to its first colon, the alternative text.
+        Takes the values of the controls, with the first ones as defaults, and returns a Figure (or
+        None) and a text that describes it; up to its first colon, that is the alternative text.
     controls : dict of str to list or tuple
-        What each parameter of ``draw`` is chosen from, as ``ipywidgets.interactive`` takes it.
+        The choices for each parameter of ``draw``, as ``ipywidgets.interactive`` takes them.
     """
 
     sentence: str
@@ -64,7 +64,7 @@ class InteractiveFigure:
 
         panel = interactive(show, **self.controls)
         for control in panel.kwargs_widgets:
-            # Drawn when a slider rests: every step on the way would lag behind the hand.
+            # Draw only when a slider rests: drawing every step would lag behind the hand.
             control.continuous_update = False
         return panel
 
@@ -83,7 +83,6 @@ def browse_mistakes(images, labels, probabilities):
     InteractiveFigure
         It starts with the most frequent confusion, if there is one. It shows up to twelve images,
         those predicted with the highest probability.
-
     """
     labels, probabilities = checked_probabilities(labels, probabilities)
     if len(images) != len(labels):
@@ -120,7 +119,6 @@ def explore_dilation(image):
     Parameters
     ----------
     image : Tensor or ndarray, (1, H, W), numbers in [0, 1]
-
     """
     image = torch.as_tensor(image).detach().cpu().float()
     if image.ndim != 3 or len(image) != 1 or not ((image >= 0) & (image <= 1)).all():
@@ -157,7 +155,7 @@ def explore_dilation(image):
 
 
 def _has_frontend():
-    """Whether the running cell came from a front end, which could also answer ``input()``."""
+    """Tell whether the running cell came from a front end, which could also answer ``input()``."""
     from IPython import get_ipython
 
     kernel = getattr(get_ipython(), "kernel", None)

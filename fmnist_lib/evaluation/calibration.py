@@ -3,7 +3,7 @@
 Everywhere, ``labels`` are an array of int, (N,), and ``probabilities`` an ndarray, (N, 10).
 
 Reliability, expected calibration error and temperature scaling: Guo, Pleiss, Sun and Weinberger,
-"On Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599.
+"On Calibration of Modern Neural Networks", ICML 2017, https://arxiv.org/abs/1706.04599.
 """
 
 import numpy as np

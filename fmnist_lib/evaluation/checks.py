@@ -1,4 +1,4 @@
-"""Checks that every function of this package makes of its input."""
+"""Input checks that the functions of this package share."""
 
 import numpy as np
 

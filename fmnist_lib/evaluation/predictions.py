@@ -26,7 +26,7 @@ def predict(model, images, batch_size=128):
         raise ValueError("there are no images to predict, expected at least one")
     device = device_of(model)
     with evaluating(model):
-        # Copies: a model may write into its input.
+        # Copies, since a model may modify its input.
         batches = (batch.to(device, copy=True) for batch in images.split(batch_size))
         logits = torch.cat([model(batch) for batch in batches])
     return logits.softmax(dim=1).cpu().numpy()

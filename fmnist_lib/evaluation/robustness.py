@@ -1,7 +1,7 @@
 """How much accuracy is left on damaged images.
 
-Fixed kinds of damage at five strengths: Hendrycks and Dietterich, "Benchmarking Neural
-Network Robustness to Common Corruptions and Perturbations", ICLR 2019, arXiv:1903.12261.
+Fixed kinds of damage at five strengths: Hendrycks and Dietterich, "Benchmarking Neural Network
+Robustness to Common Corruptions and Perturbations", ICLR 2019, https://arxiv.org/abs/1903.12261.
 """
 
 from collections.abc import Callable

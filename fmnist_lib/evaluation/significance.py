@@ -4,10 +4,11 @@ Everywhere, ``labels`` and predictions are arrays of int, (N,), and ``confidence
 and 1.
 
 Wilson's interval: Brown, Cai and DasGupta, "Interval Estimation for a Binomial Proportion",
-Statistical Science 2001, doi:10.1214/ss/1009213286. Bootstrap: Efron, "Bootstrap Methods: Another
-Look at the Jackknife", Annals of Statistics 1979, doi:10.1214/aos/1176344552. McNemar's test for
-classifiers: Dietterich, "Approximate Statistical Tests for Comparing Supervised Classification
-Learning Algorithms", Neural Computation 1998, doi:10.1162/089976698300017197.
+Statistical Science 2001, https://doi.org/10.1214/ss/1009213286. Bootstrap: Efron, "Bootstrap
+Methods: Another Look at the Jackknife", Annals of Statistics 1979,
+https://doi.org/10.1214/aos/1176344552. McNemar's test for classifiers: Dietterich, "Approximate
+Statistical Tests for Comparing Supervised Classification Learning Algorithms", Neural Computation
+1998, https://doi.org/10.1162/089976698300017197.
 """
 
 from math import sqrt

@@ -14,13 +14,13 @@ from fmnist_lib.evaluation.significance import accuracy_interval
 
 
 def accuracy(labels, predicted):
-    """Compute the share of the labels that were predicted."""
+    """Compute the share of images whose predicted class is the class on the label."""
     labels, predicted = checked_labels(labels, predicted)
     return float((labels == predicted).mean())
 
 
 def class_report(labels, predicted):
-    """Compute the precision, recall and F1 of each class, which needs images of each.
+    """Compute the precision, recall and F1 of each class; every class needs images.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def confusion_matrix(labels, predicted):
 
 
 def worst_confusions(confusion, n=5):
-    """List, from a `confusion_matrix`, at most ``n`` pairs of classes, those most often confused.
+    """List at most ``n`` pairs of classes of a `confusion_matrix`, those most often confused.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def confident_mistakes(labels, probabilities, n=12):
 
 
 def summarize_predictions(labels, probabilities):
-    """Compute the metrics of a model on the test images that its record keeps.
+    """Compute the test metrics that the record of a trained network keeps.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """Model cards: what the record of a trained network says, written for people.
 
-The form is that of Mitchell et al., "Model Cards for Model Reporting", arXiv:1810.03993. What the
-record does not hold is reported as missing, and no measured number comes from anywhere else. The
-words of the card are in ``model_card.md.jinja``.
+The form is that of Mitchell et al., "Model Cards for Model Reporting",
+https://arxiv.org/abs/1810.03993. Whatever the record does not hold is reported as missing, and no
+measured number comes from anywhere else. The card's text is in ``model_card.md.jinja``.
 """
 
 import json
@@ -29,12 +29,12 @@ SETTINGS = {
     "weight_decay": "decoupled from the gradient (AdamW)",
     "label_smoothing": "share of the target that is spread over all classes",
     "flip": "each training image is mirrored with probability one half",
-    "shift": "each training image is moved by up to so many pixels",
+    "shift": "each training image is moved by up to this many pixels",
     "precision": "products, and what passes between layers, in 16 bits; the rest in 32",
     "compile": "torch.compile made one program of the network",
 }
 
-# (metric in the record, its name in the card, what to know about it)
+# (metric in the record, its name on the card, a note)
 METRICS = (
     ("test_accuracy", "accuracy, test images", "share of right answers"),
     ("test_log_loss", "log loss, test images", "0 is best; 2.303 is knowing nothing"),

@@ -1,8 +1,8 @@
-"""Executing a sweep: on this machine's cores, or on a Dask cluster that is already there.
+"""Executing a sweep: on this machine's cores, or on a Dask cluster that is already running.
 
 A run writes its own folder, wherever it is executed; this process only submits runs and waits. So
 a finished run depends on nothing that may be killed later, and a second call with the same folder
-goes on where the first one ended. All machines must see the sweep's folder under the same path.
+continues where the first one stopped. All machines must see the sweep's folder under the same path.
 """
 
 import logging
@@ -36,31 +36,31 @@ def open_executor(folder, scheduler=None, *, workers=None, threads=1):
     Parameters
     ----------
     folder : path
-        Of the sweep.
+        The sweep's folder.
     scheduler : str, optional
         Address (``"tcp://…"``) or scheduler file of a Dask cluster.
     workers : int, optional
         Runs at a time on this machine; by default as many as its cores and memory allow.
     threads : int
-        Of each run.
+        Threads of each run.
 
     Yields
     ------
     executor : concurrent.futures.Executor
     slots : int
-        Runs at a time. Of a cluster, workers may still come and go.
+        Runs at a time. A cluster's workers may still come and go.
 
     Raises
     ------
     SweepError
-        If the scheduler does not answer, or a worker cannot do a run.
+        If the scheduler does not answer, or a worker cannot execute a run.
     """
     if not scheduler:
         slots = workers or local_workers(threads)
         with ThreadPoolExecutor(slots) as executor:
             yield executor, slots
         return
-    logging.disable(logging.ERROR)  # what Dask says of a lost connection, SweepError says better
+    logging.disable(logging.ERROR)  # SweepError reports a lost connection in one line
     try:
         with _connect(scheduler) as client:
             _check_workers(client, Path(folder).resolve())
@@ -70,7 +70,7 @@ def open_executor(folder, scheduler=None, *, workers=None, threads=1):
 
 
 def local_workers(threads):
-    """Count the runs, of so many threads each, that this machine or container can do at a time."""
+    """Count the runs that this machine or container can do at a time, given the threads of each."""
     from dask import system
     from distributed.system import MEMORY_LIMIT
 
@@ -128,7 +128,7 @@ def run_sweep(plan, executor, report=lambda event, run, detail: None):
 
 
 def _run(run, folder, threads, retries, stop):
-    """Do one run, in a thread here or on a worker."""
+    """Execute one run, in a thread here or on a worker."""
     options = {"threads": threads, "progress": False, "stopped": stop.exists}
     for left in reversed(range(retries + 1)):
         try:
@@ -148,7 +148,7 @@ def _collect(futures, report):
             raise SweepError(
                 f"the connection to the scheduler is lost; {n_ended - len(failed)} runs of this "
                 "call are finished and kept, and those in progress may still finish there; run the "
-                "same command again to go on"
+                "same command again to continue"
             ) from None
         except Exception as error:
             failed[name] = str(error) if isinstance(error, ChapterError) else one_line(error)
@@ -177,10 +177,11 @@ def _check_workers(client, folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / VISIBLE).touch()
     try:
-        found = client.run(_look_around, folder / VISIBLE)
-    except Exception as error:  # whatever kept a worker from answering
+        found = client.run(_probe, folder / VISIBLE)
+    except Exception as error:  # of many kinds: whatever kept a worker from answering
         raise SweepError(
-            f"the workers cannot do a run ({one_line(error)}); install the same fmnist-lib there"
+            f"the workers cannot execute runs ({one_line(error)}); install the same fmnist-lib "
+            "there"
         ) from None
     here = version("fmnist-lib")
     for address, (there, sees) in found.items():
@@ -196,5 +197,5 @@ def _check_workers(client, folder):
             )
 
 
-def _look_around(file):
+def _probe(file):
     return version("fmnist-lib"), file.exists()

@@ -17,7 +17,7 @@ class NoResultsError(UserError):
 
 
 def load_results(folder):
-    """Put all runs below a folder into one table.
+    """Collect all runs below a folder in one table.
 
     Parameters
     ----------
@@ -27,11 +27,11 @@ def load_results(folder):
     -------
     DataFrame
         One row per run: ``run`` (its folder), ``chapter``, ``state`` (``"finished"``, ``"failed"``,
-        or ``"unfinished"`` where it was killed), each parameter, each metric (of networks besides
-        the chapter's own as ``02_cnn.val_accuracy``; a metric by class as ``test_recall.Bag``),
-        ``seconds``, ``threads``, ``attempts``, ``error``. A name that is already taken gets
-        ``parameter.`` or ``metric.`` before it. In ``attrs``, the lists ``parameters`` and
-        ``metrics`` tell which columns are which.
+        or ``"unfinished"`` where it was killed), each parameter, each metric (one of a network
+        other than the chapter's own as ``02_cnn.val_accuracy``; one by class as
+        ``test_recall.Bag``), ``seconds``, ``threads``, ``attempts``, ``error``. A name that is
+        already taken is prefixed with ``parameter.`` or ``metric.``. In ``attrs``, the lists
+        ``parameters`` and ``metrics`` say which columns are which.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def load_results(folder):
     table = pd.DataFrame(rows)[[*FIRST, *parameters, *metrics, *LAST]]
     for name in parameters:
         if {type(values[name]) for values in given if name in values} == {int}:
-            table[name] = table[name].astype("Int64")  # whole, although some runs lack it
+            table[name] = table[name].astype("Int64")  # stays whole although some runs lack it
     table.attrs = {"parameters": list(parameters), "metrics": list(metrics)}
     return table
 
@@ -67,7 +67,7 @@ def load_results(folder):
 def varied_parameters(table):
     """List the parameters that differ between finished runs, except the seed.
 
-    Those with the most values come first, but before them ``chapter``, if there are several.
+    ``chapter`` comes first, if there are several; then the parameters with the most values.
     """
     finished = table[table["state"] == "finished"]
     counts = finished[["chapter", *table.attrs["parameters"]]].nunique(dropna=False)
@@ -86,8 +86,8 @@ def summarize(table):
     Returns
     -------
     DataFrame
-        One row per setting and metric: the varied parameters, ``metric, runs, mean, sd`` (of a
-        single run, over ``runs - 1``; empty for one run), ``min, max``.
+        One row per setting and metric: the varied parameters, ``metric, runs, mean, sd`` (the
+        sample standard deviation; empty for one run), ``min, max``.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def summarize(table):
     """
     finished = table[table["state"] == "finished"]
     if finished.empty:
-        raise NoResultsError("no run is finished; run fmnist sweep again to go on")
+        raise NoResultsError("no run is finished; run fmnist sweep again to continue")
     varied = varied_parameters(table)
     measured = finished[[*table.attrs["metrics"], "seconds"]].select_dtypes("number")
     long = finished.melt(varied, list(measured), "metric")
@@ -113,6 +113,6 @@ def best_setting(summary):
 
 
 def _rename(values, taken, prefix):
-    """Put a prefix before the names that are taken."""
+    """Prefix the names that are already taken."""
     taken = (*RESERVED_COLUMNS, *taken)
     return {f"{prefix}.{n}" if n in taken else n: value for n, value in values.items()}

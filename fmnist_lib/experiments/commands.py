@@ -11,13 +11,13 @@ from fmnist_lib.common import ParameterError, did_you_mean, writing
 from fmnist_lib.progress import progress_bar
 
 HEADLINE_METRICS = ("val_accuracy", "test_accuracy")
-# For SIGTERM, by which batch systems end a job: clean up as after Ctrl-C.
+# For SIGTERM, with which batch systems end a job: clean up as after Ctrl-C.
 INTERRUPT = signal.default_int_handler
 FOLDER = {"metavar": "FOLDER", "type": Path}
 
 
 def add_commands(commands, chapters):
-    """Add the commands of this wing; ``chapters`` has the option for the chapters' folder."""
+    """Add this wing's commands; the parser ``chapters`` has the option for the chapters' folder."""
     course = commands.add_parser(
         "course",
         parents=[chapters],
@@ -39,8 +39,8 @@ def add_commands(commands, chapters):
     run.add_argument("chapter", metavar="CHAPTER", nargs="?", help="02_cnn, or a notebook's path")
     given = {"dest": "given", "metavar": "NAME=VALUE", "action": "append", "default": []}
     run.add_argument("-p", **given, help="a parameter; may be repeated")
-    run.add_argument("-o", "--output", **FOLDER, help="default: one in runs/")
-    run.add_argument("--threads", metavar="N", type=_count, help="for the chapter's arithmetic")
+    run.add_argument("-o", "--output", **FOLDER, help="default: a folder in runs/")
+    run.add_argument("--threads", metavar="N", type=_count, help="threads for the arithmetic")
     run.add_argument("-h", "--help", action="store_true", help="show this, and the parameters")
     run.set_defaults(run=_run, parser=run)
 
@@ -49,7 +49,7 @@ def add_commands(commands, chapters):
         parents=[chapters],
         help="execute a chapter with many parameters, on many cores or machines",
         description="Execute the runs that a YAML file describes. Finished runs are not run again, "
-        "so the same command goes on where it was stopped.",
+        "so the same command continues where it was stopped.",
     )
     sweep.add_argument("file", metavar="FILE.yml", type=Path)
     sweep.add_argument("-o", "--output", **FOLDER, help="default: runs/ and the file's name")
@@ -62,12 +62,14 @@ def add_commands(commands, chapters):
 
     results = commands.add_parser(
         "results",
-        help="put many runs into a table and a figure, and find the best settings",
+        help="collect many runs in a table and a figure, and find the best settings",
         description="Read all runs below a folder, and write there results.csv and results.parquet "
         "(one row per run), summary.csv (each metric over the seeds) and results.png.",
     )
     results.add_argument("folder", **FOLDER)
-    results.add_argument("--x", metavar="COLUMN", help="default: the parameter with most values")
+    results.add_argument(
+        "--x", metavar="COLUMN", help="default: the parameter with the most values"
+    )
     results.add_argument("--y", metavar="COLUMN", help="default: val_accuracy")
     results.add_argument("--group", metavar="COLUMN", help="a line in the figure for each value")
     results.add_argument("-o", "--output", **FOLDER, help="default: the same")
@@ -128,7 +130,7 @@ def _run(options):
     was_there = (load_record(folder) or {}).get("state") == "finished"
     signal.signal(signal.SIGTERM, INTERRUPT)
     record = run_experiment(run, folder, threads=options.threads)
-    print(f"finished{' before' if was_there else ''}: {_summary_line(record)}; to look at:")
+    print(f"{'already ' if was_there else ''}finished: {_summary_line(record)}; to look at:")
     print(f"  {folder / notebook.stem}.html")
     return 0
 
@@ -217,8 +219,8 @@ def _execute(plan, options):
         limits = {"workers": options.workers, "threads": threads}
         try:
             with open_executor(plan.folder, options.scheduler, **limits) as (executor, slots):
-                # The workers of a cluster may come later.
-                count = slots or "no worker there yet, no"
+                # A cluster's workers may join later.
+                count = slots or "no workers yet: 0"
                 write(f"{count} runs at a time, threads of each: {threads}")
                 return run_sweep(plan, executor, report)
         except KeyboardInterrupt:
@@ -292,7 +294,7 @@ def _card(options):
 
     card = model_card(options.folder)
     if options.output is None:
-        # Redirected, Windows would write in an encoding that has no arrows.
+        # When output is redirected, the encoding of Windows has no arrows.
         sys.stdout.reconfigure(encoding="utf-8")
         print(card, end="")
         return

@@ -12,12 +12,12 @@ from fmnist_lib.common import writing
 from fmnist_lib.experiments.parameters import RESERVED, read_parameters
 from fmnist_lib.progress import DISPLAY_ID, outside_options
 
-# All libraries of the chapters obey the first, unless one of the others is set.
+# Every library that the chapters use obeys the first, unless one of the others is set.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Stopped(RuntimeError):
-    """A chapter was stopped from outside, before its end."""
+    """A chapter was stopped from outside before it ended."""
 
 
 def run_chapter(
@@ -35,8 +35,8 @@ def run_chapter(
     Parameters
     ----------
     notebook, output : path
-        The chapter, and where to write the executed one. In the folder of the latter the kernel
-        runs, and there the chapter's relative paths start.
+        The chapter, and where to write the executed one. The kernel runs in the folder of the
+        latter, so the chapter's relative paths start there.
     parameters : dict, optional
         Values for the chapter's tagged parameters cell. They are not checked here.
     progress : bool
@@ -44,10 +44,10 @@ def run_chapter(
     threads : int, optional
         Number of threads for the kernel's arithmetic; by default what the libraries choose.
     stopped : callable, optional
-        Asked once a second; True ends the chapter.
+        Called once per second; True ends the chapter.
     log : path, optional
         File for what the kernel's process itself writes, such as a library's crash report; by
-        default that goes where this process writes.
+        default, this process's own output.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def run_chapter(
         If a cell fails, the kernel dies, or the notebook cannot be written; where possible, it is
         written up to that cell all the same.
     Stopped
-        If ``stopped`` said so.
+        If ``stopped`` returned True.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -74,7 +74,7 @@ def run_chapter(
                 output,
                 parameters,
                 engine_name="fmnist",
-                # Of this environment, whatever the notebook was written with.
+                # This environment's kernel, whichever one the notebook names.
                 kernel_name="python3",
                 language="python",
                 # Not papermill's cwd, which moves the whole process, and with it the kernels of
@@ -87,7 +87,7 @@ def run_chapter(
             )
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
-        message = f"{name} failed in its cell {error.exec_count}: {reason}"
+        message = f"{name} failed in cell {error.exec_count}: {reason}"
         raise ChapterError(message, output) from error
     except DeadKernelError:
         if stopped():
@@ -129,20 +129,20 @@ def _engine():
             content = message["content"]
             bar = self.nb_man.pbar
             if bar and content.get("transient", {}).get("display_id") == DISPLAY_ID:
-                # The training's bar inside this bar would be one too many: take the words only.
+                # A training bar inside this bar would be one too many: take its text only.
                 text = content["data"].get("text/plain", "")
                 bar.set_postfix_str(re.sub(r":.*?(step/s|s/step)", "", text).rstrip("]"))
             return super().process_message(message, cell, cell_index)
 
         async def _async_check_alive(self):
-            # Called once a second. nbclient leaves the cell as if the kernel had died.
+            # Called once per second. nbclient then leaves the cell as if the kernel had died.
             if self.stopped():
                 self.shutdown_kernel = "immediate"
                 raise DeadKernelError
             await super()._async_check_alive()
 
     class Engine(NBClientEngine):
-        """papermill's own, with a client that passes progress on and can be stopped."""
+        """papermill's own engine, with a client that passes on progress and can be stopped."""
 
         @classmethod
         def execute_managed_notebook(

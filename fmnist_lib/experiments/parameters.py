@@ -16,7 +16,7 @@ def _finite(value):
     return number
 
 
-# Kind of a parameter: in words, the types of its values as given, and how to read these.
+# For each kind of parameter: its name in words, the types it accepts, and how to read them.
 KINDS = {
     "int": ("a whole number", (int, str), int),
     "float": ("a number", (int, float, str), _finite),
@@ -41,7 +41,7 @@ class Parameter:
         """Convert a value from a command line or a YAML file to the parameter's kind.
 
         Text is read as a number where the parameter is one, because command lines are text, and so
-        is ``1e-3`` to YAML. `ParameterError` for a value of any other kind.
+        is ``1e-3`` to YAML. A value of any other kind raises `ParameterError`.
         """
         words, accepted, read = KINDS[self.kind]
         try:
@@ -70,14 +70,14 @@ def read_parameters(notebook):
 
     cells, parameters = read_notebook(notebook).cells, {}
     tagged = next((cell for cell in cells if "parameters" in cell.metadata.get("tags", [])), None)
-    # As Python, whatever kernel the notebook names: Python is what executes it.
+    # As Python, whatever kernel the notebook names, since Python will execute it.
     for name, kind, text, comment in PythonTranslator.inspect(tagged) if tagged else ():
         try:
             default = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             default = None
         if kind == "float" and type(default) is int:
-            default = float(default)  # as a given value is: 1 and 1.0 are the same run
+            default = float(default)  # as for a given value, so that 1 and 1.0 are the same run
         own = type(default).__name__
         if own not in KINDS or kind not in (own, "None"):
             raise ParameterError(
@@ -102,7 +102,8 @@ def check_parameters(chapter, parameters, given):
     Returns
     -------
     dict
-        The given values, each of its parameter's kind; folders (``data_dir``) as absolute paths.
+        The given values, converted to their parameters' kinds; folders (``data_dir``) as absolute
+        paths.
 
     Raises
     ------
@@ -112,8 +113,7 @@ def check_parameters(chapter, parameters, given):
     for name in given:
         if name == RESERVED:
             raise ParameterError(
-                f"{name} cannot be given: a run keeps its files in its own folder; name that with "
-                "-o"
+                f"{name} cannot be set: a run keeps its files in its own folder; name that with -o"
             )
         if name not in parameters:
             known = [name for name in parameters if name != RESERVED]

@@ -8,8 +8,8 @@ The folder is a finished run if, and only if, it holds ``results.json`` with the
     02_cnn/           each network that the chapter kept: weights, history and record
     kernel.log        what libraries wrote outside the notebook, if they did
 
-While a chapter runs, all this grows in a sub-folder ``.part-…``, which is what a kill leaves
-there. The next attempt removes it.
+While a chapter runs, all this grows in a subfolder ``.part-…``, which is all that a kill leaves
+behind. The next attempt removes it.
 """
 
 import json
@@ -33,7 +33,7 @@ RECORD = "results.json"
 LOG, LOCK = "kernel.log", ".lock"
 EXPORT_LOCK = Lock()  # threads share one exporter
 PACKAGES = ("fmnist-lib", "papermill", "nbclient", "ipykernel")
-# Parameters that say where, and not what: runs that differ in nothing else are the same run.
+# Parameters that say where and not what: runs that differ in nothing else are the same run.
 FOLDER_SUFFIX = "_dir"
 
 
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def parameters(self):
-        """Everything that decides the results: each parameter but the folders, with its value."""
+        """The value of every parameter that decides the results: all but the folders."""
         values = {name: parameter.default for name, parameter in self.known.items()} | self.given
         return {name: value for name, value in values.items() if not name.endswith(FOLDER_SUFFIX)}
 
@@ -79,37 +79,39 @@ def run_experiment(run, folder, *, threads=None, progress=True, stopped=lambda: 
     ----------
     run : Run
     folder : path
-        Of the run. Only one process at a time works in it.
+        The run's folder. Only one process at a time works in it.
     threads : int, optional
         Number of threads for the kernel's arithmetic; by default what the libraries choose.
     progress : bool
         Show a progress bar.
     stopped : callable
-        Asked once a second; True ends the run.
+        Called once per second; True ends the run.
 
     Returns
     -------
     dict
         What ``results.json`` holds: ``state`` (``"finished"`` or ``"failed"``), ``error``,
         ``chapter``, ``code`` (SHA-256 of the chapter's code), ``parameters`` (all but folders),
-        ``metrics`` (of the network that bears the chapter's name), ``networks`` (the metrics of
-        the others), ``seconds``, ``started``, ``attempts``, ``threads``, ``data`` (SHA-256 of each
+        ``metrics`` (of the network named after the chapter), ``networks`` (the metrics of the
+        others), ``seconds``, ``started``, ``attempts``, ``threads``, ``data`` (SHA-256 of each
         file, or ``"sample"``), ``packages``, ``machine`` (of the network's record), ``host``.
 
     Raises
     ------
     ChapterError
-        If the chapter fails (the folder then keeps the notebook up to there, and a record), if the
-        folder holds a different finished run, or cannot be written.
+        If the chapter fails (the folder then keeps the notebook, executed up to there, and a
+        record), if the folder holds a different finished run, or if it cannot be written.
     Stopped
-        If ``stopped`` said so; nothing is kept.
+        If ``stopped`` returned True; nothing is kept.
     """
     folder, code = Path(folder).resolve(), code_digest(run.notebook)
     wanted = {"chapter": run.notebook.stem, "code": code, "parameters": run.parameters}
     with writing("the run", folder, ChapterError):
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (folder / LOCK).exists():
-            raise ChapterError(f"{folder} is not empty and holds no run; name another one with -o")
+            raise ChapterError(
+                f"{folder} is not empty and holds no run; name another folder with -o"
+            )
         with locked(folder / LOCK, stopped) as acquired:
             if not acquired or stopped():
                 raise Stopped(f"the run in {folder} was stopped")
@@ -124,7 +126,7 @@ def run_experiment(run, folder, *, threads=None, progress=True, stopped=lambda: 
 
 
 def load_record(folder):
-    """Read the record of a run; None where no run has ended, one way or the other."""
+    """Read the record of a run, or return None where no run has finished or failed."""
     try:
         record = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
         return record if record["state"] in ("finished", "failed") else None
@@ -133,13 +135,13 @@ def load_record(folder):
 
 
 def code_digest(notebook):
-    """Compute the SHA-256 of a notebook's code cells, whatever its prose and outputs."""
+    """Compute the SHA-256 of a notebook's code cells, ignoring its prose and outputs."""
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
     return digest("\0".join("".join(c["source"]) for c in cells if c["cell_type"] == "code"))
 
 
 def check_same(record, wanted, folder):
-    """Refuse to take the finished run in a folder for one of another chapter, code or parameter."""
+    """Raise ChapterError if a folder's finished run has another chapter, code or parameters."""
     theirs, ours = record["parameters"], wanted["parameters"]
     names = sorted(theirs.keys() | ours.keys())
     other = [f"{n}={theirs.get(n)}" for n in names if theirs.get(n) != ours.get(n)]
@@ -198,7 +200,7 @@ def _clear(folder, chapter):
 
 
 def _networks(part, chapter):
-    """Collect the metrics of the networks that a chapter kept, and the machine of its own."""
+    """Collect the metrics of a chapter's networks, and the machine that trained its own."""
     paths = sorted(part.glob("*/record.json"))
     records = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in paths}
     own = records.pop(chapter, {})
@@ -211,7 +213,7 @@ def _networks(part, chapter):
 
 @cache
 def _exporter():
-    """Make an exporter once: its templates take longer to compile than a notebook to export."""
+    """Make an exporter once: compiling its templates takes longer than exporting a notebook."""
     from nbconvert import HTMLExporter
 
     # The chapters need nothing that the page would fetch from the network.

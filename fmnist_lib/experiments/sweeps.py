@@ -1,4 +1,4 @@
-"""Sweeps: many runs of one chapter, described by a YAML file, and what is left to do of them.
+"""Sweeps: many runs of one chapter, described by a YAML file, and what is left to do.
 
     chapter: 02_cnn
     parameters: {epochs: 4, shuffle: true}   # the same in every run
@@ -35,7 +35,7 @@ def _is_list(value, kind=object):
     return isinstance(value, list) and bool(value) and all(isinstance(v, kind) for v in value)
 
 
-# The entries of a sweep file: what their values are, and how to tell.
+# The entries of a sweep file: what their values should be, and a check of that.
 ENTRIES = {
     "chapter": ("the name of a chapter, such as 02_cnn", lambda value: isinstance(value, str)),
     "parameters": ("'name: value' pairs", lambda value: isinstance(value, dict)),
@@ -74,7 +74,7 @@ class Plan:
     finished : dict of str to dict
         The records of the finished runs, by the run's name.
     to_do : dict of str to Run
-        The other runs, by the name of the folder for each.
+        The other runs, each by the name of its folder.
     """
 
     sweep: Sweep
@@ -86,8 +86,8 @@ class Plan:
 def load_sweep(file, notebooks="notebooks"):
     """Read a sweep file, and check every run in it.
 
-    A chapter given as a path is relative to the file. `ParameterError` for anything in it that is
-    unknown, of the wrong kind, empty, there twice, or refused.
+    A chapter given as a path is relative to the file. Anything in the file that is unknown, of the
+    wrong kind, empty, duplicated or refused raises `ParameterError`.
     """
     file = Path(file)
     content = _read(file)
@@ -107,7 +107,7 @@ def load_sweep(file, notebooks="notebooks"):
 
 
 def run_name(values):
-    """Turn what distinguishes a run into its name, which can be the name of a folder anywhere."""
+    """Turn what distinguishes a run into its name, which can name a folder on any system."""
     name = "_".join(f"{key}={value}" for key, value in values.items()) or "defaults"
     # Windows drops a dot at the end.
     plain = re.sub(r"[^\w.=+-]|\.$", "-", name, flags=re.ASCII)[:100]
@@ -140,7 +140,7 @@ def estimate(plan):
     Returns
     -------
     seconds : float or None
-        If one run follows the other.
+        If the runs follow one another.
     source : str
         Where the estimate comes from, or why there is none.
     """
@@ -181,7 +181,7 @@ def _name_runs(file, notebook, choices):
                 "remove one"
             )
         if name.lower() in taken:
-            name = f"{name}-{identity[:8]}"  # some file systems take a for A
+            name = f"{name}-{identity[:8]}"  # some file systems ignore case
         taken.add(name.lower())
         names[identity] = name
         yield Run(notebook, known, values, name)
@@ -191,19 +191,19 @@ def _read(file):
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML's own silently takes the last of two equal keys."""
+        """YAML's own loader silently keeps the last of two equal keys."""
 
         def construct_mapping(self, node, deep=False):
             for key, count in Counter(str(key.value) for key, _ in node.value).items():
                 if count > 1:
-                    raise yaml.YAMLError(f"the key {key!r} is there twice")
+                    raise yaml.YAMLError(f"the key {key!r} appears twice")
             return super().construct_mapping(node, deep)
 
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise ParameterError(f"{file} cannot be read ({error}); name a YAML file") from None
-    # The latter for bytes that are not text, and for a date like 2024-13-01.
+    # ValueError for bytes that are not text, and for a date such as 2024-13-01.
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ParameterError(f"{file.name} is not valid YAML: {reason}") from None

@@ -1,4 +1,4 @@
-"""Results that take too long to measure in a chapter, and ship with the package.
+"""Results that take too long to measure in a chapter, and so ship with the package.
 
 A script in ``benchmarks/`` wrote each of them, with a record of its settings, versions and machine.
 """
@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, eq=False)
 class SeedResults:
-    """Training runs of each network that differ only in their seed: S of them, N test images.
+    """S training runs of each network that differ only in their seed, on N test images.
 
     Attributes
     ----------

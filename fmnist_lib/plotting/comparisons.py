@@ -103,12 +103,12 @@ def speeds(table, floor=None):
     table : DataFrame
         From `compare_times`.
     floor : float, optional
-        Least seconds that the arithmetic takes, drawn as a line.
+        The least time that the arithmetic takes, in seconds, drawn as a line.
     """
     ax = new_axes(0.45 * len(table) + 0.9)
     spread = [table["seconds"] - table["lowest"], table["highest"] - table["seconds"]]
     ax.barh(table.index, table["seconds"], xerr=spread, color=BLUE, height=0.7, ecolor="0.3")
-    # One disturbed repeat must not shrink all bars, so its spread may leave the picture.
+    # One disturbed repeat must not shrink all bars, so its spread may run off the figure.
     right = 1.3 * table["seconds"].max()
     for position, row in enumerate(table.itertuples()):
         end = min(row.highest, 0.9 * right)

@@ -108,8 +108,8 @@ def sweep_curves(table, x, y, group=None):
     table : DataFrame
         One row per run.
     x, y : str
-        Columns. Positive numbers that span more than a factor of 20 get a logarithmic axis; values
-        that are not numbers get one place each.
+        Columns. If ``x`` holds positive numbers that span more than a factor of 20, its axis is
+        logarithmic; values that are not numbers are spaced evenly.
     group : str, optional
         A column; each of its values gets a line.
     """
@@ -123,7 +123,7 @@ def sweep_curves(table, x, y, group=None):
         ax.plot(at, rows[y], look.marker, color=look.color, alpha=0.5, ms=5, mew=0)
         means = rows[y].groupby(at).mean()
         ax.plot(means.index, means, look.ls, color=look.color, label=label)
-        # A dash for the mean, which should not look like a run.
+        # A dash for the mean, so that it does not look like a run.
         ax.scatter(means.index, means, 200, [look.color], marker="_", linewidths=2)
     if not is_number:
         ax.set_xticks(range(table[x].nunique()), sorted(table[x].unique()))

@@ -43,7 +43,7 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
 
 
 def image_pairs(left, right):
-    """Draw the images of two `Split` in pairs, each with the class names of both as its title."""
+    """Draw the images of two splits in pairs, each pair titled with both class names."""
     pairs = np.concatenate([left.images, right.images], axis=-1)
     titles = [
         f"{CLASS_NAMES[a]} · {CLASS_NAMES[b]}"
@@ -119,7 +119,7 @@ def compared_predictions(images, labels, probabilities):
 
 
 def kernel_footprints(kernel_size, dilations):
-    """Draw which pixels of a patch of 9×9 a square kernel reads, for each of several dilations."""
+    """Draw which pixels of a 9×9 patch a square kernel reads, for each of several dilations."""
     size = 9
     figure, axes = plt.subplots(
         1, len(dilations), figsize=(WIDTH, WIDTH / len(dilations)), layout="constrained"

@@ -1,4 +1,4 @@
-"""What the figures share: a width, colours, a look for each of several things, new axes."""
+"""What the figures share: their width, colours, markers and line styles, and new axes."""
 
 from itertools import cycle
 from typing import NamedTuple

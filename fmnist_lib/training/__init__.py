@@ -10,7 +10,7 @@ _MODULES = {"Checkpoint": "checkpoints", "EventLog": "listeners"}
 
 
 def __getattr__(name):
-    # A command that only checks settings answers at once: it need not load PyTorch.
+    # Imported late, so that a command that only checks settings need not load PyTorch.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'loop')}"), name)

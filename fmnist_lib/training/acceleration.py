@@ -1,8 +1,9 @@
-"""Acceleration: the same step in 16-bit products, or compiled into one program.
+"""Acceleration: the same training step with 16-bit products, or compiled into one program.
 
-bfloat16: Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training", arXiv:1905.12322.
+bfloat16: Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training",
+https://arxiv.org/abs/1905.12322.
 torch.compile: Ansel et al., "PyTorch 2: Faster Machine Learning Through Dynamic Python Bytecode
-Transformation and Graph Compilation", ASPLOS 2024, doi:10.1145/3620665.3640366.
+Transformation and Graph Compilation", ASPLOS 2024, https://doi.org/10.1145/3620665.3640366.
 """
 
 import logging
@@ -21,7 +22,7 @@ TO_CALLER_OF_FIT = 4  # stack level of a warning: here, `loop._start`, `fit`, it
 def autocast_for(precision, device):
     """Return a function that makes the context of a forward pass in ``"fp32"`` or ``"bf16"``.
 
-    Where bfloat16 would not be faster, it warns, and the context is that of float32.
+    Where bfloat16 would not be faster, this warns, and the context is that of float32.
     """
     if precision == "fp32":
         return nullcontext
@@ -39,8 +40,8 @@ def supports_bf16(device):
     """Tell whether a device has instructions for products of bfloat16 numbers."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # PyTorch's question to its CPU library, which heeds ONEDNN_MAX_CPU_ISA. Macs lack it, and on
-    # x86 it is content with AVX-512, which only emulates bfloat16.
+    # PyTorch's own query of its CPU library, which respects ONEDNN_MAX_CPU_ISA. Macs lack it, and
+    # on x86 it accepts plain AVX-512, which only emulates bfloat16.
     ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     if device.type != "cpu" or ask is None or not ask():
         return False
@@ -51,14 +52,14 @@ def supports_bf16(device):
 def compiled(forward, batch_size, device):
     """Compile a function of images (B, 1, 28, 28) and labels (B,) for batches of one size.
 
-    Other batches, such as a short last one, go through ``forward`` as it is, since a second program
-    would take longer to make than it saves. Where there is no compiler for the device, it warns,
-    and returns ``forward`` itself.
+    Other batches, such as a short last one, go through ``forward`` as it is, since compiling a
+    second program would take longer than it saves. Where there is no compiler for the device, this
+    warns and returns ``forward`` itself.
     """
     if problem := _compiler_problem(device.type):
         warnings.warn(
             f"compile is True, but there is no working compiler for {device.type} ({problem}); "
-            "training continues without, and is slower",
+            "training continues without it, and is slower",
             stacklevel=TO_CALLER_OF_FIT,
         )
         return forward

@@ -1,7 +1,7 @@
 """Augmentation: training images that differ a little each time they are seen.
 
 Shorten and Khoshgoftaar, "A survey on Image Data Augmentation for Deep Learning", Journal of Big
-Data 6 (2019), doi:10.1186/s40537-019-0197-0.
+Data 6 (2019), https://doi.org/10.1186/s40537-019-0197-0.
 """
 
 import torch
@@ -9,13 +9,13 @@ from torch.nn.functional import pad
 
 
 def augment(images, shift=0, flip=False, generator=None):
-    """Move each image by a few pixels, and mirror every second one, at random.
+    """Move each image by a few pixels, and mirror about half of them, at random.
 
     Parameters
     ----------
     images : Tensor, (N, 1, 28, 28)
     shift : int
-        Each image moves by -shift to +shift pixels, along both axes; what enters is black.
+        Each image moves by -shift to +shift pixels along both axes; pixels that enter are black.
     flip : bool
         Mirror an image left to right with probability one half.
     generator : torch.Generator, optional
@@ -24,7 +24,7 @@ def augment(images, shift=0, flip=False, generator=None):
     Returns
     -------
     Tensor, (N, 1, 28, 28)
-        New images; those given are left as they are.
+        New images; the input is left unchanged.
     """
     n = len(images)
     options = {"generator": generator, "device": images.device}
@@ -36,5 +36,5 @@ def augment(images, shift=0, flip=False, generator=None):
         columns = torch.where(mirrored, columns.flip(1), columns)
     padded = pad(images[:, 0], (shift,) * 4)
     each = torch.arange(n, device=images.device)[:, None, None]
-    # One gathering for the whole batch: image, row and column of each pixel, (N, 28, 28).
+    # One gather for the whole batch: image, row and column of each pixel, (N, 28, 28).
     return padded[each, rows[:, :, None], columns[:, None, :]].unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training run in one file, from which a killed one continues.
+"""Checkpoints: the whole state of a training run in one file, to continue from after a kill.
 
 The file is one dict of numbers, text and tensors as `torch.save` writes it: a zip archive, whose
 checksums reveal damage. It is read without unpickling objects, so that loading executes nothing,
@@ -25,12 +25,12 @@ class Checkpoint:
     """A listener of `fit` that keeps the state after the last finished epoch in a file.
 
     If the file exists when `fit` starts, training continues from it, and on the same machine ends
-    with the same bits as if it had never stopped. The weights that the model brings then play no
-    part. A finished training run returns at once; the file is never removed. Put it first among the
-    listeners, so that the others hear only of epochs that are in the file.
+    with the same bits as if it had never stopped. The model's initial weights then play no part. A
+    finished training run returns at once; the file is never removed. Put it first among the
+    listeners, so that the others are called only for epochs that are in the file.
 
-    What a model keeps outside its `torch.nn.Module.state_dict` is not in the file. For the same
-    bits, no other listener may draw from PyTorch's own generators, since random layers do.
+    State that a model keeps outside its `torch.nn.Module.state_dict` is not in the file. For the
+    same bits, no other listener may draw from PyTorch's global generators, which random layers use.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ class Checkpoint:
         self.path = Path(path)
 
     def on_start(self, state):
-        """Bring everything that training changes back to the state in the file, if it exists."""
+        """Restore everything that training changes from the file, if it exists."""
         with self._staged():
-            pass  # better refused now than after an epoch
+            pass  # an unwritable folder should fail now, not after an epoch
         self._training = _describe(state)
         if self.path.exists():
             saved = _read(self.path)
@@ -58,7 +58,7 @@ class Checkpoint:
             _restore(state, saved)
 
     def __call__(self, state):
-        """Replace the file by one with the present state."""
+        """Save the current state, replacing the file."""
         saved = {
             "training": self._training,
             "history": state.history,
@@ -68,7 +68,7 @@ class Checkpoint:
             "scheduler": state.scheduler.state_dict() if state.scheduler else None,
             "random": _get_random(state),
         }
-        # In memory first: writing to a full disk itself, PyTorch raises a RuntimeError.
+        # In memory first: on a full disk, PyTorch's own writing raises a RuntimeError.
         torch.save(saved, content := io.BytesIO())
         with self._staged() as part:
             (part / self.path.name).write_bytes(content.getbuffer())
@@ -78,7 +78,7 @@ class Checkpoint:
 
 
 def _restore(state, saved):
-    # Copied into the tensors that exist, whose memory layout (channels last) stays.
+    # Copied into the existing tensors, so that their memory layout (channels last) stays.
     state.model.load_state_dict(saved["model"])
     state.optimizer.load_state_dict(saved["optimizer"])
     if state.scheduler:
@@ -91,7 +91,7 @@ def _restore(state, saved):
 
 
 def _get_random(state):
-    # Dropout and the like draw from PyTorch's own generators, of which a GPU has another.
+    # Dropout and the like draw from PyTorch's global generators; a GPU has one of its own.
     numbers = [each.get_state() for each in (*state.generators, torch.default_generator)]
     if state.device.type != "cpu":
         numbers.append(torch.get_device_module(state.device).get_rng_state(state.device))
@@ -99,7 +99,7 @@ def _get_random(state):
 
 
 def _describe(state):
-    """List what tells this training run from others, under names for an error message."""
+    """List what tells this training run from others, by name, for an error message."""
     found = {
         "train split": _fingerprint(state.train),
         "validation split": _fingerprint(state.validation),
@@ -137,12 +137,12 @@ def _read(path):
     try:
         content = io.BytesIO(path.read_bytes())
         if member := zipfile.ZipFile(content).testzip():
-            raise ValueError(f"{member} in it has another checksum")
+            raise ValueError(f"the checksum of {member} in it is wrong")
         content.seek(0)
         saved = torch.load(content, map_location="cpu", weights_only=True)
         if not isinstance(saved, dict) or saved.keys() != CONTENT:
             raise ValueError("it holds something else")
-    except Exception as error:  # of many kinds: whatever bytes may hold
+    except Exception as error:  # of many kinds: the file may hold anything
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({one_line(error)}), expected an intact file "
             "that `fit` wrote; name another file, or remove this one to start over"

@@ -28,7 +28,7 @@ class TrainConfig:
         Seed of that order and of random layers, at least 0. The first weights are drawn where the
         model is built, see `build_model`.
     device : str
-        ``"auto"`` takes a CUDA GPU, else Apple's (MPS), else the CPU; or one of them by its name,
+        ``"auto"`` takes a CUDA GPU, else Apple's (MPS), else the CPU. Or name one of them:
         ``"cuda"``, ``"cuda:1"`` (the second one), ``"mps"`` or ``"cpu"``. `fit` checks that it
         exists.
     schedule : str
@@ -41,12 +41,12 @@ class TrainConfig:
     flip : bool
         Mirror each training image left to right with probability one half.
     shift : int
-        Move each training image by up to this many pixels in both directions, from 0 to 27.
+        Move each training image by up to this many pixels along both axes, from 0 to 27.
     precision : str
         ``"fp32"``, or ``"bf16"``: products of matrices, and what passes between layers, in 16 bits;
-        sums inside products, loss, weights and optimizer in 32. Validation is computed likewise.
+        sums inside products, loss, weights and optimizer in 32. The same goes for validation.
     compile : bool
-        Let `torch.compile` make one program of the network, forward and backward.
+        Compile the network, forward and backward, into one program with `torch.compile`.
 
     Raises
     ------
@@ -88,7 +88,7 @@ class TrainConfig:
 
     @classmethod
     def fast(cls, **changes):
-        """Make the settings that reach the accuracy of 25 plain epochs in four.
+        """Return settings that reach the accuracy of 25 plain epochs in four.
 
         Shuffling, a one-cycle schedule, decoupled weight decay, label smoothing and bfloat16, for
         the two networks of the course; chosen on the validation images. The papers are cited in
@@ -107,7 +107,7 @@ class TrainConfig:
 
     @classmethod
     def accurate(cls, **changes):
-        """Make the settings that reach a high accuracy in 25 epochs: `fast`, with augmentation."""
+        """Return settings that reach a high accuracy in 25 epochs: `fast`, with augmentation."""
         settings = {"epochs": 25, "lr": 8e-3, "weight_decay": 0.05, "flip": True, "shift": 1}
         return cls.fast(**settings | changes)
 
@@ -116,7 +116,7 @@ class TrainConfig:
         good = isinstance(value, Integral) and not isinstance(value, bool)
         limit = f"a whole number of {least} or more" if most > 2**32 else f"{least} to {most}"
         _require(good and least <= value <= most, name, value, limit)
-        # A plain number, so that one of NumPy can be saved as well.
+        # A plain int, so that NumPy's can be saved, too.
         object.__setattr__(self, name, int(value))
 
     def _real(self, name, holds, expected):

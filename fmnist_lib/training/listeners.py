@@ -15,7 +15,7 @@ class ProgressBar:
     """Show the epoch, its steps, and the newest loss and accuracy."""
 
     def on_start(self, state):
-        """Open the bar, at the steps that a checkpoint has brought."""
+        """Open the bar, with the steps from a checkpoint already done."""
         steps = state.steps_per_epoch
         total, done = state.config.epochs * steps, len(state.history) * steps
         bar = state.exits.enter_context(progress_bar(total, "training", initial=done))
@@ -32,7 +32,7 @@ class ProgressBar:
         state.optimizer.register_step_post_hook(after_step)
 
     def __call__(self, state):
-        """Show what the epoch came to."""
+        """Show the epoch's validation loss and accuracy."""
         row = state.history[-1]
         self.bar.set_postfix_str(f"val. loss {row['val_loss']:.3f}, accuracy {row['val_acc']:.3f}")
         self._show_epoch(state, self.bar)
@@ -75,12 +75,12 @@ class EventLog:
         self.writer = self._make_writer()
         state.exits.callback(self.writer.close)
         with warnings.catch_warnings(), state.fork_rng():
-            warnings.simplefilter("ignore")  # about how the graph is found, which is not our choice
+            warnings.simplefilter("ignore")  # about how PyTorch traces the graph
             self.writer.add_graph(state.model.eval(), self.samples.images.clone())
         self.writer.add_image("samples", make_grid(self.samples.images, nrow=4))
 
     def __call__(self, state):
-        """Write the newest row of the history, and what the model now makes of the samples."""
+        """Write the newest row of the history, and what the model now predicts for the samples."""
         row = state.history[-1]
         epoch = row["epoch"]
         for kind, name in (("loss", "loss"), ("accuracy", "acc")):
@@ -90,7 +90,7 @@ class EventLog:
 
     @torch.no_grad()
     def _prediction_table(self, model):
-        logits = model(self.samples.images.clone())  # it may write into what it is given
+        logits = model(self.samples.images.clone())  # the model may modify its input
         probability, predicted = logits.softmax(dim=1).max(dim=1)
         lines = ["| image | label | prediction | probability |", "|---|---|---|---|"]
         for i, label in enumerate(self.samples.labels):

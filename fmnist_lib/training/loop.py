@@ -2,9 +2,10 @@
 
 N is the number of images in a split, B in a batch. Images are (B, 1, 28, 28), logits (B, 10).
 
-Adam: Kingma and Ba, arXiv:1412.6980. Decoupled weight decay: Loshchilov and Hutter,
-arXiv:1711.05101. One-cycle schedule: Smith and Topin, arXiv:1708.07120. Label smoothing: Szegedy
-et al., "Rethinking the Inception Architecture for Computer Vision", arXiv:1512.00567.
+Adam: Kingma and Ba, https://arxiv.org/abs/1412.6980. Decoupled weight decay: Loshchilov and Hutter,
+https://arxiv.org/abs/1711.05101. One-cycle schedule: Smith and Topin,
+https://arxiv.org/abs/1708.07120. Label smoothing: Szegedy et al., "Rethinking the Inception
+Architecture for Computer Vision", https://arxiv.org/abs/1512.00567.
 """
 
 from contextlib import ExitStack
@@ -73,9 +74,9 @@ def fit(model, train, validation, config=None, *, listeners=(), progress=True):
     Raises
     ------
     ValueError
-        If a split is empty or holds labels that the model has no output for, if a class is to be
-        validated but not trained, if a batch is larger than the train split, or if the device does
-        not exist.
+        If a split is empty or holds labels that the model has no output for, if the validation
+        split has a class that the train split lacks, if a batch is larger than the train split, or
+        if the device does not exist.
     FloatingPointError
         If the loss is not a finite number (checked at the end of an epoch).
 
@@ -115,7 +116,7 @@ def fit(model, train, validation, config=None, *, listeners=(), progress=True):
 
 
 class Means:
-    """Mean loss and accuracy over images, to which a short last batch adds what it holds."""
+    """Mean loss and accuracy over images: each batch, even a short last one, counts by its size."""
 
     def __init__(self):
         self.losses, self.sizes, self.correct = [], [], 0
@@ -166,7 +167,7 @@ class TrainingState:
     means : Means
         Of the training images of the current epoch.
     exits : ExitStack
-        Closed when training ends or fails: for what a listener opens.
+        Closed when training ends or fails; a listener adds to it whatever it opens.
     """
 
     model: nn.Module
@@ -190,11 +191,11 @@ class TrainingState:
         return self.train.labels.device
 
     def fork_rng(self):
-        """Make a context that leaves PyTorch's random numbers as they were."""
+        """Make a context that leaves the state of PyTorch's generators as it was."""
         return _fork_rng(self.device)
 
     def batches(self):
-        """Yield the training images and labels of one epoch, in new order and augmented."""
+        """Yield the training images and labels of one epoch, shuffled and augmented if set."""
         config, n, (order, noise) = self.config, len(self.train), self.generators
         index = torch.randperm(n, generator=order) if config.shuffle else torch.arange(n)
         for batch in index.to(self.device).split(config.batch_size):
@@ -230,13 +231,13 @@ def loss_and_accuracy(model, split):
 
     The split is on the model's device.
     """
-    # The caches of a CPU hold what a layer makes of so many images.
+    # A layer's output for this many images fits into the caches of a CPU.
     batch_size = 128 if split.images.device.type == "cpu" else 4000
     model.eval()
     means = Means()
     for start in range(0, len(split), batch_size):
         batch = split[start : start + batch_size]
-        logits = model(batch.images.clone())  # it may write into what it is given
+        logits = model(batch.images.clone())  # the model may modify its input
         means.add(cross_entropy(logits, batch.labels), logits, batch.labels)
     return means.loss, means.accuracy
 
@@ -244,7 +245,7 @@ def loss_and_accuracy(model, split):
 def make_optimizer(model, config, steps):
     """Make AdamW (Adam, if the weight decay is 0) and the learning rate schedule, or None.
 
-    The schedule covers that many ``steps``, and is moved after each.
+    The schedule covers ``steps`` optimizer steps, and moves on after each.
     """
     one_cycle = config.schedule == "one-cycle"
     # OneCycleLR moves the first beta, from 0.95 to 0.85 and back. A short training run should
@@ -285,7 +286,7 @@ def _fork_rng(device):
 
 @torch.no_grad()
 def _place(model, device):
-    # Moves a model, and returns how many logits it gives. Here lazy layers take their shapes.
+    # Move a model, and return how many logits it gives. Lazy layers get their shapes here.
     blank = torch.zeros(1, 1, 28, 28, device=device)
     n_classes = model.to(device).eval()(blank).shape[1]
     try:

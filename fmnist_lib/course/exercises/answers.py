@@ -1,4 +1,4 @@
-"""Reading answers in any usual form, calling students' functions, and comparing what comes out."""
+"""Reading answers in any usual form, calling students' functions, and comparing the results."""
 
 import sysconfig
 import textwrap
@@ -14,23 +14,23 @@ from fmnist_lib.course.exercises.feedback import Nudge
 from fmnist_lib.inspection import device_of, evaluating
 
 RETURNED = "what your function returns"
-"""How the words refer to the result of a student's function."""
+"""How a nudge refers to the result of a student's function."""
 
 LIBRARIES = (sysconfig.get_path("stdlib"), str(Path(__file__).parents[2]))
-"""Folders of Python and of this package: students cannot mend lines in there."""
+"""Folders of Python and of this package, whose code is not the student's to fix."""
 
 
 def read_array(answer, name="the answer", shape=None, *, finite=True):
     """Read real numbers in any usual form as an array of float64 or bool, or raise a `Nudge`.
 
-    Usual are numbers, arrays, tensors on any device, Series, DataFrames and (nested) lists. Where a
-    shape is given, the array must have it, and a column counts as a row. NaN is refused, and so is
-    infinity if the answer must be finite.
+    The usual forms are numbers, arrays, tensors on any device, Series, DataFrames and (nested)
+    lists. If a shape is given, the array must have it, and a column counts as a row. NaN is
+    refused, and so is infinity if the answer must be finite.
     """
     name = _capital(name)
     try:
         array = np.asarray(_without_tensors(answer))
-        if array.dtype.kind in "SUc":  # NumPy would convert them, with a loss or a warning
+        if array.dtype.kind in "SUc":  # NumPy would convert them, losing something or warning
             raise TypeError
         array = array if array.dtype == bool else array.astype(float)
     except (TypeError, ValueError, OverflowError, RuntimeError):
@@ -71,7 +71,7 @@ def number(answer, name="the answer", *, finite=True):
 
 
 def refuse(*mistakes):
-    """Raise a `Nudge` with the first words given, each as ``made and "the words for it"``."""
+    """Raise a `Nudge` for the first mistake made, each given as ``made and "the words for it"``."""
     for words in mistakes:
         if words:
             raise Nudge(words)
@@ -80,7 +80,7 @@ def refuse(*mistakes):
 def expect(found, right, wrong_turns, otherwise, *, rtol=0.0, atol=1e-6):
     """Raise a `Nudge` unless an answer is right, within tolerances as in `numpy.allclose`.
 
-    The dict has the words for each likely wrong answer; every other one gets those of `otherwise`.
+    ``wrong_turns`` maps likely wrong answers to their words; any other gets those of ``otherwise``.
     """
 
     def equals(value):
@@ -93,7 +93,7 @@ def expect(found, right, wrong_turns, otherwise, *, rtol=0.0, atol=1e-6):
 def call(function, *arguments, name="your function"):
     """Call a student's function, and raise a `Nudge` if it fails or returns nothing.
 
-    The function gets copies of tensors and arrays, so that writing into them spoils nothing.
+    The function gets copies of tensors and arrays, so that writing into them does no harm.
     """
     if not callable(function):
         raise Nudge(
@@ -122,10 +122,9 @@ def _place(frames):
 
 
 def run_model(model, images, shape=None):
-    """Ask a model on any device for logits, float32 on the CPU, or raise a `Nudge`.
+    """Run a model on its device and return its logits, float32 on the CPU, or raise a `Nudge`.
 
-    Each layer keeps its mode, training or evaluation. Where a shape is given, the logits must have
-    it.
+    Each layer keeps its mode, training or evaluation. If a shape is given, the logits must have it.
     """
     if not isinstance(model, torch.nn.Module):
         raise Nudge(

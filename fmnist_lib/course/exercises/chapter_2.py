@@ -76,8 +76,8 @@ TOO_FAR = (
 
 GOOD, BAD = -math.log(0.9), -math.log(0.01)
 MISTAKES = {
-    BAD / GOOD: "So many good answers weigh as much as one mistake. Here are a hundred.",
-    GOOD / BAD: "That is for one good answer. Here are a hundred.",
+    BAD / GOOD: "That many good answers weigh as much as one mistake. Here there are a hundred.",
+    GOOD / BAD: "That is for one good answer. Here there are a hundred.",
 }
 
 

@@ -144,7 +144,7 @@ def _field(layers):
 def first_dilated(first_dilated, plain):
     """Check a network with one dilated convolution, which differs in nothing else."""
     images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    # The features first: behind maps of the wrong size, the classifier stops.
+    # The features first: with maps of the wrong size, the classifier would fail.
     maps = run_model(getattr(first_dilated, "features", first_dilated), images)
     refuse(
         not hasattr(first_dilated, "features")

@@ -110,7 +110,7 @@ def _shares_of_votes(vote, ballots, labels):
     if np.array_equal(once, again):
         share = accuracy_score(labels, once)
         return share, share
-    # Lots are drawn where votes are tied: in the worst case all wrong, in the best all right.
+    # Ties are broken by lot: in the worst case all wrong, in the best all right.
     in_front = _in_front(ballots)
     may_be_right = in_front[np.arange(len(labels)), labels]
     return (may_be_right & (in_front.sum(axis=1) == 1)).mean(), may_be_right.mean()

@@ -53,7 +53,7 @@ def seconds_kept(seconds_kept):
         refuse(
             kept is None
             and found != inf
-            and "A run that ends below the target takes for ever: float('inf')."
+            and "A training run that ends below the target takes forever: float('inf')."
         )
         expect(
             found,

@@ -1,4 +1,4 @@
-"""From an answer to words: the register of the exercises, and `check`, which looks them up.
+"""From an answer to words: the registry of the checks, and `check`, which looks them up.
 
 A check is a function that reads the answers, returns words if they are right, and raises `Nudge`
 with words if they are not. `check` turns every other exception into words too: a student never
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fmnist_lib.common import one_line
 
 CHECKS = {}
-"""The check of each exercise by its number, filled as the modules of the chapters are imported."""
+"""The check of each exercise, by number; importing the chapters' modules fills it."""
 
 
 class Nudge(Exception):
