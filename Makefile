@@ -7,8 +7,8 @@ READY := .venv/.ready
 BENCH := .venv-bench
 EXAMPLE := book/learning_rate
 EXTRAS := notebooks book tensorboard test
-# Test files run in parallel, each in a single process, so that its fixtures are made once.
-WORKERS := -n auto --dist loadfile
+# Test files run in parallel on a core each; a file stays whole, so its fixtures are made once.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 # TORCH=cpu takes PyTorch's small build without CUDA, from PyTorch's own index; later calls remember it.
 TORCH_THERE := $(shell cat .venv/.torch 2>/dev/null)
@@ -39,13 +39,13 @@ course: data book  ## set up, fetch the data, run all chapters, render the site
 check: $(READY)  ## lint, and the tests that need no kernel, cluster or browser (2 min)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest $(WORKERS) -m "not slow"
+	$(TESTS) -m "not slow"
 
 test: data  ## set up, then check everything: lint, unit tests, chapters, site (20 min)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) book
-	$(BIN)/pytest $(WORKERS)
+	$(TESTS)
 	$(BIN)/pytest --nbval --nbval-cell-timeout=900 notebooks
 	$(MAKE) browser-test
 
