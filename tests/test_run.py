@@ -135,7 +135,7 @@ def test_a_folder_that_holds_something_else_is_not_touched(tmp_path, tiny):
     (network := tmp_path / "tiny" / "record.json").parent.mkdir()
     network.write_text("{}")
     before = chapter.read_bytes()
-    with pytest.raises(ChapterError, match="is not empty and holds no run; name another one"):
+    with pytest.raises(ChapterError, match="is not empty and holds no run; name another folder"):
         run(chapter, tmp_path)
     assert (chapter.read_bytes(), network.read_text()) == (before, "{}")
     assert names(tmp_path) == ["tiny", "tiny.ipynb"]
