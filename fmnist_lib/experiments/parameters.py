@@ -30,7 +30,7 @@ RESERVED = "trained_dir"
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a chapter; its kind is one of ``KINDS``, its help the comment in the chapter."""
+    """A parameter of a chapter: its kind is one of ``KINDS``, its help the chapter's comment."""
 
     name: str
     kind: str
