@@ -28,17 +28,7 @@ class ParameterError(UserError, ValueError):
 
 
 def did_you_mean(kind, name, known, owner):
-    """Say that a name does not exist, and suggest the nearest one that does.
-
-    Parameters
-    ----------
-    kind, name : str
-        What the name stands for, and the name itself.
-    known : sequence of str
-        The names that exist.
-    owner : str
-        What they belong to.
-    """
+    """Say that an owner has nothing of this kind and name, and suggest the nearest known name."""
     nearest = get_close_matches(str(name), known, n=1)
     guess = f"did you mean {nearest[0]}? It" if nearest else "it"
     return f"{owner} has no {kind} {str(name)!r}; {guess} has {', '.join(known) or 'none'}"

@@ -48,7 +48,7 @@ def open_executor(folder, scheduler=None, *, workers=None, threads=1):
     ------
     executor : concurrent.futures.Executor
     slots : int
-        Runs at a time. A cluster's workers may still come and go.
+        Runs at a time; a cluster's workers may still come and go.
 
     Raises
     ------

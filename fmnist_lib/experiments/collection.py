@@ -78,21 +78,9 @@ def varied_parameters(table):
 def summarize(table):
     """Summarize each setting's finished runs over their seeds.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `load_results`.
-
-    Returns
-    -------
-    DataFrame
-        One row per setting and metric: the varied parameters, ``metric, runs, mean, sd`` (the
-        sample standard deviation; empty for one run), ``min, max``.
-
-    Raises
-    ------
-    NoResultsError
-        If no run is finished.
+    Takes a table from `load_results`, and returns one with a row per setting and metric: varied
+    parameters, ``metric, runs, mean, sd`` (the sample standard deviation; empty for one run),
+    ``min, max``. Raises a `NoResultsError` if no run is finished.
     """
     finished = table[table["state"] == "finished"]
     if finished.empty:
