@@ -126,16 +126,6 @@ def nearest_neighbours(images):
     return (pixels - pixels[index]).norm(dim=1), index
 
 
-def first_of_each_class(labels, n):
-    """Find the first images of each class.
-
-    Takes labels, (N,), and returns indices, int64, ascending: ``n`` of each class, or all where
-    there are fewer.
-    """
-    index = [torch.nonzero(labels == k)[:n, 0] for k in range(len(CLASS_NAMES))]
-    return torch.cat(index).sort().values
-
-
 def _to_split(images, labels):
     images = torch.from_numpy(images).unsqueeze(1).to(torch.float32).div_(255)
     return Split(images, torch.from_numpy(labels).to(torch.int64))
