@@ -18,12 +18,19 @@ class ChapterError(UserError):
 
     Attributes
     ----------
-    args : tuple of str
-        What happened, and the path of the partly executed notebook, if it was written.
+    notebook : Path or None
+        The partly executed notebook, if it was written.
+    cause : str or None
+        Class of the exception in the chapter, or ``"kernel"`` if the kernel died or did not start.
     """
 
+    def __init__(self, message, notebook=None, cause=None):
+        super().__init__(message, notebook, cause)
+        self.notebook, self.cause = notebook, cause
+
     def __str__(self):
-        return "; the notebook, executed up to there, is ".join(map(str, self.args))
+        end = f"; the notebook, executed up to there, is {self.notebook}" if self.notebook else ""
+        return f"{self.args[0]}{end}"
 
 
 def find_chapter(name, notebooks="notebooks"):

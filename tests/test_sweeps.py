@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from importlib.metadata import version
 from itertools import product
 
 import nbformat
@@ -11,6 +12,7 @@ import pytest
 from fmnist_lib.chapters import ChapterError
 from fmnist_lib.common import ParameterError
 from fmnist_lib.experiments import sweeps
+from fmnist_lib.experiments.run import library_digest
 from fmnist_lib.experiments.sweeps import estimate, load_sweep, make_plan
 
 CELL = """
@@ -24,6 +26,7 @@ data_dir: str = ""
 trained_dir: str = "trained"
 """
 CODE = hashlib.sha256(f"{CELL}\0print(lr)".encode()).hexdigest()
+NOW = {"code": CODE, "library": library_digest(), "torch": version("torch").partition("+")[0]}
 COUNT = "expected a whole number of 1 or more"
 DEFAULTS = {"epochs": 25, "lr": 3e-4, "seed": 0, "shuffle": False, "device": "auto"}
 DEFAULTS |= {"sample": False}
@@ -134,6 +137,8 @@ def refused(*words):
         ("seeds: true", "seeds in s.yml is True, expected"),
         ("threads: 1.5", f"threads in s.yml is 1.5, {COUNT}"),
         ("retries: -1", "retries in s.yml is -1, expected a whole number of 0 or more"),
+        ("stop: {after: 3}", "stop in s.yml is {'after': 3}, expected {after: EPOCHS, below: medi"),
+        ("stop: {after: 0, below: median}", "expected {after: EPOCHS, below: median}"),
         ("grid: {ephocs: [1]}", "02_net has no parameter 'ephocs'; did you mean epochs?"),
         ("grid: {lr: [1, 1.0]}", "the same run twice, as lr=1.0 and as lr=1.0"),
         ("grid: {data_dir: [a, b]}", "the same run twice, as data_dir="),
@@ -167,9 +172,7 @@ def test_a_file_without_a_chapter_is_refused(load, tmp_path):
 @pytest.fixture
 def put(put):
     """Write the record of a run of this chapter: (name, parameters but the defaults, *others*)."""
-    return lambda name, parameters, **others: put(
-        name, DEFAULTS | parameters, **{"code": CODE} | others
-    )
+    return lambda name, parameters, **others: put(name, DEFAULTS | parameters, **NOW | others)
 
 
 def test_a_finished_run_is_recognised_by_its_parameters_whatever_its_folder_is_called(
@@ -194,6 +197,23 @@ def test_failed_and_unfinished_runs_are_left(load, runs, put):
     (runs / "seed=2").mkdir()
     (runs / "seed=2" / "results.json").write_text('{"state": "fini')
     assert list(make_plan(load("seeds: 3"), runs).to_do) == [f"seed={n}" for n in range(3)]
+
+
+def test_a_failed_run_is_left_unless_it_would_fail_again(load, runs, put):
+    put("seed=0", {"seed": 0}, state="failed", error="a broken claim", cause="ClaimError")
+    put("seed=1", {"seed": 1}, state="failed", error="memory", cause="kernel")
+    old = {"state": "failed", "error": "a wrong value", "cause": "ValueError", "library": "old"}
+    put("seed=2", {"seed": 2}, **old)
+    plan = make_plan(load("seeds: 3"), runs)
+    assert (list(plan.to_do), plan.failed) == (["seed=1", "seed=2"], {"seed=0": "a broken claim"})
+
+
+def test_a_run_that_was_given_up_counts_only_where_runs_are(load, runs, put):
+    put("seed=0", {"seed": 0}, state="stopped", error="below the median")
+    assert list(make_plan(load("seeds: 2"), runs).to_do) == ["seed=0", "seed=1"]
+    plan = make_plan(load("seeds: 2\nstop: {after: 3, below: median}"), runs)
+    assert (list(plan.finished), list(plan.to_do)) == (["seed=0"], ["seed=1"])
+    assert list(plan.all) == ["seed=0", "seed=1"]
 
 
 def test_a_name_that_another_finished_run_has_gets_a_suffix(load, runs, put):

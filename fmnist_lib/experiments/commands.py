@@ -110,7 +110,7 @@ def _course(options):
 
 
 def _run(options):
-    from fmnist_lib.experiments.run import load_record, prepare_run, run_experiment
+    from fmnist_lib.experiments.run import prepare_run, run_experiment
     from fmnist_lib.experiments.sweeps import run_name
 
     if options.chapter is None:
@@ -127,10 +127,9 @@ def _run(options):
     run = prepare_run(notebook, given)
     folder = options.output or Path("runs") / f"{notebook.stem}_{run_name(run.given)}"
     print(f"{notebook.stem} in {folder}", flush=True)
-    was_there = (load_record(folder) or {}).get("state") == "finished"
     signal.signal(signal.SIGTERM, INTERRUPT)
     record = run_experiment(run, folder, threads=options.threads)
-    print(f"{'already ' if was_there else ''}finished: {_summary_line(record)}; to look at:")
+    print(f"finished: {_summary_line(record)}; to look at:")
     print(f"  {folder / notebook.stem}.html")
     return 0
 
@@ -140,7 +139,7 @@ def _print_parameters(notebook):
 
     print(f"\nparameters of {notebook.stem}:")
     for parameter in read_parameters(notebook).values():
-        if parameter.name != RESERVED:
+        if parameter.name not in RESERVED:
             value = f"{parameter.name}={parameter.default}"
             print(f"  {value:18} {parameter.kind:6} {parameter.help}")
 
@@ -162,9 +161,10 @@ def _sweep(options):
     if options.dry_run:
         _print_plan(plan, options)
         return 0
-    failed = _execute(plan, options) if plan.to_do else {}
+    failed = plan.failed | (_execute(plan, options) if plan.to_do else {})
     for name, error in failed.items():
-        print(f"failed: {name}: {error}", file=sys.stderr)
+        before = " before, and would again" if name in plan.failed else ""
+        print(f"failed{before}: {name}: {error}", file=sys.stderr)
     n_finished = len(sweep.runs) - len(failed)
     print(f"{n_finished} of {len(sweep.runs)} runs are finished; for the table and a figure:")
     print(f"  fmnist results {shlex.quote(str(plan.folder))}")
@@ -198,36 +198,41 @@ def _duration(seconds):
 
 
 def _execute(plan, options):
-    from fmnist_lib.experiments.cluster import open_executor, run_sweep
+    from fmnist_lib.experiments.cluster import run_sweep
 
-    ended, total, threads = [], len(plan.to_do), plan.sweep.threads
+    ended, total, slots = [], len(plan.to_do), 0
     signal.signal(signal.SIGTERM, INTERRUPT)
     with progress_bar(total, "sweep", unit="run", log=False) as bar:
 
-        def write(line):
+        def report(event, name, detail):
+            nonlocal slots
+            if event == "slots":
+                slots = detail
+                line = f"{slots} runs at a time, threads of each: {plan.sweep.threads}"
+            elif event == "unfit":
+                line = f"not used: the worker {name}: {detail}"
+            else:
+                ended.append(event)
+                bar.update()
+                line = f"[{len(ended)}/{total}] {name}: {_ending(event, detail)}"
             bar.write(line)
             running, failed = min(slots, total - len(ended)), ended.count("failed")
             bar.set_postfix_str(f"{running} running, {failed} failed")
             sys.stdout.flush()
 
-        def report(event, run, detail):
-            ended.append(event)
-            bar.update()
-            ending = _summary_line(detail) if event == "finished" else f"failed: {detail}"
-            write(f"[{len(ended)}/{total}] {run}: {ending}")
-
-        limits = {"workers": options.workers, "threads": threads}
         try:
-            with open_executor(plan.folder, options.scheduler, **limits) as (executor, slots):
-                # A cluster's workers may join later.
-                count = slots or "no workers yet: 0"
-                write(f"{count} runs at a time, threads of each: {threads}")
-                return run_sweep(plan, executor, report)
+            return run_sweep(plan, options.scheduler, workers=options.workers, report=report)
         except KeyboardInterrupt:
             command, kept = shlex.join(["fmnist", *sys.argv[1:]]), ended.count("finished")
             raise KeyboardInterrupt(
                 f" after {kept} runs of this call, which are kept; to go on: {command}"
             ) from None
+
+
+def _ending(event, detail):
+    if event == "failed":
+        return f"failed: {detail}"
+    return _summary_line(detail) if event == "finished" else detail["error"]
 
 
 def _summary_line(record):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fmnist_lib.chapters import CHAPTERS, ChapterError, find_chapter
 from fmnist_lib.common import writing
-from fmnist_lib.experiments.parameters import RESERVED, read_parameters
+from fmnist_lib.experiments.parameters import read_parameters
 from fmnist_lib.progress import DISPLAY_ID, outside_options
 
 # Every library that the chapters use obeys the first, unless one of the others is set.
@@ -29,6 +29,7 @@ def run_chapter(
     threads=None,
     stopped=lambda: False,
     log=None,
+    environment=None,
 ):
     """Execute a chapter with papermill; several threads may do so at once.
 
@@ -63,7 +64,9 @@ def run_chapter(
     notebook, output = Path(notebook).resolve(), Path(output).resolve()
     name = notebook.stem
     papermill.engines.papermill_engines.register("fmnist", _engine())
-    environment = os.environ | (dict.fromkeys(THREADS, str(threads)) if threads else {})
+    environment = (
+        os.environ | (environment or {}) | (dict.fromkeys(THREADS, str(threads)) if threads else {})
+    )
     # A Dask worker's nanny sets this. With it, PyTorch requests every large tensor from the system
     # again, and training takes more than half as long again.
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)
@@ -88,11 +91,13 @@ def run_chapter(
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
         message = f"{name} failed in cell {error.exec_count}: {reason}"
-        raise ChapterError(message, output) from error
+        raise ChapterError(message, output, error.ename) from error
     except DeadKernelError:
         if stopped():
             raise Stopped(f"{name} was stopped") from None
-        raise ChapterError(f"the kernel of {name} died, probably out of memory", output) from None
+        raise ChapterError(
+            f"the kernel of {name} died, probably out of memory", output, "kernel"
+        ) from None
 
 
 def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None):
@@ -109,7 +114,7 @@ def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None)
         folder.mkdir(parents=True, exist_ok=True)
     for source in sources:
         start = time.perf_counter()
-        parameters = {RESERVED: "."} if RESERVED in read_parameters(source) else {}
+        parameters = {"trained_dir": "."} if "trained_dir" in read_parameters(source) else {}
         run_chapter(source, folder / source.name, parameters)
         report(source.stem, time.perf_counter() - start)
     done = [name for name in CHAPTERS if (folder / name / "record.json").is_file()]

@@ -24,8 +24,8 @@ KINDS = {
     "str": ("text", (str,), str),
 }
 FLAGS = {"true": True, "false": False}
-# The command decides where a run keeps its files.
-RESERVED = "trained_dir"
+# A run decides itself where it keeps its files.
+RESERVED = ("trained_dir", "checkpoint_dir")
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,12 @@ def check_parameters(chapter, parameters, given):
         For an unknown name, a value of the wrong kind, or one that `TrainConfig` refuses.
     """
     for name in given:
-        if name == RESERVED:
+        if name in RESERVED:
             raise ParameterError(
                 f"{name} cannot be set: a run keeps its files in its own folder; name that with -o"
             )
         if name not in parameters:
-            known = [name for name in parameters if name != RESERVED]
+            known = [name for name in parameters if name not in RESERVED]
             raise ParameterError(did_you_mean("parameter", name, known, chapter))
     # In the chapter's order, whatever order they were given in.
     values = {name: p.convert(given[name]) for name, p in parameters.items() if name in given}

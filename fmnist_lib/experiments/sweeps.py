@@ -6,7 +6,8 @@
     list: [{batch_size: 64}, {batch_size: 256, label_smoothing: 0.1}]   # each with each combination
     seeds: 3                                 # 0, 1, 2; or a list
     threads: 1                               # of each run
-    retries: 1                               # of a run that fails
+    retries: 1                               # of a run that fails, unless it must fail again
+    stop: {after: 3, below: median}          # give up a run that is below the median after 3 epochs
 
 Everything but ``chapter`` is optional.
 """
@@ -22,7 +23,7 @@ from statistics import linear_regression, mean
 from fmnist_lib.chapters import find_chapter
 from fmnist_lib.common import ParameterError, did_you_mean, digest
 from fmnist_lib.experiments.parameters import check_parameters, read_parameters
-from fmnist_lib.experiments.run import RECORD, Run, check_same, code_digest, load_record
+from fmnist_lib.experiments.run import CERTAIN, RECORD, Run, check_same, describe_run, load_record
 
 TIMES = Path(__file__).parents[1] / "measured" / "chapter_times.json"
 
@@ -50,6 +51,15 @@ ENTRIES = {
     ),
     "threads": ("a whole number of 1 or more", _is_count),
     "retries": ("a whole number of 0 or more", lambda value: _is_count(value, 0)),
+    "stop": (
+        "{after: EPOCHS, below: median}",
+        lambda value: (
+            isinstance(value, dict)
+            and value.keys() == {"after", "below"}
+            and _is_count(value["after"])
+            and value["below"] == "median"
+        ),
+    ),
 }
 
 
@@ -61,6 +71,7 @@ class Sweep:
     runs: tuple
     threads: int
     retries: int
+    stop: int  # epoch after which a run below the median is given up; 0: none is
 
 
 @dataclass(frozen=True)
@@ -72,15 +83,21 @@ class Plan:
     sweep : Sweep
     folder : Path
     finished : dict of str to dict
-        The records of the finished runs, by the run's name.
+        The records of the runs that are finished or given up, by the run's name.
     to_do : dict of str to Run
-        The other runs, each by the name of its folder.
+        The runs to execute, each by the name of its folder.
+    failed : dict of str to str
+        The runs that have failed and would fail again, each with what went wrong.
+    all : dict of str to Run
+        All runs, each by the name of its folder.
     """
 
     sweep: Sweep
     folder: Path
     finished: dict
     to_do: dict
+    failed: dict
+    all: dict
 
 
 def load_sweep(file, notebooks="notebooks"):
@@ -103,7 +120,10 @@ def load_sweep(file, notebooks="notebooks"):
     is_path = chapter.endswith(".ipynb")
     notebook = find_chapter(str(file.parent / chapter) if is_path else chapter, notebooks)
     runs = _name_runs(file, notebook, _choices(file, content))
-    return Sweep(notebook, tuple(runs), content.get("threads", 1), content.get("retries", 1))
+    rule = content.get("stop", {"after": 0})
+    return Sweep(
+        notebook, tuple(runs), content.get("threads", 1), content.get("retries", 1), rule["after"]
+    )
 
 
 def run_name(values):
@@ -115,23 +135,35 @@ def run_name(values):
 
 
 def make_plan(sweep, folder):
-    """Compare a sweep with what is in a folder; refuse runs of an older version of its chapter."""
-    folder, code = Path(folder), code_digest(sweep.notebook)
+    """Compare a sweep with what is in a folder; refuse runs of older code with `ChapterError`."""
+    folder, wanted = Path(folder), describe_run(sweep.runs[0])
     there = {path.parent: load_record(path.parent) for path in folder.glob(f"*/{RECORD}")}
-    there = {path: r for path, r in there.items() if r and r["state"] == "finished"}
-    done = {_identify(r["chapter"], r["parameters"]): (path, r) for path, r in there.items()}
-    taken = {path.name for path in there}
-    finished, to_do = {}, {}
+    over = {path: r for path, r in there.items() if r and _is_over(r, sweep, wanted)}
+    done = {_identify(r["chapter"], r["parameters"]): path for path, r in over.items()}
+    taken = {path.name for path in over}
+    plan = Plan(sweep, folder, {}, {}, {}, {})
     for run in sweep.runs:
         identity = _identify(sweep.notebook.stem, run.parameters)
-        if identity in done:
-            path, record = done[identity]
-            check_same(record, record | {"code": code}, path)
-            finished[run.name] = record
+        name = f"{run.name}-{identity[:8]}" if run.name in taken else run.name
+        if path := done.get(identity):
+            name, record = path.name, over[path]
+            if record["state"] == "failed":
+                plan.failed[run.name] = record["error"]
+            else:
+                check_same(record, wanted | {"parameters": record["parameters"]}, path)
+                plan.finished[run.name] = record
         else:
-            name = f"{run.name}-{identity[:8]}" if run.name in taken else run.name
-            to_do[name] = run
-    return Plan(sweep, folder, finished, to_do)
+            plan.to_do[name] = run
+        plan.all[name] = run
+    return plan
+
+
+def _is_over(record, sweep, wanted):
+    """Tell whether a run need not be executed again: it would end in the same way."""
+    if record["state"] == "failed":
+        same = all(record.get(key) == wanted[key] for key in ("code", "library", "torch"))
+        return same and record.get("cause") in CERTAIN
+    return record["state"] == "finished" or bool(sweep.stop)
 
 
 def estimate(plan):
