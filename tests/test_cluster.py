@@ -19,6 +19,7 @@ from unittest.mock import Mock
 import dask
 import psutil
 import pytest
+from distributed import Client
 
 from fmnist_lib import download
 from fmnist_lib.download import DataError
@@ -314,26 +315,24 @@ def test_late_workers_get_work_unless_they_are_unfit(site, start_cluster):
     (edited / "data.py").open("a").write("# edited")
     (hidden := site.folder / "hidden" / "fmnist_lib.py").parent.mkdir()
     hidden.write_text("raise ModuleNotFoundError('No module named fmnist_lib')")
-    client = site.start("--scheduler", dask_cluster.file)
+    client = site.start(*(where := ("--scheduler", dask_cluster.file)))
     until(lambda: site.noted().total() == 1)
     for folder in (edited.parent, hidden.parent):
         dask_cluster.add(1, 2, PYTHONPATH=str(folder))
     dask_cluster.add(1, 1)
-    until(lambda: site.noted().total() == 2)
+    with Client(scheduler_file=str(dask_cluster.file)) as observer:
+        until(lambda: len(observer.nthreads()) == 4 and site.noted().total() == 2)
     site.gate.touch()
     printed = site.end(client)
-    assert re.search("not used: the worker tcp.*: its files of fmnist_lib are not the on", printed)
-    assert re.search("not used: the worker tcp.*: ModuleNotFoundError: No module named", printed)
+    assert re.search("not used: the worker tcp.*: its files of fmnist_lib differ f", printed)
+    assert re.search("not used: the worker tcp.*: it cannot execute .*ModuleNotFoundError", printed)
     assert "2 runs at a time" in printed
     assert site.noted() == ONCE
-    kill(dask_cluster.workers[0], dask_cluster.workers[3])
     site.write_sweep((0.5,))
-    until(
-        lambda: (
-            "no worker can execute the runs; tcp"
-            in site.sweep("--scheduler", dask_cluster.file, code=1)
-        )
-    )
+    kill(dask_cluster.workers[0], dask_cluster.workers[3])  # the good ones
+    with Client(scheduler_file=str(dask_cluster.file)) as observer:
+        until(lambda: len(observer.nthreads()) == 2)
+    assert "no worker can execute the runs; tcp" in site.sweep(*where, code=1)
 
 
 @pytest.mark.slow
@@ -371,7 +370,7 @@ def test_data_that_cannot_be_had_is_missed_before_the_first_run(plan, monkeypatc
     ("change", "fault"),
     [
         ({}, ""),
-        ({"library": "x"}, "its files of fmnist_lib are not the ones here; install the same"),
+        ({"library": "x"}, "its files of fmnist_lib differ from those here; install the same"),
         ({"torch": "1.0"}, "it has PyTorch .*, and this is 1.0; install the same"),
         ({"visible": Path("/nowhere/x")}, "it does not see the folder /nowhere; name one with -o"),
         ({"roots": ["/nowhere"]}, "Fashion-MNIST is not on this machine"),

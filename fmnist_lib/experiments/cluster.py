@@ -206,10 +206,13 @@ class _Cluster:
         new = [address for address in self.there if address not in self.faults]
         answers = self.client.run(*self.probe, workers=new, on_error="return") if new else {}
         for address, answer in answers.items():
-            fault = one_line(answer) if isinstance(answer, Exception) else answer
-            self.faults[address] = fault
-            if fault:
-                self.report("unfit", address, fault)
+            if isinstance(answer, Exception):
+                answer = (
+                    f"it cannot execute runs ({one_line(answer)}); install the same library there"
+                )
+            self.faults[address] = answer
+            if answer:
+                self.report("unfit", address, answer)
         return sum(n for address, n in self.there.items() if address in self.fit())
 
     def fit(self):
@@ -259,7 +262,7 @@ def _open_team(plan, folder, scheduler, workers, environment, report):
 def _probe(visible, library, torch, roots):
     """Say, on a worker, why it cannot execute the runs; nothing if it can."""
     if library_digest() != library:
-        return "its files of fmnist_lib are not the ones here; install the same there"
+        return "its files of fmnist_lib differ from those here; install the same library there"
     if torch_version() != torch:
         return f"it has PyTorch {torch_version()}, and this is {torch}; install the same there"
     if not visible.exists():
