@@ -174,7 +174,7 @@ def run_experiment(
 
 def load_record(folder):
     """Read the record of a run: None if none has ended there, `ChapterError` without the rights."""
-    record = _load_json(Path(folder) / RECORD)
+    record = load_json(Path(folder) / RECORD)
     return record if record.get("state") in STATES else None
 
 
@@ -231,7 +231,7 @@ def check_same(record, wanted, folder):
 
 def _begin_attempt(folder, wanted, before):
     """Remove what earlier attempts left, except what this one can go on from; count attempts."""
-    last = before or _load_json(folder / ATTEMPT)
+    last = before or load_json(folder / ATTEMPT)
     work, same = folder / WORK, wanted.items() <= last.items()
     leftovers = [*folder.glob(f"{PART}*"), *(path.parent for path in folder.glob("*/record.json"))]
     leftovers += [folder / name for name in (RECORD, LOG, *_names(wanted["chapter"]))]
@@ -312,7 +312,7 @@ def _data(run):
     return "sample" if run.parameters.get("sample") else SHA256
 
 
-def _load_json(path):
+def load_json(path):
     """Read a JSON object; an empty one if the file is missing or holds something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

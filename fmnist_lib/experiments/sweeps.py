@@ -15,7 +15,7 @@ Everything but ``chapter`` is optional.
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from statistics import linear_regression, mean
@@ -99,6 +99,12 @@ class Plan:
     failed: dict
     all: dict
 
+    @property
+    def runs(self):
+        """The runs that this plan is about, as ``all`` has them: of a part, only those in it."""
+        names = {*self.finished, *self.failed, *(run.name for run in self.to_do.values())}
+        return {folder: run for folder, run in self.all.items() if run.name in names}
+
 
 def load_sweep(file, notebooks="notebooks"):
     """Read a sweep file, and check every run in it.
@@ -158,6 +164,20 @@ def make_plan(sweep, folder):
     return plan
 
 
+def take_part(plan, part, parts):
+    """Keep of a plan the runs in one of several parts: of three, the first, the fourth, and so on.
+
+    The parts are of all runs and not of those that are left, so they stay the same as runs finish.
+    """
+    names = {run.name for run in plan.sweep.runs[part - 1 :: parts]}
+    return replace(
+        plan,
+        finished={name: record for name, record in plan.finished.items() if name in names},
+        failed={name: error for name, error in plan.failed.items() if name in names},
+        to_do={folder: run for folder, run in plan.to_do.items() if run.name in names},
+    )
+
+
 def _is_over(record, sweep, wanted):
     """Tell whether a run need not be executed again: it would end in the same way."""
     if record["state"] == "failed":
@@ -176,22 +196,32 @@ def estimate(plan):
     source : str
         Where the estimate comes from, or why there is none.
     """
-    done = [(r["parameters"].get("epochs", 1), r["seconds"]) for r in plan.finished.values()]
+    wanted = [run.parameters for run in plan.to_do.values()]
+    seconds, source = estimate_each(plan.sweep.notebook.stem, plan.finished.values(), wanted)
+    return None if seconds is None else sum(seconds), source
+
+
+def estimate_each(chapter, finished, wanted):
+    """Estimate the seconds of each run by its parameters, from records of finished runs.
+
+    Returns a list, or None, and the source as `estimate` does.
+    """
+    done = [(r["parameters"].get("epochs", 1), r["seconds"]) for r in finished]
     source = "from the finished runs"
     if not done:
         times = json.loads(TIMES.read_text(encoding="utf-8"))
-        if any(run.given.get("sample") for run in plan.to_do.values()):
+        if any(parameters.get("sample") for parameters in wanted):
             return None, "no run on the sample is finished yet"
-        if plan.sweep.notebook.stem not in times["chapters"]:
+        if chapter not in times["chapters"]:
             return None, "no run is finished yet"
-        done = times["chapters"][plan.sweep.notebook.stem]
+        done = times["chapters"][chapter]
         source = "from runs of that chapter with one thread, on the machine of its authors"
     epochs, seconds = zip(*done, strict=True)
-    wanted = [run.parameters.get("epochs", 1) for run in plan.to_do.values()]
+    numbers = [parameters.get("epochs", 1) for parameters in wanted]
     if len(set(epochs)) > 1:
         slope, intercept = linear_regression(epochs, seconds)
-        return sum(max(0.0, intercept + slope * n) for n in wanted), source
-    return sum(mean(seconds) * n / epochs[0] for n in wanted), source
+        return [max(0.0, intercept + slope * n) for n in numbers], source
+    return [mean(seconds) * n / epochs[0] for n in numbers], source
 
 
 def _identify(chapter, parameters):
