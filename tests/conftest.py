@@ -127,7 +127,7 @@ def put(runs):
 
 @pytest.fixture
 def as_a_user():
-    """Give the words before a command that take root's right to read and write everywhere from it."""
+    """Give the words before a command that take root's right to every file from it."""
     if os.name != "posix":
         pytest.skip("needs permissions as Unix has them")
     if os.geteuid():

@@ -2,6 +2,7 @@ import importlib
 import os
 import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 import warnings
@@ -17,6 +18,7 @@ from fmnist_lib.experiments import commands, execution
 from fmnist_lib.experiments import run as run_module
 from fmnist_lib.experiments.parameters import read_parameters
 from fmnist_lib.experiments.run import code_digest, prepare_run
+from fmnist_lib.experiments.sweeps import load_sweep, make_plan
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -189,6 +191,68 @@ def test_a_count_below_one_is_refused(capsys, command):
     with pytest.raises(SystemExit):
         cli.main(command.split())
     assert f"{command.split()[-1]!r} is not a whole number of 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--only 3", "'3' is not a part such as 3/40"),
+        ("--only 0/4", "'0/4' is not a part"),
+        ("--only 5/4", "'5/4' is not a part"),
+        ("--only 1/4/2", "'1/4/2' is not a part"),
+        ("--only=-1/4", "'-1/4' is not a part"),
+        ("--scheduler=", "the address is empty; is the variable set that holds it?"),
+        ("--scheduler=tcp://a:1 --workers 3", "not allowed with argument"),
+        ("--list --dry-run", "not allowed with argument"),
+    ],
+)
+def test_a_bad_option_of_a_sweep_is_refused(nothing_runs, capsys, options, words):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["sweep", "s.yml", *options.split()])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def list_runs(capsys, file, *options):
+    assert cli.main(["sweep", str(file), "--list", *options]) == 0
+    return [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_commands_of_a_list_are_the_runs_of_the_sweep(monkeypatch, capsys, tmp_path, put, runs):
+    """Those that are finished too, so that the third line stays the third while others finish."""
+    (file := tmp_path / "a s.yml").write_text(
+        "chapter: 02_cnn\nthreads: 2\nseeds: 4\n"
+        "parameters: {shuffle: true, device: 'cpu', data_dir: 'my data'}"
+    )
+    monkeypatch.chdir(tmp_path)
+    (folder := tmp_path / "my chapters").symlink_to(NOTEBOOKS)
+    options = ["--notebooks", "my chapters", "-o", "my runs"]
+    commands = list_runs(capsys, file, *options)
+    assert commands[1] == [
+        *("fmnist", "run", "02_cnn"),
+        *("-p", "shuffle=True", "-p", "seed=1", "-p", "device=cpu"),
+        *("-p", f"data_dir={tmp_path / 'my data'}", "-o", "my runs/seed=1"),
+        *("--threads", "2", "--notebooks", "my chapters"),
+    ]
+    plan = make_plan(load_sweep(file, folder), "my runs")
+    pretend = Mock(return_value={"seconds": 1, "metrics": {}})
+    monkeypatch.setattr(run_module, "run_experiment", pretend)
+    for _, *command in commands:
+        assert cli.main(command) == 0
+    started = [(call.args[0].parameters, call.args[1]) for call in pretend.call_args_list]
+    assert started == [(r.parameters, Path("my runs", name)) for name, r in plan.all.items()]
+    capsys.readouterr()
+    assert list_runs(capsys, file, *options, "--only", "2/3") == commands[1::3]
+
+
+def test_a_list_names_a_chapter_of_ones_own_by_its_path(capsys, tmp_path, write_chapter):
+    write_chapter(tmp_path / "own" / "net.ipynb", "text: str = ''")
+    (file := tmp_path / "s.yml").write_text(
+        'chapter: own/net.ipynb\ngrid: {text: ["it\'s", "$A b"]}'
+    )
+    first, second = list_runs(capsys, file)
+    assert first[:5] == ["fmnist", "run", str(tmp_path / "own" / "net.ipynb"), "-p", "text=it's"]
+    assert second[3:5] == ["-p", "text=$A b"]
 
 
 def test_a_dry_run_lists_the_runs_and_starts_nothing(nothing_runs, capsys, tmp_path, put, runs):

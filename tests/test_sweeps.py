@@ -13,7 +13,7 @@ from fmnist_lib.chapters import ChapterError
 from fmnist_lib.common import ParameterError
 from fmnist_lib.experiments import sweeps
 from fmnist_lib.experiments.run import library_digest
-from fmnist_lib.experiments.sweeps import estimate, load_sweep, make_plan
+from fmnist_lib.experiments.sweeps import estimate, load_sweep, make_plan, take_part
 
 CELL = """
 epochs: int = 25  # passes
@@ -244,6 +244,23 @@ def test_changes_of_prose_and_outputs_make_no_new_version(load, runs, put, tmp_p
     changed.cells.insert(1, nbformat.v4.new_markdown_cell("Some prose."))
     nbformat.write(changed, notebook)
     assert list(make_plan(load(""), runs).finished) == ["defaults"]
+
+
+def test_the_parts_of_a_sweep_are_balanced_and_hold_each_run_once(load, runs, put):
+    sweep = load("grid: {lr: [1, 2]}\nseeds: 5")
+    parts = [take_part(make_plan(sweep, runs), k, 4) for k in (1, 2, 3, 4)]
+    assert [len(part.runs) for part in parts] == [3, 3, 2, 2]
+    assert sorted(name for part in parts for name in part.to_do) == sorted(names(sweep))
+    assert all(list(part.all) == names(sweep) for part in parts)
+    first = list(parts[0].runs)
+    put(first[0], {"lr": 1.0, "seed": 0})
+    again = take_part(make_plan(sweep, runs), 1, 4)  # the same, however many are finished
+    assert (list(again.runs), list(again.finished), list(again.to_do)) == (
+        first,
+        first[:1],
+        first[1:],
+    )
+    assert take_part(make_plan(sweep, runs), 11, 11).runs == {}
 
 
 # How long that will take.

@@ -197,7 +197,8 @@ def estimate(plan):
         Where the estimate comes from, or why there is none.
     """
     wanted = [run.parameters for run in plan.to_do.values()]
-    seconds, source = estimate_each(plan.sweep.notebook.stem, plan.finished.values(), wanted)
+    finished = [record for record in plan.finished.values() if record["state"] == "finished"]
+    seconds, source = estimate_each(plan.sweep.notebook.stem, finished, wanted)
     return None if seconds is None else sum(seconds), source
 
 
