@@ -17,7 +17,7 @@ from fmnist_lib.common import ParameterError, UserError
 from fmnist_lib.experiments import commands, execution
 from fmnist_lib.experiments import run as run_module
 from fmnist_lib.experiments.parameters import read_parameters
-from fmnist_lib.experiments.run import code_digest, prepare_run
+from fmnist_lib.experiments.run import describe_run, prepare_run
 from fmnist_lib.experiments.sweeps import load_sweep, make_plan
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -58,7 +58,7 @@ def test_a_defect_keeps_its_traceback(find_data):
         cli.main(["data"])
 
 
-def test_every_error_of_the_library_is_for_users_with_three_exceptions():
+def test_every_error_of_the_library_is_for_users_with_four_exceptions():
     found = pkgutil.walk_packages(fmnist_lib.__path__, "fmnist_lib.")
     modules = [importlib.import_module(info.name) for info in found]
     others = {
@@ -68,7 +68,7 @@ def test_every_error_of_the_library_is_for_users_with_three_exceptions():
         if isinstance(kind, type) and issubclass(kind, Exception)
         if kind.__module__ == module.__name__ and not issubclass(kind, UserError)
     }
-    assert others == {"ClaimError", "Nudge", "Stopped"}
+    assert others == {"Busy", "ClaimError", "Nudge", "Stopped"}
 
 
 def test_course_prints_the_accuracies_and_where_to_look(monkeypatch, capsys, tmp_path):
@@ -263,8 +263,8 @@ def test_a_dry_run_lists_the_runs_and_starts_nothing(nothing_runs, capsys, tmp_p
         return capsys.readouterr().out.splitlines()
 
     notebook = NOTEBOOKS / "02_cnn.ipynb"
-    parameters = prepare_run(notebook, {"seed": 1}).parameters
-    put("any name", parameters, chapter="02_cnn", code=code_digest(notebook), seconds=90)
+    same = describe_run(prepare_run(notebook, {"seed": 1}))
+    put("any name", seconds=90, **same)
     assert dry_run("seeds: 3") == [
         f"3 runs of 02_cnn in {runs}: 1 finished, 2 to do",
         "  seed=1: finished",

@@ -225,8 +225,10 @@ def _print_plan(plan, options):
     from fmnist_lib.experiments.cluster import local_workers
     from fmnist_lib.experiments.sweeps import estimate
 
-    for name in plan.finished:
-        print(f"  {name}: finished")
+    for name, record in plan.finished.items():
+        print(f"  {name}: {record['state']}")
+    for name in plan.failed:
+        print(f"  {name}: failed before, and would again")
     for name in plan.to_do:
         print(f"  {name}: to do")
     seconds, source = estimate(plan)
