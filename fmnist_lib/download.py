@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 from fmnist_lib.common import UserError, digest, staged
-from fmnist_lib.progress import progress_bar
+from fmnist_lib.progress import in_notebook, progress_bar
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # in a notebook it asks for a widget that our bar does not need
@@ -65,8 +65,7 @@ def find_data(root=None):
     """
     cache = cache_folder()
     folders = [cache, DEBIAN_FOLDER]
-    if given := root or os.environ.get("FMNIST_DATA"):
-        given = Path(given).expanduser()
+    if given := Path(root).expanduser().absolute() if root else given_folder():
         folders.insert(0, given)
     for folder in folders:
         paths = _locate(folder)
@@ -85,6 +84,25 @@ def find_data(root=None):
             )
     _download()
     return _in_torchvision_layout(cache, _locate(cache))
+
+
+def given_folder():
+    """Return the folder that ``FMNIST_DATA`` names, as an absolute path, or None.
+
+    A relative one starts in the folder where the command was typed. A kernel's own is that of its
+    notebook, so there it is the folder that the shell left in the variable ``PWD``.
+    """
+    if not (given := os.environ.get("FMNIST_DATA")):
+        return None
+    folder = Path(given).expanduser()
+    if folder.is_absolute() or not in_notebook():
+        return folder.absolute()
+    if typed_in := os.environ.get("PWD"):
+        return Path(typed_in, folder)
+    raise DataError(
+        f"FMNIST_DATA is {given}, and a notebook cannot tell which folder that starts in; give it "
+        "as an absolute path"
+    )
 
 
 def cache_folder():

@@ -135,9 +135,13 @@ def load_record(folder):
 
 
 def code_digest(notebook):
-    """Compute the SHA-256 of a notebook's code cells, ignoring its prose and outputs."""
+    """Compute the SHA-256 of a notebook's code cells, ignoring its prose and outputs.
+
+    Ends of lines, which editors and Git rewrite, do not count, nor empty lines at a cell's end.
+    """
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    return digest("\0".join("".join(c["source"]) for c in cells if c["cell_type"] == "code"))
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return digest("\0".join(text.replace("\r\n", "\n").rstrip("\n") for text in sources))
 
 
 def check_same(record, wanted, folder):
@@ -159,23 +163,24 @@ def check_same(record, wanted, folder):
 
 
 def _execute(run, folder, wanted, options):
-    started, start, error = datetime.now(UTC), time.perf_counter(), None
+    started, start, failure = datetime.now(UTC), time.perf_counter(), None
     data = "sample" if run.parameters.get("sample") else SHA256
     parameters = run.given | ({RESERVED: "."} if RESERVED in run.known else {})
     with staged(folder, "the run", ChapterError, last=RECORD) as part:
         output = part / run.notebook.name
         try:
             run_chapter(run.notebook, output, parameters, log=part / LOG, **options)
-        except ChapterError as failure:
-            if len(failure.args) < 2:
-                raise  # there is no notebook: the disk is full, say
-            error = failure.args[0]
+        except ChapterError as error:
+            if not error.notebook:
+                raise  # the disk is full, say
+            failure = error
         if not (part / LOG).stat().st_size:
             (part / LOG).unlink()
         with EXPORT_LOCK:
             page, _ = _exporter().from_filename(str(output))
-        output.with_suffix(".html").write_text(page, encoding="utf-8")
-        record = {"state": "failed" if error else "finished", "error": error} | wanted
+        output.with_suffix(".html").write_text(page, encoding="utf-8", errors="surrogateescape")
+        state, error = ("failed", failure.message) if failure else ("finished", None)
+        record = {"state": state, "error": error} | wanted
         record |= _networks(part, run.notebook.stem) | {
             "seconds": round(time.perf_counter() - start, 2),
             "started": started.isoformat(timespec="seconds"),
@@ -185,8 +190,8 @@ def _execute(run, folder, wanted, options):
             "host": platform.node(),
         }
         (part / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    if error:
-        raise ChapterError(error, folder / run.notebook.name)
+    if failure:
+        raise ChapterError(error, folder / run.notebook.name, failure.cause)
     return record
 
 
