@@ -133,9 +133,9 @@ def _quota():
 
     A library sees those of the machine, not of the container.
     """
-    from dask.system import CPU_COUNT
+    from dask.system import CPU_COUNT as allowed
 
-    return CPU_COUNT if CPU_COUNT < os.cpu_count() else None
+    return allowed if allowed < os.cpu_count() else None
 
 
 def _escaped(path):
