@@ -56,7 +56,7 @@ class Figure(NamedTuple):
 
 
 def pytest_itemcollected(item):
-    """Leave standard error out of the comparison: a machine may print warnings there."""
+    """Leave out standard error, where a machine may print its warnings."""
     if isinstance(item, IPyNbCell):
         item.parent.skip_compare = {*item.parent.skip_compare, "stderr"}
 
