@@ -18,19 +18,21 @@ class ChapterError(UserError):
 
     Attributes
     ----------
-    notebook : Path or None
+    message : str
+        What happened.
+    notebook : Path, optional
         The partly executed notebook, if it was written.
-    cause : str or None
-        Class of the exception in the chapter, or ``"kernel"`` if the kernel died or did not start.
+    cause : str, optional
+        Name of the exception that a cell raised; ``"kernel"`` if the kernel did not start or died.
     """
 
     def __init__(self, message, notebook=None, cause=None):
-        super().__init__(message, notebook, cause)
-        self.notebook, self.cause = notebook, cause
+        super().__init__(message, notebook, cause)  # all of them, for pickle
+        self.message, self.notebook, self.cause = message, notebook, cause
 
     def __str__(self):
-        end = f"; the notebook, executed up to there, is {self.notebook}" if self.notebook else ""
-        return f"{self.args[0]}{end}"
+        where = self.notebook and f"; the notebook, executed up to there, is {self.notebook}"
+        return f"{self.message}{where or ''}"
 
 
 def find_chapter(name, notebooks="notebooks"):

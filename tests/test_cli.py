@@ -1,4 +1,5 @@
 import importlib
+import io
 import os
 import pkgutil
 import re
@@ -42,6 +43,7 @@ def test_data_prints_the_folder(find_data, capsys, tmp_path):
         (download.DataError("no data"), 1, "fmnist: no data\n"),
         (ParameterError("no such value"), 2, "fmnist: no such value\n"),
         (KeyboardInterrupt(), 130, "fmnist: stopped\n"),
+        (OSError(36, "name too long", "a/b"), 1, "fmnist: a/b cannot be used (name too long); "),
         (ModuleNotFoundError(name="papermill"), 1, "fmnist: this needs the package papermill, "),
     ],
 )
@@ -52,10 +54,25 @@ def test_an_error_is_one_line_and_an_exit_code(find_data, capsys, error, code, l
     assert printed.startswith(line)
 
 
-def test_a_defect_keeps_its_traceback(find_data):
-    find_data.side_effect = TypeError("a defect")
-    with pytest.raises(TypeError, match="a defect"):
+@pytest.mark.parametrize("defect", [TypeError("a defect"), OSError("a defect")])
+def test_a_defect_keeps_its_traceback(find_data, defect):
+    find_data.side_effect = defect
+    with pytest.raises(type(defect), match="a defect"):
         cli.main(["data"])
+
+
+def test_letters_that_the_output_lacks_are_escaped(find_data, monkeypatch):
+    """As on Windows when it is redirected, and in the C locale."""
+    streams = [io.TextIOWrapper(io.BytesIO(), "cp1252", write_through=True) for _ in range(2)]
+    for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+        monkeypatch.setattr(sys, name, stream)
+    find_data.return_value = Path("Łódź")
+    assert cli.main(["data"]) == 0
+    find_data.side_effect = download.DataError("课程")
+    assert cli.main(["data"]) == 1
+    out, err = (stream.buffer.getvalue().decode("cp1252") for stream in streams)
+    assert out.endswith("\\u0141ód\\u017a" + os.linesep)
+    assert "\\u8bfe\\u7a0b" in err
 
 
 def test_every_error_of_the_library_is_for_users_with_four_exceptions():

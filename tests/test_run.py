@@ -1,6 +1,7 @@
 """One run of a chapter, and what its folder holds whatever happens."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -104,6 +105,21 @@ def test_a_finished_run_is_not_run_again(tmp_path, tiny, monkeypatch):
     assert load_record(tmp_path / "a") == record
 
 
+def test_ends_of_lines_are_not_code(tmp_path, tiny):
+    """Editors and Git change them."""
+    codes = ("a = 1\nb = 2", "a = 1\r\nb = 2\n", "a = 1\nb = 3")
+    one, other, changed = (runs.code_digest(tiny(code)) for code in codes)
+    assert one == other != changed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names that are not UTF-8")
+def test_a_folder_whose_name_no_json_can_hold(tmp_path, tiny):
+    """As each with an umlaut is in the C locale, without Python's UTF-8 mode."""
+    folder = tmp_path / os.fsdecode(b"\xff")
+    assert run(tiny("print(x)"), folder)["state"] == "finished"
+    assert names(folder) == ["results.json", "tiny.html", "tiny.ipynb"]
+
+
 def test_a_failed_run_keeps_its_notebook_and_can_be_tried_again(tmp_path, tiny):
     chapter = tiny(NETWORK, "print('before')", "raise ValueError('so\\nit is')")
     folder = tmp_path / "a"
@@ -112,6 +128,7 @@ def test_a_failed_run_keeps_its_notebook_and_can_be_tried_again(tmp_path, tiny):
     kept = folder / "tiny.ipynb"
     assert "failed in cell 5: ValueError: so" in str(failure.value)
     assert str(failure.value).endswith(str(kept))
+    assert (failure.value.notebook, failure.value.cause) == (kept, "ValueError")
     assert printed(kept) == "before\n"
     record = load_record(folder)
     assert (record["state"], record["attempts"]) == ("failed", 1)

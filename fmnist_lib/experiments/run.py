@@ -190,9 +190,13 @@ def describe_run(run):
 
 
 def code_digest(notebook):
-    """Compute the SHA-256 of a notebook's code cells, ignoring its prose and outputs."""
+    """Compute the SHA-256 of a notebook's code cells, ignoring its prose and outputs.
+
+    Ends of lines, which editors and Git rewrite, do not count, nor empty lines at a cell's end.
+    """
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    return digest("\0".join("".join(c["source"]) for c in cells if c["cell_type"] == "code"))
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return digest("\0".join(text.replace("\r\n", "\n").rstrip("\n") for text in sources))
 
 
 def library_digest():
@@ -281,7 +285,7 @@ def _execute(run, folder, wanted, stopped, give_up, options):
         except ChapterError as failure:
             if not failure.notebook:
                 raise  # the disk is full, say
-            ended |= {"state": "failed", "error": failure.args[0], "cause": failure.cause}
+            ended |= {"state": "failed", "error": failure.message, "cause": failure.cause}
         if not (part / LOG).stat().st_size:
             (part / LOG).unlink()
         if ended["state"] == "finished" or ended["cause"] in CERTAIN | {"CheckpointError"}:
@@ -289,7 +293,7 @@ def _execute(run, folder, wanted, stopped, give_up, options):
                 path.unlink()
         with EXPORT_LOCK:
             page, _ = _exporter().from_filename(str(output))
-        output.with_suffix(".html").write_text(page, encoding="utf-8")
+        output.with_suffix(".html").write_text(page, encoding="utf-8", errors="surrogateescape")
         record = ended | wanted | _networks(part, run.notebook.stem)
         record |= {
             "seconds": round(time.perf_counter() - start, 2),
