@@ -25,7 +25,7 @@ sample: bool = False
 data_dir: str = ""
 trained_dir: str = "trained"
 """
-CODE = hashlib.sha256(f"{CELL}\0print(lr)".encode()).hexdigest()
+CODE = hashlib.sha256(f"{CELL.rstrip()}\0print(lr)".encode()).hexdigest()
 NOW = {"code": CODE, "library": library_digest(), "torch": version("torch").partition("+")[0]}
 COUNT = "expected a whole number of 1 or more"
 DEFAULTS = {"epochs": 25, "lr": 3e-4, "seed": 0, "shuffle": False, "device": "auto"}
