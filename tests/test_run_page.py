@@ -2,7 +2,9 @@
 
 import re
 import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from xml.etree import ElementTree
 
 import nbformat
@@ -31,14 +33,18 @@ def without_code(text):
     return re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
 
 
-def as_plain_markdown(name, folder):
+@cache
+def as_plain_markdown(name):
     renderer = MarkdownIt("commonmark", {"html": True}).enable("table")
     return "\n".join(map(renderer.render, prose(name)))
 
 
-def as_page(name, folder):
-    page.write_page(Path(shutil.copy(FOLDER / f"{name}.ipynb", folder)))
-    return (folder / f"{name}.html").read_text(encoding="utf-8")
+@cache
+def as_page(name):
+    with TemporaryDirectory() as folder:
+        notebook = Path(shutil.copy(FOLDER / f"{name}.ipynb", folder))
+        page.write_page(notebook)
+        return notebook.with_suffix(".html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -53,8 +59,8 @@ def test_each_cell_closes_what_it_opens_and_knows_no_directive(name):
 
 @pytest.mark.parametrize("render", [as_plain_markdown, as_page])
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_answers_are_folded_and_folded_text_is_markdown(name, render, tmp_path):
-    html = BeautifulSoup(render(name, tmp_path), "html.parser")
+def test_answers_are_folded_and_folded_text_is_markdown(name, render):
+    html = BeautifulSoup(render(name), "html.parser")
     answers = [p for p in html("p") if re.match(r"(Right|No)\. ", p.get_text())]
     assert len(answers) >= 9
     assert all(answer.find_parent("details") for answer in answers)
@@ -68,8 +74,8 @@ def test_answers_are_folded_and_folded_text_is_markdown(name, render, tmp_path):
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_the_page_of_a_chapter_is_whole_by_itself(name, tmp_path):
-    html = BeautifulSoup(as_page(name, tmp_path), "html.parser")
+def test_the_page_of_a_chapter_is_whole_by_itself(name):
+    html = BeautifulSoup(as_page(name), "html.parser")
     assert [tag for tag in html.select(LOADS) if not tag["src"].startswith("data:")] == []
     assert "@import" not in str(html)
     assert re.findall(r"url\([\"']?(?!data:|[\"']?data:|#)[^)]*\)", str(html("style"))) == []
@@ -111,10 +117,12 @@ def test_a_page_shows_what_stands_for_a_widget_and_a_formula_that_cannot_be_draw
 
 def test_a_page_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
     def broken():
-        raise ValueError("No template 'lab'\nin these folders")
+        raise ValueError("No template 'lab' in the paths:\n/a")
 
     monkeypatch.setattr(page, "_exporter", broken)
-    with pytest.warns(UserWarning, match="^a is kept without a page.*: No template 'lab'$"):
+    with pytest.warns(
+        UserWarning, match="^a is kept without a page.*: No template 'lab' in the paths$"
+    ):
         page.write_page(tmp_path / "a.ipynb")
     assert list(tmp_path.iterdir()) == []
 

@@ -19,7 +19,7 @@ def write_page(notebook):
         with EXPORT_LOCK:
             page, _ = _exporter().from_filename(str(notebook))
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(":")
         warnings.warn(f"{notebook.stem} is kept without a page to look at: {reason}", stacklevel=2)
         return
     notebook.with_suffix(".html").write_text(page, encoding="utf-8")
