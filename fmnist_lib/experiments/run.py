@@ -20,22 +20,20 @@ import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from threading import Lock
 
 import fmnist_lib
 from fmnist_lib.chapters import ChapterError
 from fmnist_lib.common import PART, digest, locked, staged, writing
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments.execution import Stopped, run_chapter
+from fmnist_lib.experiments.page import write_page
 from fmnist_lib.experiments.parameters import RESERVED, check_parameters, read_parameters
 
 RECORD, ATTEMPT = "results.json", "attempt.json"
 LOG, LOCK, WORK = "kernel.log", ".lock", f"{PART}run"
 CHECKPOINTS = "*.checkpoint"
-EXPORT_LOCK = Lock()  # threads share one exporter
 PACKAGES = ("fmnist-lib", "papermill", "nbclient", "ipykernel")
 # Parameters that say where and not what: runs that differ in nothing else are the same run.
 FOLDER_SUFFIX = "_dir"
@@ -291,9 +289,7 @@ def _execute(run, folder, wanted, stopped, give_up, options):
         if ended["state"] == "finished" or ended["cause"] in CERTAIN | {"CheckpointError"}:
             for path in part.glob(CHECKPOINTS):
                 path.unlink()
-        with EXPORT_LOCK:
-            page, _ = _exporter().from_filename(str(output))
-        output.with_suffix(".html").write_text(page, encoding="utf-8", errors="surrogateescape")
+        write_page(output)
         record = ended | wanted | _networks(part, run.notebook.stem)
         record |= {
             "seconds": round(time.perf_counter() - start, 2),
@@ -340,13 +336,3 @@ def _networks(part, chapter):
         "networks": {name: record["metrics"] for name, record in records.items()},
         "machine": own.get("machine"),
     }
-
-
-@cache
-def _exporter():
-    """Make an exporter once: compiling its templates takes longer than exporting a notebook."""
-    from nbconvert import HTMLExporter
-
-    # The chapters need nothing that the page would fetch from the network.
-    unused = ("mathjax_url", "require_js_url", "mermaid_js_url", "jquery_url")
-    return HTMLExporter(**dict.fromkeys(unused, ""))
