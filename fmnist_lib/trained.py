@@ -125,7 +125,7 @@ def load_trained(folder):
     return TrainedModel(model.eval(), history, config), record
 
 
-def load_or_train(folder, name, data, config, *, sample=False):
+def load_or_train(folder, name, data, config, *, sample=False, checkpoint_dir=""):
     """Load a chapter's trained network, or train one if there is none with these settings.
 
     A network with other settings is left alone; the new one goes into a neighbouring folder, whose
@@ -142,6 +142,8 @@ def load_or_train(folder, name, data, config, *, sample=False):
         The device does not count as a setting.
     sample : bool
         Whether ``data`` is the sample that ships with the package.
+    checkpoint_dir : path, optional
+        Folder for the checkpoint instead, which is then kept.
 
     Raises
     ------
@@ -163,12 +165,14 @@ def load_or_train(folder, name, data, config, *, sample=False):
         if _settings(record["network"], trained.config, record["data"]) == wanted:
             return trained
     # Not in the target, which changes if another network is saved meanwhile.
-    checkpoint = Checkpoint(folder.with_name(f"{folder.name}-{key}.checkpoint"))
+    checkpoints = Path(checkpoint_dir or folder.parent)
+    checkpoint = Checkpoint(checkpoints / f"{folder.name}-{key}.checkpoint")
     model = build_model(name, config.seed)
     trained = fit(model, data.train, data.validation, config, listeners=[checkpoint])
     metrics = {"val_accuracy": trained.history["val_acc"].max()}
     save_trained(target, name, trained, metrics, sample=sample)
-    checkpoint.path.unlink(missing_ok=True)  # missing if another process trained the same network
+    if not checkpoint_dir:
+        checkpoint.path.unlink(missing_ok=True)  # another process may have trained the same network
     return trained
 
 

@@ -140,7 +140,7 @@ def _print_parameters(notebook):
 
     print(f"\nparameters of {notebook.stem}:")
     for parameter in read_parameters(notebook).values():
-        if parameter.name != RESERVED:
+        if parameter.name not in RESERVED:
             value = f"{parameter.name}={parameter.default}"
             print(f"  {value:18} {parameter.kind:6} {parameter.help}")
 

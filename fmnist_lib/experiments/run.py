@@ -27,7 +27,7 @@ from fmnist_lib.chapters import ChapterError
 from fmnist_lib.common import PART, digest, locked, staged, writing
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments.execution import Stopped, run_chapter
-from fmnist_lib.experiments.parameters import RESERVED, check_parameters, read_parameters
+from fmnist_lib.experiments.parameters import TRAINED, convert_parameters, read_parameters
 
 RECORD = "results.json"
 LOG, LOCK = "kernel.log", ".lock"
@@ -69,7 +69,7 @@ def prepare_run(notebook, given=None):
     """Make a `Run` of a chapter from values that override its defaults; these are checked."""
     notebook = Path(notebook)
     known = read_parameters(notebook)
-    return Run(notebook, known, check_parameters(notebook.stem, known, given or {}))
+    return Run(notebook, known, convert_parameters(notebook.stem, known, given or {}))
 
 
 def run_experiment(run, folder, *, threads=None, progress=True, stopped=lambda: False):
@@ -161,7 +161,7 @@ def check_same(record, wanted, folder):
 def _execute(run, folder, wanted, options):
     started, start, error = datetime.now(UTC), time.perf_counter(), None
     data = "sample" if run.parameters.get("sample") else SHA256
-    parameters = run.given | ({RESERVED: "."} if RESERVED in run.known else {})
+    parameters = run.given | ({TRAINED: "."} if TRAINED in run.known else {})
     with staged(folder, "the run", ChapterError, last=RECORD) as part:
         output = part / run.notebook.name
         try:
