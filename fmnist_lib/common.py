@@ -21,6 +21,10 @@ class UserError(Exception):
 
     exit_code = 1
 
+    def _render_traceback_(self):
+        # IPython shows this instead.
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ParameterError(UserError, ValueError):
     """A name that does not exist, or a value that is not allowed."""

@@ -30,20 +30,29 @@
 # **Time:** two to six minutes of computing on a two-core laptop, nearly all of it in one cell; an
 # hour of reading.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+try:
+    import fmnist_lib  # noqa: F401
+except ModuleNotFoundError:
+    raise ImportError(
+        "This chapter needs the course's library: open it with 'make lab' in the "
+        "course's folder, or first install that folder with '%pip install FOLDER'."
+    ) from None
+
 import torch
 from torch import nn
 
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output", "hide-input"]
 from fmnist_lib import evaluation, plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.course.exercises import check
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
+from fmnist_lib.experiments.parameters import check_parameters
 from fmnist_lib.inspection import count_parameters, layer_table
 from fmnist_lib.models import build_model
 from fmnist_lib.trained import describe_machine, save_trained
-from fmnist_lib.training import EventLog, TrainConfig, fit
+from fmnist_lib.training import Checkpoint, EventLog, TrainConfig, fit
 
-# %% tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
@@ -63,8 +72,10 @@ sample: bool = False  # True: 1,500 images that need no download, for a quick lo
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 trained_dir: str = "trained"  # folder in which the trained network is kept
 log_dir: str = ""  # folder for TensorBoard's event files; empty: none
+checkpoint_dir: str = ""  # folder that a killed training run goes on from; empty: none
 
 # %%
+check_parameters(globals())
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
 as_published = (epochs, batch_size, lr, sample) == (25, 64, 3e-4, False)
 data = load_fashion_mnist(data_dir, sample=sample)
@@ -309,7 +320,9 @@ claim_between("the loss before training", loss, 2.2, 2.4)
 # 2.5 shows what can happen otherwise.
 
 # %%
-listeners = [EventLog(log_dir)] if log_dir else []
+checkpoint = f"{checkpoint_dir}/02_cnn.checkpoint"
+listeners = [Checkpoint(checkpoint)] if checkpoint_dir else []
+listeners += [EventLog(log_dir)] if log_dir else []
 trained = fit(model, data.train, data.validation, config, listeners=listeners)
 
 # %% [markdown]

@@ -33,23 +33,32 @@
 # **Time:** two to five minutes of computing on a two-core laptop, and as much again if chapter 2
 # has not been run yet; an hour of reading.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+try:
+    import fmnist_lib  # noqa: F401
+except ModuleNotFoundError:
+    raise ImportError(
+        "This chapter needs the course's library: open it with 'make lab' in the "
+        "course's folder, or first install that folder with '%pip install FOLDER'."
+    ) from None
+
 import pandas as pd
 import torch
 from scipy.stats import ttest_1samp
 from torch import nn
 
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output", "hide-input"]
 from fmnist_lib import evaluation, inspection, plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.course import widgets
 from fmnist_lib.course.exercises import check
 from fmnist_lib.data import load_fashion_mnist
+from fmnist_lib.experiments.parameters import check_parameters
 from fmnist_lib.measured import load_seeds
 from fmnist_lib.models import build_model
 from fmnist_lib.trained import describe_machine, load_or_train, save_trained
-from fmnist_lib.training import TrainConfig, fit
+from fmnist_lib.training import Checkpoint, TrainConfig, fit
 
-# %% tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
@@ -66,8 +75,10 @@ device: str = "auto"  # "auto", "cpu", "cuda" or "mps"
 sample: bool = False  # True: 1,500 images that need no download, for a quick look
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 trained_dir: str = "trained"  # folder in which the trained networks are kept
+checkpoint_dir: str = ""  # folder that a killed training run goes on from; empty: none
 
 # %%
+check_parameters(globals())
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
 as_published = (epochs, batch_size, lr, sample) == (25, 64, 3e-4, False)
 data = load_fashion_mnist(data_dir, sample=sample)
@@ -408,7 +419,9 @@ claim("rows zigzag five times as much in the mesh as in the mixture", rougher)
 # Same data, same protocol, same settings. Only the network differs.
 
 # %%
-trained = fit(model, data.train, data.validation, config)
+checkpoint = f"{checkpoint_dir}/03_dilated_cnn.checkpoint"
+listeners = [Checkpoint(checkpoint)] if checkpoint_dir else []
+trained = fit(model, data.train, data.validation, config, listeners=listeners)
 
 # %% tags=["nbval-ignore-output"]
 trained.history.set_index("epoch").iloc[::4].round(3)
@@ -422,11 +435,11 @@ figure = plotting.training_curves(trained.history, trained.best_epoch)
 # accuracy that this one ends with, its own gap was much smaller than at its end.
 
 # %% tags=["hide-input"]
-cnn = load_or_train(f"{trained_dir}/02_cnn", "cnn", data, config, sample=sample)
+options = {"sample": sample, "checkpoint_dir": checkpoint_dir}
+cnn = load_or_train(f"{trained_dir}/02_cnn", "cnn", data, config, **options)
 histories = {"cnn": cnn.history, "dilated": trained.history}
-# One epoch is noisy: each gap is a mean over five.
 gaps = {name: h["train_acc"] - h["val_acc"] for name, h in histories.items()}
-gaps = {name: gap.rolling(5).mean() for name, gap in gaps.items()}
+gaps = {name: gap.rolling(5).mean() for name, gap in gaps.items()}  # one epoch is noisy
 smaller = gaps["dilated"].iloc[-1] < gaps["cnn"].iloc[-1]
 claim("the gap is smaller than chapter 2's", smaller, applies=as_published)
 

@@ -33,23 +33,32 @@
 # otherwise both are trained first, which takes four to ten minutes on a two-core laptop. Two hours
 # of reading.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+try:
+    import fmnist_lib  # noqa: F401
+except ModuleNotFoundError:
+    raise ImportError(
+        "This chapter needs the course's library: open it with 'make lab' in the "
+        "course's folder, or first install that folder with '%pip install FOLDER'."
+    ) from None
+
 from itertools import combinations
 
 import pandas as pd
 from scipy.stats import ttest_rel
 
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output", "hide-input"]
 from fmnist_lib import evaluation, inspection, plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.course import widgets
 from fmnist_lib.course.exercises import check
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
+from fmnist_lib.experiments.parameters import check_parameters
 from fmnist_lib.measured import load_label_noise, load_seeds
 from fmnist_lib.timing import compare_times
 from fmnist_lib.trained import describe_machine, load_or_train
 from fmnist_lib.training import TrainConfig
 
-# %% tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
@@ -67,17 +76,20 @@ device: str = "auto"  # "auto", "cpu", "cuda" or "mps"
 sample: bool = False  # True: 1,500 images that need no download, for a quick look
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 trained_dir: str = "trained"  # folder in which the trained networks are kept
+checkpoint_dir: str = ""  # folder that a killed training run goes on from; empty: none
 
 # %%
+check_parameters(globals())
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
 as_published = (epochs, batch_size, lr, sample) == (25, 64, 3e-4, False)
 data = load_fashion_mnist(data_dir, sample=sample)
 
 # %%
 folders = {"cnn": "02_cnn", "dilated_cnn": "03_dilated_cnn"}
+options = {"sample": sample, "checkpoint_dir": checkpoint_dir}
 networks = {
     name: load_or_train(
-        f"{trained_dir}/{folder}", name, data, config, sample=sample
+        f"{trained_dir}/{folder}", name, data, config, **options
     ).model.cpu()
     for name, folder in folders.items()
 }
@@ -697,11 +709,10 @@ costs.assign(
 multiplied = costs["multiply-adds an image"]
 share = multiplied["dilated_cnn"] / multiplied["cnn"]
 claim_between("the dilated network's share of multiply-adds", share, 0.57, 0.58)
-claim(
-    "alone, an image takes longer than among others", (one.values > many.values).all()
-)
+longer = (one.values > many.values).all()
+claim("alone, an image takes longer than among others", longer, timing=True)
 half = [n.values[1] > n.values[0] / 2 for n in (one, many)]
-claim("the dilated network is not twice as fast", all(half))
+claim("the dilated network is not twice as fast", all(half), timing=True)
 
 # %% [markdown]
 # Counting operations and measuring time are two different things. The dilated network makes little

@@ -33,7 +33,15 @@
 #
 # **Time:** two to five minutes to run on a two-core laptop, an hour to read.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+try:
+    import fmnist_lib  # noqa: F401
+except ModuleNotFoundError:
+    raise ImportError(
+        "This chapter needs the course's library: open it with 'make lab' in the "
+        "course's folder, or first install that folder with '%pip install FOLDER'."
+    ) from None
+
 from dataclasses import replace
 
 import pandas as pd
@@ -42,21 +50,22 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 from torchvision.transforms.functional import to_tensor
 
 from fmnist_lib import plotting, timing
-from fmnist_lib.training.acceleration import autocast_for, compiled
-from fmnist_lib.training.augmentation import augment
-
-# %% tags=["hide-input"]
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.course.exercises import check
 from fmnist_lib.data import load_fashion_mnist
+from fmnist_lib.experiments.parameters import check_parameters
 from fmnist_lib.models import build_model
 from fmnist_lib.trained import describe_machine
 from fmnist_lib.training import TrainConfig, fit, pick_device
+from fmnist_lib.training.acceleration import autocast_for, compiled
+from fmnist_lib.training.augmentation import augment
 
-# %% tags=["nbval-ignore-output", "hide-input"]
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
@@ -77,6 +86,7 @@ sample: bool = False  # True: 1,500 images that need no download, for a quick lo
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 
 # %%
+check_parameters(globals(), n_images=(1, 48_000), repeats=(1, None), target=(0, 1))
 config = TrainConfig(epochs, batch_size, lr, seed=seed, device=device)
 as_published = (epochs, batch_size, lr, n_images) == (4, 64, 3e-4, 6400) and not sample
 place, criterion = pick_device(device), nn.CrossEntropyLoss()
@@ -256,11 +266,13 @@ claim(
     "the last rung is faster than the classic loop",
     seconds["compiled, bfloat16"] < seconds["classic loop"],
     applies=as_published,
+    timing=True,
 )
 claim(
     "with 32-bit numbers, no rung goes below the floor",
     seconds.drop(["bfloat16", "compiled, bfloat16"]).min() > floor,
     applies=as_published and place.type == "cpu",
+    timing=True,
 )
 
 # %% [markdown]

@@ -86,6 +86,16 @@ def test_list_grid_and_seeds_are_combined(load):
     assert [run.given["seed"] for run in load("seeds: [7, 3, 100]").runs] == [7, 3, 100]
 
 
+def test_numbers_and_words_are_those_of_yaml_1_2(load):
+    text = "parameters: {epochs: 0100, lr: 1e-3, shuffle: TRUE, data_dir: no}\nseeds: 010"
+    sweep = load(text)
+    assert [run.given["seed"] for run in sweep.runs] == list(range(10))
+    for run in sweep.runs:
+        assert (run.given["epochs"], run.given["lr"], run.given["shuffle"]) == (100, 0.001, True)
+        assert run.given["data_dir"].endswith("no")
+    assert load("seeds: [010, 017]").runs[1].given == {"seed": 17}
+
+
 def test_a_chapter_given_as_a_path_is_relative_to_the_file(
     load, tmp_path, write_chapter, monkeypatch
 ):
@@ -144,7 +154,15 @@ def refused(*words):
         ("grid: {data_dir: [a, b]}", "the same run twice, as data_dir="),
         ("grid: {lr: [1]}\nlist: [{epochs: 1}, {lr: 2}]", "lr appears more than once"),
         ("parameters: {seed: 1}\nseeds: [2]", "seed appears more than once"),
-        ("parameters: {device: 2024-13-01}", "s.yml is not valid YAML: month must be in 1..12"),
+        ("parameters: {epochs: 1:30}", "epochs is '1:30', expected a whole number"),
+        ("parameters: {epochs: 1_0}", "epochs is '1_0', expected a whole number"),
+        ("parameters: {epochs: 0x10}", "epochs is '0x10', expected a whole number"),
+        ("parameters: {shuffle: yes}", "shuffle is 'yes', expected true or false"),
+        ("parameters: {shuffle: on}", "shuffle is 'on', expected true or false"),
+        ("parameters: {lr: .inf}", "lr is '.inf', expected a number"),
+        ("parameters: {lr: ~}", "lr is None, expected a number"),
+        ("parameters: {device: 2024-13-01}", "device is '2024-13-01', expected"),
+        ("parameters: {epochs: !!int 1_0x}", "s.yml is not valid YAML: "),
         ("grid: [", "s.yml is not valid YAML: "),
         ("list: !!python/name:os.system", "s.yml is not valid YAML: "),
     ],

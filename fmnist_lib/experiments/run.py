@@ -29,7 +29,7 @@ from fmnist_lib.common import PART, digest, locked, staged, writing
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments.execution import Stopped, run_chapter
 from fmnist_lib.experiments.page import write_page
-from fmnist_lib.experiments.parameters import RESERVED, check_parameters, read_parameters
+from fmnist_lib.experiments.parameters import RESERVED, convert_parameters, read_parameters
 
 RECORD, ATTEMPT = "results.json", "attempt.json"
 LOG, LOCK, WORK = "kernel.log", ".lock", f"{PART}run"
@@ -94,7 +94,7 @@ def prepare_run(notebook, given=None):
     """Make a `Run` of a chapter from values that override its defaults; these are checked."""
     notebook = Path(notebook)
     known = read_parameters(notebook)
-    return Run(notebook, known, check_parameters(notebook.stem, known, given or {}))
+    return Run(notebook, known, convert_parameters(notebook.stem, known, given or {}))
 
 
 def run_experiment(

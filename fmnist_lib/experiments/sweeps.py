@@ -22,7 +22,7 @@ from statistics import linear_regression, mean
 
 from fmnist_lib.chapters import find_chapter
 from fmnist_lib.common import ParameterError, did_you_mean, digest
-from fmnist_lib.experiments.parameters import check_parameters, read_parameters
+from fmnist_lib.experiments.parameters import TEXTS, convert_parameters, read_parameters
 from fmnist_lib.experiments.run import CERTAIN, RECORD, Run, check_same, describe_run, load_record
 
 TIMES = Path(__file__).parents[1] / "measured" / "chapter_times.json"
@@ -234,7 +234,7 @@ def _name_runs(file, notebook, choices):
     """Check the parameters of each run, and give each run a name of its own."""
     known, varied, names, taken = read_parameters(notebook), _varied(choices), {}, set()
     for given in choices:
-        values = check_parameters(notebook.stem, known, given)
+        values = convert_parameters(notebook.stem, known, given)
         parameters = Run(notebook, known, values).parameters
         name = run_name({key: parameters.get(key, values.get(key)) for key in varied})
         identity = _identify(notebook.stem, parameters)
@@ -254,7 +254,12 @@ def _read(file):
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML's own loader silently keeps the last of two equal keys."""
+        """YAML 1.2's core schema, where PyYAML reads 010 as 8, yes as true and 1:30 as 90.
+
+        Nor does this keep the last of two equal keys without a word.
+        """
+
+        yaml_implicit_resolvers = {}  # noqa: RUF012
 
         def construct_mapping(self, node, deep=False):
             for key, count in Counter(str(key.value) for key, _ in node.value).items():
@@ -262,11 +267,16 @@ def _read(file):
                     raise yaml.YAMLError(f"the key {key!r} appears twice")
             return super().construct_mapping(node, deep)
 
+    for kind, pattern in {"merge": "<<", "null": "null|Null|NULL|~|", **TEXTS}.items():
+        Loader.add_implicit_resolver(
+            f"tag:yaml.org,2002:{kind}", re.compile(rf"({pattern})\Z"), None
+        )
+    Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise ParameterError(f"{file} cannot be read ({error}); name a YAML file") from None
-    # ValueError for bytes that are not text, and for a date such as 2024-13-01.
+    # ValueError for bytes that are not text, and for what a tag such as !!int does not fit.
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ParameterError(f"{file.name} is not valid YAML: {reason}") from None
