@@ -14,7 +14,7 @@ TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
 # The chapters run in folders other than this one. (abspath would take a space for a separator.)
 ifdef FMNIST_DATA
-override FMNIST_DATA := $(or $(shell cd '$(FMNIST_DATA)' 2>/dev/null && pwd),$(FMNIST_DATA))
+override FMNIST_DATA := $(or $(shell cd '$(subst ','\'',$(FMNIST_DATA))' 2>/dev/null && pwd),$(FMNIST_DATA))
 export FMNIST_DATA
 endif
 

@@ -1,4 +1,4 @@
-"""The three lists of packages name the same ones, and the lock pins every one with hashes."""
+"""The lists of packages name the same ones, the locks pin every one, make finds its way."""
 
 import os
 import re
@@ -21,18 +21,19 @@ def split_requirement(text):
     return canonicalize_name(name), specifier.replace(" ", "")
 
 
-LIBRARY = ("notebooks", "tensorboard")
-COURSE = (*LIBRARY, "book", "test")
+LIBRARY = ("library", "notebooks", "tensorboard")
+COURSE = (*LIBRARY, "book", "setup")
 
 
-def read_project(*extras):
-    """Read the packages that the project needs with some of its extras."""
+def read_project(*groups):
+    """Read the packages that some groups of the project's settings name."""
     with open(ROOT / "pyproject.toml", "rb") as file:
-        project = tomllib.load(file)["project"]
-    groups = project["optional-dependencies"]
-    assert set(groups) == {*COURSE, "bench"}
-    wanted = [*project["dependencies"], *(r for name in extras for r in groups[name])]
-    return dict(split_requirement(r.split(";")[0]) for r in wanted)
+        settings = tomllib.load(file)
+    project = settings["project"]
+    known = project["optional-dependencies"] | settings["dependency-groups"]
+    known["library"] = project["dependencies"]
+    assert set(known) == {*COURSE, "test", "bench"}
+    return dict(split_requirement(r.split(";")[0]) for name in groups for r in known[name])
 
 
 def read_lock(path):
@@ -56,28 +57,38 @@ def lock():
     return read_lock("requirements.lock")
 
 
-def test_conda_brings_the_same_pytorch_and_every_extra_of_the_course(project):
+def test_conda_brings_the_same_pytorch_and_what_chapters_need(project):
     *conda, by_pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     ranges = dict(map(split_requirement, conda))
     assert ranges["pytorch-cpu"] == project["torch"]
     assert ranges["torchvision"] == project["torchvision"]
-    (extras,) = re.findall(r"^-e \.\[(.*)\]$", *by_pip["pip"])
-    assert set(extras.split(",")) == set(COURSE)
+    assert by_pip == {"pip": ["-e .[notebooks]"]}
 
 
 @pytest.mark.parametrize(
-    ("path", "extras"),
-    [("requirements.lock", COURSE), ("benchmarks/requirements.lock", ["bench"])],
+    ("path", "groups"),
+    [
+        ("requirements.lock", COURSE),
+        ("tests/requirements.lock", ["test"]),
+        ("benchmarks/requirements.lock", ["library", "bench"]),
+    ],
 )
-def test_a_lock_has_the_same_packages(path, extras):
+def test_a_lock_has_the_same_packages(path, groups):
     lock = read_lock(path)
-    direct = {entry.split("==")[0] for entry in lock if "fmnist-lib (pyproject.toml)" in entry}
-    assert direct == read_project(*extras).keys()
+    direct = {entry.split("==")[0] for entry in lock if "fmnist-lib (pyproject.toml" in entry}
+    assert direct == read_project(*groups).keys()
 
 
-def test_the_lock_of_the_benchmark_changes_nothing_in_that_of_the_course(lock):
-    course, bench = pins(lock), pins(read_lock("benchmarks/requirements.lock"))
-    assert {name: bench[name] for name in bench.keys() & course}.items() <= course.items()
+@pytest.mark.parametrize("folder", ["tests", "benchmarks"])
+def test_another_lock_changes_nothing_in_that_of_the_course(lock, folder):
+    course, other = pins(lock), pins(read_lock(f"{folder}/requirements.lock"))
+    assert {name: other[name] for name in other.keys() & course}.items() <= course.items()
+
+
+@pytest.mark.parametrize("tool", ["pytest", "ruff", "hypothesis", "playwright", "nbval"])
+def test_a_student_gets_no_tool_of_the_tests(lock, tool):
+    assert tool not in pins(lock)
+    assert tool in pins(read_lock("tests/requirements.lock"))
 
 
 def test_locked_versions_are_inside_the_ranges(project, lock):
@@ -93,9 +104,9 @@ def make(tmp_path):
     if not shutil.which("make"):
         pytest.skip("needs make")
     shutil.copy(ROOT / "Makefile", tmp_path)
-    rule = "include Makefile\nshow:\n\t@echo $(TORCH); printenv FMNIST_DATA\n"
+    rule = "include Makefile\nshow:\n\t@printenv FMNIST_DATA\n"
     (tmp_path / "own.mk").write_text(rule)
-    outer = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "TORCH", "FMNIST_DATA")
+    outer = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "FMNIST_DATA")
     inherited = {name: value for name, value in os.environ.items() if name not in outer}
 
     def call(*arguments, **variables):
@@ -111,22 +122,10 @@ def test_make_alone_lists_every_command_of_the_makefile(make):
     assert printed == [f"{name:20}{purpose}" for name, purpose in targets]
 
 
-def test_make_takes_no_other_torch_than_the_one_that_is_there(make, tmp_path):
-    assert make("show").stdout == "default\n"
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / ".torch").write_text("cpu\n")
-    assert make("show").stdout == make("show", "TORCH=cpu").stdout == "cpu\n"
-    for refused in (make("show", "TORCH=default"), make("show", TORCH="default")):
-        assert refused.returncode == 2
-        assert "holds the build cpu of PyTorch, and TORCH=default asks for" in refused.stderr
-    assert make("clean", "TORCH=default").returncode == 0
-    assert make("show", "TORCH=default").stdout == "default\n"
-
-
-@pytest.mark.parametrize("name", ["stick", "a stick"])
+@pytest.mark.parametrize("name", ["stick", "a stick", "Käfers {&} 'Stick' 100%"])
 def test_make_passes_on_the_whole_path_of_the_data(make, tmp_path, name):
     (tmp_path / name).mkdir()
-    expected = f"default\n{tmp_path / name}\n"
+    expected = f"{tmp_path / name}\n"
     assert make("show", f"FMNIST_DATA={name}").stdout == expected
     assert make("show", FMNIST_DATA=name).stdout == expected
 
