@@ -18,8 +18,8 @@ override FMNIST_DATA := $(or $(shell cd '$(subst ','\'',$(FMNIST_DATA))' 2>/dev/
 export FMNIST_DATA
 endif
 
-.PHONY: ready tools help course check test browser-test check-portability lab kit book data debian-data bench notebooks \
-  claims cards measured example sync picture lock clean
+.PHONY: ready tools help course check test browser-test check-portability lab kit book data debian-data \
+  bench notebooks claims cards measured example sync picture links lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list these commands
@@ -117,6 +117,9 @@ sync: tools  ## bring notebooks and scripts into step: the newer one wins
 
 picture: ready  ## make the README's picture from the chapters' outputs
 	$(BIN)/python book/make_picture.py
+
+links: ready  ## write links to Colab and Binder: for the Repository in pyproject.toml, if any
+	$(BIN)/python book/_ext/links.py
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-header $(if $(UPGRADE),--upgrade)

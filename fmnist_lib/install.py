@@ -150,7 +150,8 @@ def choose_torch(root, platform):
         return "default", f"NVIDIA driver found: {driver}"
     if has_cpu_build(root):
         return "cpu", "no NVIDIA driver found"
-    return "default", f"no NVIDIA driver found, but {TORCH_INDEX} has no answer within {SECONDS} s"
+    problem = f"{TORCH_INDEX} did not offer the smaller build within {SECONDS} s"
+    return "default", f"no NVIDIA driver found, but {problem}"
 
 
 def find_driver():

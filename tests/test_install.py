@@ -82,7 +82,7 @@ def page(folder, name, links):
     ("platform", "driver", "wheel", "build", "reason"),
     [
         ("linux", False, "torch-2.15.0%2Bcpu-cp311.whl", "cpu", "no NVIDIA driver"),
-        ("linux", False, "torch-2.14.0%2Bcpu-cp311.whl", "default", "no answer"),
+        ("linux", False, "torch-2.14.0%2Bcpu-cp311.whl", "default", "did not offer"),
         ("linux", True, "torch-2.15.0%2Bcpu-cp311.whl", "default", "driver found: .*nvidiactl"),
         ("darwin", False, "torch-2.15.0%2Bcpu-cp311.whl", "default", "no CUDA here"),
         ("win32", False, "torch-2.15.0%2Bcpu-cp311.whl", "default", "no CUDA here"),

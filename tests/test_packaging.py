@@ -1,5 +1,6 @@
 """The lists of packages name the same ones, the locks pin every one, make finds its way."""
 
+import json
 import os
 import re
 import shutil
@@ -137,3 +138,122 @@ def test_every_import_of_the_library_is_declared():
     imported = set(pattern.findall("\n".join(sources)))
     imported -= set(sys.stdlib_module_names) | {"fmnist_lib", "IPython"}  # IPython: via ipykernel
     assert {names.get(name, name) for name in imported} <= set(read_project(*LIBRARY))
+
+
+# The public address: what there is with it, and nothing without it.
+
+
+ADDRESS = "https://github.com/someone/course"
+README = "# A\n\n<!-- made by make links -->\n<!-- end of the links -->\n\nText.\n"
+
+
+@pytest.fixture
+def links(load_script):
+    return load_script("book/_ext/links.py")
+
+
+@pytest.fixture
+def project_with_links(tmp_path, links, write_chapter):
+    """Make a project of a README and one chapter, both without an address."""
+    write_chapter(tmp_path / "notebooks/01_small.ipynb", f"{links.HERE}\n\nimport json", "json")
+    (tmp_path / "notebooks/01_small.py").write_text(f"# %%\n{links.HERE}\n\nimport json\n")
+    (tmp_path / "README.md").write_text(README)
+    return tmp_path
+
+
+def read_all(folder):
+    return {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_address_writes_links_and_none_takes_them_away(project_with_links, links):
+    links.write_links(project_with_links, "")
+    before = read_all(project_with_links)
+    links.write_links(project_with_links, ADDRESS)
+    after = read_all(project_with_links)
+    readme, script, notebook = (
+        next(text for path, text in after.items() if path.suffix == suffix)
+        for suffix in (".md", ".py", ".ipynb")
+    )
+    assert "/github/someone/course/blob/main/notebooks/01_data_exploration.ipynb)" in readme
+    assert "/v2/gh/someone/course/main?urlpath=lab/tree/notebooks/01_" in readme
+    assert f'"git+{ADDRESS}"' in script
+    assert f'git+{ADDRESS}\\"' in notebook
+    links.write_links(project_with_links, "")
+    assert read_all(project_with_links) == before
+    assert (project_with_links / "README.md").read_text() == README
+
+
+def test_each_first_cell_says_where_the_library_is(links):
+    address = links.read_address(ROOT)
+    block = links.PUBLIC.format(address=address) if address else links.HERE
+    for path in sorted((ROOT / "notebooks").glob("0*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        source = next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        assert source.startswith(f"{block}\n\n"), f"{path}: run 'make links'"
+
+
+@pytest.mark.parametrize("colab", [True, False])
+def test_without_the_library_the_cell_installs_it_in_colab_only(links, monkeypatch, colab):
+    class Shell:
+        calls = []  # noqa: RUF012
+
+        def __str__(self):
+            return f"<{'google.colab' if colab else 'ipykernel'}._shell.Shell object>"
+
+        def run_line_magic(self, *call):
+            self.calls.append(call)
+
+    monkeypatch.setitem(sys.modules, "fmnist_lib", None)  # as if it were not installed
+    names = {"get_ipython": Shell}
+    with pytest.raises(ImportError, match=r"make lab.*%pip install FOLDER"):
+        exec(links.HERE, names)
+    if colab:
+        exec(links.PUBLIC.format(address=ADDRESS), names)
+        assert Shell.calls == [("pip", f"install --quiet git+{ADDRESS}")]
+    else:
+        with pytest.raises(ImportError, match=rf"%pip install git\+{ADDRESS}"):
+            exec(links.PUBLIC.format(address=ADDRESS), names)
+
+
+@pytest.mark.parametrize(
+    ("urls", "address"),
+    [
+        ("", ""),
+        ('[project.urls]\nRepository = ""', ""),
+        (f'[project.urls]\nRepository = "{ADDRESS}/"', ADDRESS),
+    ],
+)
+def test_the_address_is_read_from_the_project(links, tmp_path, urls, address):
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\n{urls}\n')
+    assert links.read_address(tmp_path) == address
+
+
+def test_an_address_elsewhere_is_refused(links, tmp_path):
+    urls = '[project.urls]\nRepository = "https://example.org/course"\n'
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\n{urls}')
+    with pytest.raises(SystemExit, match=r"example\.org/course; .* https://github\.com/OWNER/NAME"):
+        links.read_address(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["", ADDRESS])
+def test_the_site_has_the_buttons_with_an_address_only(
+    links, tmp_path, monkeypatch, write_chapter, address
+):
+    from sphinx.application import Sphinx
+
+    write_chapter(tmp_path / "index.ipynb", "1")
+    notebook = json.loads((tmp_path / "index.ipynb").read_text())
+    notebook["cells"].insert(
+        0, {"cell_type": "markdown", "metadata": {}, "source": "# A", "id": "a"}
+    )
+    (tmp_path / "index.ipynb").write_text(json.dumps(notebook))
+    config = {"extensions": ["myst_nb", "links"], "html_theme": "sphinx_book_theme"}
+    config |= {"nb_execution_mode": "off", "html_theme_options": {}}
+    monkeypatch.setitem(sys.modules, "links", links)
+    monkeypatch.setattr(links, "read_address", lambda project: address)
+    folders = (tmp_path, None, tmp_path / "html", tmp_path / "trees")
+    Sphinx(*folders, "html", confoverrides=config, status=None, warning=None).build()
+    page = (tmp_path / "html/index.html").read_text(encoding="utf-8")
+    for part in ("colab.research", "mybinder.org", f"{ADDRESS}/edit/main/", f"{ADDRESS}/issues"):
+        assert (part in page) == bool(address), part
