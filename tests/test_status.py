@@ -162,7 +162,7 @@ def test_status_says_where_and_since_when(runs, put, begin, plan, capsys, monkey
         assert cli.main(["status", str(runs)]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"4 runs in {runs}\n  1 finished\n  1 running\n")
-    assert re.search(r"    seed=2: on node7 since \S+, 3 of 5 epochs\n", printed)
+    assert re.search(r"    seed=2: begun (\S+ )?\d\d:\d\d on node7, 3 of 5 epochs\n", printed)
     assert "  1 failed\n    seed=1: no luck\n" in printed
     assert "  1 left\n" in printed
     assert re.search(r"expected end: (\S+ )?\d\d:\d\d, in \d\.\d hours\n$", printed)

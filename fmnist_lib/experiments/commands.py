@@ -318,7 +318,7 @@ def _describe(run):
     done = f", {run['epochs_done']} of {epochs} epochs" if epochs else ""
     if "host" not in run:
         return f"just begun{done}"
-    return f"on {run['host']} since {_clock(datetime.fromisoformat(run['started']))}{done}"
+    return f"begun {_clock(datetime.fromisoformat(run['started']))} on {run['host']}{done}"
 
 
 def _clock(time):
