@@ -194,12 +194,15 @@ def test_a_run_is_given_what_was_asked_for(monkeypatch, capsys, tmp_path):
     asked = pretend.call_args.args[0]
     assert asked.notebook == NOTEBOOKS / "02_cnn.ipynb"
     assert asked.given == {"epochs": 2, "lr": 0.001}
-    first, summary, page = capsys.readouterr().out.splitlines()
+    first, summary, to_look_at = capsys.readouterr().out.splitlines()
     assert first == f"02_cnn in {folder}"
     assert "61 s, val_accuracy 0.9100" in summary
-    assert page == f"  {folder / '02_cnn.html'}"
+    assert to_look_at == f"  {folder / '02_cnn.ipynb'}"  # for there is no page
+    folder.mkdir(parents=True)
+    (folder / "02_cnn.html").touch()
     assert run("02_cnn", "-p", "epochs=2", "-p", "lr=0.001", "-o", "mine") == 0
     assert run("02_cnn", "-p", "epochs=2", "-p", "lr=0.001") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"  {folder / '02_cnn.html'}"
     assert [call.args[1] for call in pretend.call_args_list[1:]] == [Path("mine"), folder]
 
 
