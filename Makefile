@@ -1,47 +1,45 @@
 # Every command of the project. Each is a line or two around a tool, which can be typed by hand
-# where make is missing (on Windows: .venv\Scripts instead of .venv/bin).
+# where make is missing (on Windows: .venv\Scripts instead of .venv/bin). TORCH=cpu, cuda or default
+# chooses the build of PyTorch; else the set-up does.
 
 PYTHON ?= python3
 BIN := .venv/bin
-READY := .venv/.ready
+SET_UP := $(PYTHON) -m fmnist_lib.install
 BENCH := .venv-bench
+IN_BENCH = $(BIN)/uv pip install --python $(BENCH)/bin/python --no-deps
 EXAMPLE := book/learning_rate
-EXTRAS := notebooks book tensorboard test
+EXTRAS := notebooks book tensorboard setup
 # Test files run in parallel on a core each; a file stays whole, so its fixtures are made once.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
-# TORCH=cpu takes PyTorch's small build without CUDA, from PyTorch's own index; later calls remember it.
-TORCH_THERE := $(shell cat .venv/.torch 2>/dev/null)
-TORCH ?= $(or $(TORCH_THERE),default)
-ifneq ($(filter-out $(TORCH),$(TORCH_THERE)),)
-ifneq ($(filter-out clean help,$(or $(MAKECMDGOALS),help)),)
-$(error .venv holds the build $(TORCH_THERE) of PyTorch, and TORCH=$(TORCH) asks for another; \
-  run 'make clean' first, or leave TORCH out)
-endif
-endif
-UV := uv==0.13.9
 # The chapters run in folders other than this one. (abspath would take a space for a separator.)
 ifdef FMNIST_DATA
-override FMNIST_DATA := $(or $(shell cd '$(FMNIST_DATA)' 2>/dev/null && pwd),$(FMNIST_DATA))
+override FMNIST_DATA := $(or $(shell cd '$(subst ','\'',$(FMNIST_DATA))' 2>/dev/null && pwd),$(FMNIST_DATA))
 export FMNIST_DATA
 endif
 
-.PHONY: help course check test browser-test check-portability lab kit book data debian-data bench notebooks \
-  claims cards measured example sync picture lock clean
+.PHONY: ready tools help course check test browser-test check-portability lab kit book data debian-data \
+  bench notebooks claims cards measured example sync picture links lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list these commands
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "%-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The environment, and with the tools of the tests. Nothing happens where all is in place.
+ready:
+	@$(SET_UP)
+tools:
+	@$(SET_UP) --with test
+
 course: data book  ## set up, fetch the data, run all chapters, render the site
 	$(BIN)/fmnist course
 
-check: $(READY)  ## lint, and the tests that need no kernel, cluster or browser (2 min)
+check: tools  ## lint, and the tests that need no kernel, cluster or browser (2 min)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(TESTS) -m "not slow"
 
-test: data  ## set up, then check everything: lint, unit tests, chapters, site (20 min)
+test: tools data  ## set up, then check everything: lint, unit tests, chapters, site (20 min)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) book
@@ -49,10 +47,10 @@ test: data  ## set up, then check everything: lint, unit tests, chapters, site (
 	$(BIN)/pytest --nbval --nbval-cell-timeout=900 notebooks
 	$(MAKE) browser-test
 
-browser-test: $(READY)  ## test the built site in Chromium: every page, keyboard, print
+browser-test: tools  ## test the built site in Chromium: every page, keyboard, print
 	$(BIN)/pytest -n auto tests/browser
 
-check-portability: data  ## run the chapters on this machine made to look like others (VARIANTS=6)
+check-portability: tools data  ## run the chapters on this machine made to look like others (VARIANTS=6)
 	$(BIN)/python benchmarks/portability.py $(if $(VARIANTS),--number $(VARIANTS))
 
 lab: data  ## open JupyterLab at the first chapter, exercises unsolved (your copies: runs/student)
@@ -62,12 +60,12 @@ lab: data  ## open JupyterLab at the first chapter, exercises unsolved (your cop
 kit: data book  ## pack everything a class without a network needs into runs/course.zip
 	$(BIN)/fmnist kit runs/course.zip
 
-book: $(READY)  ## render the site from the committed chapters
+book: ready  ## render the site from the committed chapters
 	$(BIN)/jupyter-book build --quiet --warningiserror --keep-going --path-output book \
 	  --config book/_config.yml --toc book/_toc.yml .
 
 # Where no mirror answers, Debian's package is unpacked (not installed), if apt-get is there.
-data: $(READY)  ## find or fetch the data set, and verify it
+data: ready  ## find or fetch the data set, and verify it
 	@$(BIN)/fmnist data || (command -v apt-get > /dev/null && $(MAKE) --no-print-directory debian-data)
 
 PACKAGE := dataset-fashion-mnist
@@ -92,10 +90,10 @@ notebooks: data  ## run the chapters in place and keep their outputs
 	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=mystnb $(CHAPTERS)
 	$(MAKE) claims cards picture
 
-claims: $(READY)  ## list the claims of the chapters' outputs on a page of the site
+claims: ready  ## list the claims of the chapters' outputs on a page of the site
 	$(BIN)/python book/make_claims.py
 
-cards: $(READY)  ## make the model cards from the networks that make notebooks trained
+cards: ready  ## make the model cards from the networks that make notebooks trained
 	$(BIN)/fmnist card notebooks/trained/02_cnn -o book/model_card_cnn.md
 	$(BIN)/fmnist card notebooks/trained/03_dilated_cnn -o book/model_card_dilated_cnn.md
 
@@ -112,20 +110,23 @@ example: data  ## run the sweep that the site shows again (8 min)
 	$(BIN)/fmnist results runs/learning_rate > $(EXAMPLE)/results.txt
 	cp runs/learning_rate/results.png $(EXAMPLE)
 
-sync: $(READY)  ## bring notebooks and scripts into step: the newer one wins
+sync: tools  ## bring notebooks and scripts into step: the newer one wins
 	$(BIN)/jupytext --sync $(CHAPTERS) benchmarks/training.ipynb
 	$(BIN)/ruff format .
 	$(BIN)/jupytext --sync $(CHAPTERS) benchmarks/training.ipynb
 
-picture: $(READY)  ## make the README's picture from the chapters' outputs
+picture: ready  ## make the README's picture from the chapters' outputs
 	$(BIN)/python book/make_picture.py
 
-lock: $(READY)  ## pin the packages of pyproject.toml (UPGRADE=1: the newest that it allows)
-	$(BIN)/pip install --quiet $(UV)
-	$(BIN)/uv pip compile pyproject.toml $(EXTRAS:%=--extra %) --universal --python-version 3.11 \
-	  --generate-hashes --no-header $(if $(UPGRADE),--upgrade) --output-file requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra bench --universal --python-version 3.11 \
-	  --generate-hashes --no-header $(if $(UPGRADE),--upgrade) --constraint requirements.lock \
+links: ready  ## write links to Colab and Binder: for the Repository in pyproject.toml, if any
+	$(BIN)/python book/_ext/links.py
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-header $(if $(UPGRADE),--upgrade)
+lock: ready  ## pin the packages of pyproject.toml (UPGRADE=1: the newest that it allows)
+	$(COMPILE) pyproject.toml $(EXTRAS:%=--extra %) --output-file requirements.lock
+	$(COMPILE) --group test --constraint requirements.lock --output-file tests/requirements.lock
+	$(COMPILE) pyproject.toml --extra bench --constraint requirements.lock \
 	  --output-file benchmarks/requirements.lock
 
 clean:  ## remove what these commands made: environment, course, site; not the data, not runs/
@@ -133,26 +134,10 @@ clean:  ## remove what these commands made: environment, course, site; not the d
 	find . \( -name __pycache__ -o -name .ruff_cache -o -name .ipynb_checkpoints \) -prune \
 	  -exec rm -rf {} +
 
-$(READY): requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
-ifeq ($(TORCH),cpu)
-	$(BIN)/pip install --quiet $(UV)
-	$(BIN)/uv pip install --python $(BIN)/python --torch-backend=cpu --no-deps \
-	  $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock)
-	awk '/^[a-z]/ { keep = !/^(torch|triton|nvidia|cuda)/ } keep' requirements.lock \
-	  > .venv/requirements.txt
-	$(BIN)/pip install --no-deps --require-hashes -r .venv/requirements.txt
-else
-	$(BIN)/pip install --no-deps --require-hashes -r requirements.lock
-endif
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	echo $(TORCH) > .venv/.torch
-	touch $(READY)
-
 # Where the contenders cannot be installed, the table says so, and the others are measured.
-$(BENCH)/.ready: requirements.lock benchmarks/requirements.lock pyproject.toml
-	$(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/pip install --no-deps --require-hashes -r requirements.lock
-	-$(BENCH)/bin/pip install --no-deps --require-hashes -r benchmarks/requirements.lock
-	$(BENCH)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+$(BENCH)/.ready: requirements.lock benchmarks/requirements.lock pyproject.toml | ready
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(BENCH)
+	$(IN_BENCH) --require-hashes -r requirements.lock
+	-$(IN_BENCH) --require-hashes -r benchmarks/requirements.lock
+	$(IN_BENCH) --no-build-isolation --editable .
 	touch $@

@@ -125,7 +125,8 @@ def copy_chapter(name, folder, parameters):
     from papermill.parameterize import parameterize_notebook
 
     source = str(ROOT / "notebooks" / f"{name}.ipynb")
-    notebook, known = load_notebook_node(source), inspect_notebook(source)
+    notebook = load_notebook_node(source)
+    known = inspect_notebook(re.sub("[{}]", r"\g<0>\g<0>", source))  # takes it for a format string
     given = {key: value for key, value in parameters.items() if key in known}
     if "seed" in given:
         notebook = parameterize_notebook(notebook, given)

@@ -1,5 +1,6 @@
-"""The three lists of packages name the same ones, and the lock pins every one with hashes."""
+"""The lists of packages name the same ones, the locks pin every one, make finds its way."""
 
+import json
 import os
 import re
 import shutil
@@ -21,18 +22,19 @@ def split_requirement(text):
     return canonicalize_name(name), specifier.replace(" ", "")
 
 
-LIBRARY = ("notebooks", "tensorboard")
-COURSE = (*LIBRARY, "book", "test")
+LIBRARY = ("library", "notebooks", "tensorboard")
+COURSE = (*LIBRARY, "book", "setup")
 
 
-def read_project(*extras):
-    """Read the packages that the project needs with some of its extras."""
+def read_project(*groups):
+    """Read the packages that some groups of the project's settings name."""
     with open(ROOT / "pyproject.toml", "rb") as file:
-        project = tomllib.load(file)["project"]
-    groups = project["optional-dependencies"]
-    assert set(groups) == {*COURSE, "bench"}
-    wanted = [*project["dependencies"], *(r for name in extras for r in groups[name])]
-    return dict(split_requirement(r.split(";")[0]) for r in wanted)
+        settings = tomllib.load(file)
+    project = settings["project"]
+    known = project["optional-dependencies"] | settings["dependency-groups"]
+    known["library"] = project["dependencies"]
+    assert set(known) == {*COURSE, "test", "bench"}
+    return dict(split_requirement(r.split(";")[0]) for name in groups for r in known[name])
 
 
 def read_lock(path):
@@ -56,28 +58,38 @@ def lock():
     return read_lock("requirements.lock")
 
 
-def test_conda_brings_the_same_pytorch_and_every_extra_of_the_course(project):
+def test_conda_brings_the_same_pytorch_and_what_chapters_need(project):
     *conda, by_pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     ranges = dict(map(split_requirement, conda))
     assert ranges["pytorch-cpu"] == project["torch"]
     assert ranges["torchvision"] == project["torchvision"]
-    (extras,) = re.findall(r"^-e \.\[(.*)\]$", *by_pip["pip"])
-    assert set(extras.split(",")) == set(COURSE)
+    assert by_pip == {"pip": ["-e .[notebooks]"]}
 
 
 @pytest.mark.parametrize(
-    ("path", "extras"),
-    [("requirements.lock", COURSE), ("benchmarks/requirements.lock", ["bench"])],
+    ("path", "groups"),
+    [
+        ("requirements.lock", COURSE),
+        ("tests/requirements.lock", ["test"]),
+        ("benchmarks/requirements.lock", ["library", "bench"]),
+    ],
 )
-def test_a_lock_has_the_same_packages(path, extras):
+def test_a_lock_has_the_same_packages(path, groups):
     lock = read_lock(path)
-    direct = {entry.split("==")[0] for entry in lock if "fmnist-lib (pyproject.toml)" in entry}
-    assert direct == read_project(*extras).keys()
+    direct = {entry.split("==")[0] for entry in lock if "fmnist-lib (pyproject.toml" in entry}
+    assert direct == read_project(*groups).keys()
 
 
-def test_the_lock_of_the_benchmark_changes_nothing_in_that_of_the_course(lock):
-    course, bench = pins(lock), pins(read_lock("benchmarks/requirements.lock"))
-    assert {name: bench[name] for name in bench.keys() & course}.items() <= course.items()
+@pytest.mark.parametrize("folder", ["tests", "benchmarks"])
+def test_another_lock_changes_nothing_in_that_of_the_course(lock, folder):
+    course, other = pins(lock), pins(read_lock(f"{folder}/requirements.lock"))
+    assert {name: other[name] for name in other.keys() & course}.items() <= course.items()
+
+
+@pytest.mark.parametrize("tool", ["pytest", "ruff", "hypothesis", "playwright", "nbval"])
+def test_a_student_gets_no_tool_of_the_tests(lock, tool):
+    assert tool not in pins(lock)
+    assert tool in pins(read_lock("tests/requirements.lock"))
 
 
 def test_locked_versions_are_inside_the_ranges(project, lock):
@@ -93,9 +105,9 @@ def make(tmp_path):
     if not shutil.which("make"):
         pytest.skip("needs make")
     shutil.copy(ROOT / "Makefile", tmp_path)
-    rule = "include Makefile\nshow:\n\t@echo $(TORCH); printenv FMNIST_DATA\n"
+    rule = "include Makefile\nshow:\n\t@printenv FMNIST_DATA\n"
     (tmp_path / "own.mk").write_text(rule)
-    outer = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "TORCH", "FMNIST_DATA")
+    outer = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "FMNIST_DATA")
     inherited = {name: value for name, value in os.environ.items() if name not in outer}
 
     def call(*arguments, **variables):
@@ -111,22 +123,10 @@ def test_make_alone_lists_every_command_of_the_makefile(make):
     assert printed == [f"{name:20}{purpose}" for name, purpose in targets]
 
 
-def test_make_takes_no_other_torch_than_the_one_that_is_there(make, tmp_path):
-    assert make("show").stdout == "default\n"
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / ".torch").write_text("cpu\n")
-    assert make("show").stdout == make("show", "TORCH=cpu").stdout == "cpu\n"
-    for refused in (make("show", "TORCH=default"), make("show", TORCH="default")):
-        assert refused.returncode == 2
-        assert "holds the build cpu of PyTorch, and TORCH=default asks for" in refused.stderr
-    assert make("clean", "TORCH=default").returncode == 0
-    assert make("show", "TORCH=default").stdout == "default\n"
-
-
-@pytest.mark.parametrize("name", ["stick", "a stick"])
+@pytest.mark.parametrize("name", ["stick", "a stick", "Käfers {&} 'Stick' 100%"])
 def test_make_passes_on_the_whole_path_of_the_data(make, tmp_path, name):
     (tmp_path / name).mkdir()
-    expected = f"default\n{tmp_path / name}\n"
+    expected = f"{tmp_path / name}\n"
     assert make("show", f"FMNIST_DATA={name}").stdout == expected
     assert make("show", FMNIST_DATA=name).stdout == expected
 
@@ -138,3 +138,122 @@ def test_every_import_of_the_library_is_declared():
     imported = set(pattern.findall("\n".join(sources)))
     imported -= set(sys.stdlib_module_names) | {"fmnist_lib", "IPython"}  # IPython: via ipykernel
     assert {names.get(name, name) for name in imported} <= set(read_project(*LIBRARY))
+
+
+# The public address: what there is with it, and nothing without it.
+
+
+ADDRESS = "https://github.com/someone/course"
+README = "# A\n\n<!-- made by make links -->\n<!-- end of the links -->\n\nText.\n"
+
+
+@pytest.fixture
+def links(load_script):
+    return load_script("book/_ext/links.py")
+
+
+@pytest.fixture
+def project_with_links(tmp_path, links, write_chapter):
+    """Make a project of a README and one chapter, both without an address."""
+    write_chapter(tmp_path / "notebooks/01_small.ipynb", f"{links.HERE}\n\nimport json", "json")
+    (tmp_path / "notebooks/01_small.py").write_text(f"# %%\n{links.HERE}\n\nimport json\n")
+    (tmp_path / "README.md").write_text(README)
+    return tmp_path
+
+
+def read_all(folder):
+    return {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_address_writes_links_and_none_takes_them_away(project_with_links, links):
+    links.write_links(project_with_links, "")
+    before = read_all(project_with_links)
+    links.write_links(project_with_links, ADDRESS)
+    after = read_all(project_with_links)
+    readme, script, notebook = (
+        next(text for path, text in after.items() if path.suffix == suffix)
+        for suffix in (".md", ".py", ".ipynb")
+    )
+    assert "/github/someone/course/blob/main/notebooks/01_data_exploration.ipynb)" in readme
+    assert "/v2/gh/someone/course/main?urlpath=lab/tree/notebooks/01_" in readme
+    assert f'"git+{ADDRESS}"' in script
+    assert f'git+{ADDRESS}\\"' in notebook
+    links.write_links(project_with_links, "")
+    assert read_all(project_with_links) == before
+    assert (project_with_links / "README.md").read_text() == README
+
+
+def test_each_first_cell_says_where_the_library_is(links):
+    address = links.read_address(ROOT)
+    block = links.PUBLIC.format(address=address) if address else links.HERE
+    for path in sorted((ROOT / "notebooks").glob("0*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        source = next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        assert source.startswith(f"{block}\n\n"), f"{path}: run 'make links'"
+
+
+@pytest.mark.parametrize("colab", [True, False])
+def test_without_the_library_the_cell_installs_it_in_colab_only(links, monkeypatch, colab):
+    class Shell:
+        calls = []  # noqa: RUF012
+
+        def __str__(self):
+            return f"<{'google.colab' if colab else 'ipykernel'}._shell.Shell object>"
+
+        def run_line_magic(self, *call):
+            self.calls.append(call)
+
+    monkeypatch.setitem(sys.modules, "fmnist_lib", None)  # as if it were not installed
+    names = {"get_ipython": Shell}
+    with pytest.raises(ImportError, match=r"make lab.*%pip install FOLDER"):
+        exec(links.HERE, names)
+    if colab:
+        exec(links.PUBLIC.format(address=ADDRESS), names)
+        assert Shell.calls == [("pip", f"install --quiet git+{ADDRESS}")]
+    else:
+        with pytest.raises(ImportError, match=rf"%pip install git\+{ADDRESS}"):
+            exec(links.PUBLIC.format(address=ADDRESS), names)
+
+
+@pytest.mark.parametrize(
+    ("urls", "address"),
+    [
+        ("", ""),
+        ('[project.urls]\nRepository = ""', ""),
+        (f'[project.urls]\nRepository = "{ADDRESS}/"', ADDRESS),
+    ],
+)
+def test_the_address_is_read_from_the_project(links, tmp_path, urls, address):
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\n{urls}\n')
+    assert links.read_address(tmp_path) == address
+
+
+def test_an_address_elsewhere_is_refused(links, tmp_path):
+    urls = '[project.urls]\nRepository = "https://example.org/course"\n'
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\n{urls}')
+    with pytest.raises(SystemExit, match=r"example\.org/course; .* https://github\.com/OWNER/NAME"):
+        links.read_address(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["", ADDRESS])
+def test_the_site_has_the_buttons_with_an_address_only(
+    links, tmp_path, monkeypatch, write_chapter, address
+):
+    from sphinx.application import Sphinx
+
+    write_chapter(tmp_path / "index.ipynb", "1")
+    notebook = json.loads((tmp_path / "index.ipynb").read_text())
+    notebook["cells"].insert(
+        0, {"cell_type": "markdown", "metadata": {}, "source": "# A", "id": "a"}
+    )
+    (tmp_path / "index.ipynb").write_text(json.dumps(notebook))
+    config = {"extensions": ["myst_nb", "links"], "html_theme": "sphinx_book_theme"}
+    config |= {"nb_execution_mode": "off", "html_theme_options": {}}
+    monkeypatch.setitem(sys.modules, "links", links)
+    monkeypatch.setattr(links, "read_address", lambda project: address)
+    folders = (tmp_path, None, tmp_path / "html", tmp_path / "trees")
+    Sphinx(*folders, "html", confoverrides=config, status=None, warning=None).build()
+    page = (tmp_path / "html/index.html").read_text(encoding="utf-8")
+    for part in ("colab.research", "mybinder.org", f"{ADDRESS}/edit/main/", f"{ADDRESS}/issues"):
+        assert (part in page) == bool(address), part

@@ -6,7 +6,6 @@ system to system.
 """
 
 import os
-import re
 import subprocess
 import sys
 import sysconfig
@@ -19,12 +18,12 @@ from string import Template
 from fmnist_lib.common import UserError, digest, one_line, staged
 from fmnist_lib.course.student import copy_chapters
 from fmnist_lib.download import SHA256, find_data, raw_folder
+from fmnist_lib.install import TORCH_INDEX, split_lock
 
 HERE = Path(__file__).parent
 TOP, WHEELS = "course", "course-wheels"
 LOCK, README, SITE = "requirements.lock", "README.txt", Path("book/_build/html")
 PAGES = "../site/book/{}.html"
-TORCH_CPU = "https://download.pytorch.org/whl/cpu"  # PyTorch's own index of builds without CUDA
 
 
 class KitError(UserError):
@@ -154,17 +153,17 @@ def _download_wheels(lock, folder):
     folder.mkdir()
     # Building a source distribution would need a network again.
     wheels_only = ("--only-binary", ":all:", "--dest", folder)
-    entries = re.split(r"^(?=[a-z])", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = lock.read_text(encoding="utf-8")
     if version("torch").endswith("+cpu"):
-        pins = [re.match(r"(torch|torchvision)==[0-9.]+", entry) for entry in entries]
-        cpu = [f"{pin[0]}+cpu" for pin in pins if pin]
-        _pip("download", *wheels_only, "--index-url", TORCH_CPU, *cpu)
-        entries = [entry for entry in entries if not re.match("torch|triton|nvidia|cuda", entry)]
+        pins, entries = split_lock(text)
+        cpu = ("--index-url", f"{TORCH_INDEX}/cpu", *(f"{pin}+cpu" for pin in pins))
+        _pip("download", *wheels_only, *cpu)
         for path in sorted(folder.glob("torch*.whl")):
             name, number, _ = path.name.split("-", 2)
             entries.append(f"{name}=={number} \\\n    --hash=sha256:{digest(path)}\n")
+        text = "".join(entries)
     lock = folder / LOCK
-    lock.write_text("".join(entries), encoding="utf-8", newline="\n")
+    lock.write_text(text, encoding="utf-8", newline="\n")
     _pip("download", *wheels_only, "--find-links", folder, "--require-hashes", "-r", lock)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from fmnist_lib.chapters import CHAPTERS, ChapterError, find_chapter
 from fmnist_lib.common import writing
 from fmnist_lib.download import given_folder
-from fmnist_lib.experiments.parameters import RESERVED, read_parameters
+from fmnist_lib.experiments.parameters import TRAINED, read_parameters
 from fmnist_lib.progress import DISPLAY_ID, outside_options
 
 # Every library that the chapters use obeys the first, unless one of the others is set.
@@ -163,7 +163,7 @@ def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None)
         folder.mkdir(parents=True, exist_ok=True)
     for source in sources:
         start = time.perf_counter()
-        parameters = {RESERVED: "."} if RESERVED in read_parameters(source) else {}
+        parameters = {TRAINED: "."} if TRAINED in read_parameters(source) else {}
         run_chapter(source, folder / source.name, parameters)
         report(source.stem, time.perf_counter() - start)
     done = [name for name in CHAPTERS if (folder / name / "record.json").is_file()]
