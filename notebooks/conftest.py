@@ -18,6 +18,8 @@ With ``-n 2`` (pytest-xdist), two notebooks run at a time.
 
 import base64
 import io
+import os
+import tempfile
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -53,6 +55,13 @@ class Figure(NamedTuple):
     pixels: np.ndarray  # (height, width, 3), uint8
     size: tuple  # width and height in the file, then on the page, in pixels
     software: str
+
+
+def pytest_configure(config):
+    """Start the kernels without the user's IPython profile, as ``fmnist run`` does."""
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    os.environ["IPYTHONDIR"] = folder.name
 
 
 def pytest_itemcollected(item):

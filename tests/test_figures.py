@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -158,7 +159,8 @@ def test_the_tags_of_figures_are_spelled_right_and_stand_where_figures_are(plugi
 def test_nbval_reports_and_keeps_figures_on_each_worker(tmp_path):
     """Two notebooks on two workers: one with faults, also in a cell exempt from comparison.
 
-    The other one has a warning that the committed notebook lacks, which is no fault.
+    The other one has a warning that the committed notebook lacks, which is no fault; and the user's
+    IPython does not matter.
     """
     setup = "%matplotlib inline\nimport matplotlib.pyplot as plt"
     plot = "lines = plt.plot([1, 2, 4])"
@@ -181,7 +183,9 @@ def test_nbval_reports_and_keeps_figures_on_each_worker(tmp_path):
     shutil.copy(NOTEBOOKS / "conftest.py", tmp_path)
     options = ["--nbval", "-n", "2", "--rootdir", ".", "."]
     command = [sys.executable, "-m", "pytest", *options]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    nowhere = str(tmp_path / "bad.ipynb" / "below a file")  # a folder that cannot be made
+    settings = {"cwd": tmp_path, "env": os.environ | {"IPYTHONDIR": nowhere}}
+    done = subprocess.run(command, **settings, capture_output=True, text=True)
     assert "3 failed, 5 passed" in done.stdout
     for fault in ("differs in", "is missing", "is not expected"):
         assert fault in done.stdout
