@@ -191,7 +191,8 @@ def install_source(root, venv, source, build):
     """Install the packages of a lock, or the project itself."""
     python = python_of(venv)
     if source == PROJECT:
-        uv(python, "--no-build-isolation", "--editable", root)
+        # From the folder itself, whose path could be read as a comment or a marker.
+        uv(python, "--no-build-isolation", "--editable", ".", cwd=root)
         return
     text = (root / source).read_text(encoding="utf-8")
     if source == LOCK:
@@ -213,10 +214,10 @@ def write(path, text):
     return path
 
 
-def uv(python, *arguments):
+def uv(python, *arguments, **options):
     """Install something with uv."""
     install = ("-m", "uv", "pip", "install", "--python", python, "--no-deps")
-    run(python, *install, *arguments, env={**pip_index(python), **os.environ})
+    run(python, *install, *arguments, env={**pip_index(python), **os.environ}, **options)
 
 
 @lru_cache(maxsize=None)  # noqa: UP033
