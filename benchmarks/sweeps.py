@@ -15,7 +15,7 @@ import nbformat
 import papermill
 import psutil
 
-from fmnist_lib.experiments.cluster import open_executor, run_sweep
+from fmnist_lib.experiments.cluster import run_sweep
 from fmnist_lib.experiments.run import prepare_run, run_experiment
 from fmnist_lib.experiments.sweeps import load_sweep, make_plan
 from fmnist_lib.progress import progress_bar
@@ -71,8 +71,7 @@ def measure_speedup(folder):
 
     def work(workers):
         plan = make_plan(sweep, folder / f"workers-{workers}")
-        with open_executor(plan.folder, workers=workers) as (executor, _):
-            assert not run_sweep(plan, executor)
+        assert not run_sweep(plan, workers=workers)
 
     return seconds(work, 1), seconds(work, 2)
 
@@ -81,10 +80,7 @@ def measure_memory(tiny, folder, runs):
     """Return a row per tenth of the runs: the number finished, and the process's memory in MiB."""
     plan = make_plan(sweep_file(folder / "tiny.yml", tiny, runs), folder / "tiny")
     ended, rows = [], []
-    with (
-        open_executor(plan.folder) as (executor, _),
-        progress_bar(runs, "tiny runs", unit="run") as bar,
-    ):
+    with progress_bar(runs, "tiny runs", unit="run") as bar:
 
         def report(event, run, detail):
             if event == "finished":
@@ -93,7 +89,7 @@ def measure_memory(tiny, folder, runs):
                 if len(ended) % (runs // 10) == 0:
                     rows.append((len(ended), psutil.Process().memory_info().rss / MIB))
 
-        assert not run_sweep(plan, executor, report)
+        assert not run_sweep(plan, report=report)
     return rows
 
 

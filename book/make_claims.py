@@ -20,7 +20,9 @@ letter: [how, and why](design.md#numbers-that-hold-on-another-machine).
 
 Here is every claim, in the words of the published outputs, with the section it belongs to.
 Claims about a training run are checked for the chapter's default parameters; with others they are
-printed all the same, marked ○ as not checked. There are {total} claims in {chapters} chapters.
+printed all the same, marked ○ as not checked. A claim about seconds that does not hold is printed,
+marked ✗, and stops nothing: another program may have kept the machine busy.
+There are {total} claims in {chapters} chapters.
 """
 
 

@@ -18,12 +18,21 @@ class ChapterError(UserError):
 
     Attributes
     ----------
-    args : tuple of str
-        What happened, and the path of the partly executed notebook, if it was written.
+    message : str
+        What happened.
+    notebook : Path, optional
+        The partly executed notebook, if it was written.
+    cause : str, optional
+        Name of the exception that a cell raised; ``"kernel"`` if the kernel did not start or died.
     """
 
+    def __init__(self, message, notebook=None, cause=None):
+        super().__init__(message, notebook, cause)  # all of them, for pickle
+        self.message, self.notebook, self.cause = message, notebook, cause
+
     def __str__(self):
-        return "; the notebook, executed up to there, is ".join(map(str, self.args))
+        where = self.notebook and f"; the notebook, executed up to there, is {self.notebook}"
+        return f"{self.message}{where or ''}"
 
 
 def find_chapter(name, notebooks="notebooks"):

@@ -20,6 +20,9 @@ def main(argv=None):
     0 on success. Otherwise, with one line on standard error: 1 if something failed, 2 for a bad
     request, 130 after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # Its encoding may lack a letter of a folder's name.
+        stream.reconfigure(errors="backslashreplace")
     try:
         try:
             return _dispatch(argv)
@@ -52,6 +55,15 @@ def _dispatch(argv):
     except UserError as error:
         print(f"fmnist: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if not error.filename:
+            raise
+        print(
+            f"fmnist: {error.filename} cannot be used ({error.strerror}); check its name and its "
+            "permissions, or name another place",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def _parser():

@@ -1,5 +1,6 @@
 """Shared plumbing: user-facing errors, staged writes, locks, digests, suggestions for a name."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -19,6 +20,10 @@ class UserError(Exception):
     """
 
     exit_code = 1
+
+    def _render_traceback_(self):
+        # IPython shows this instead.
+        return [f"{type(self).__name__}: {self}"]
 
 
 class ParameterError(UserError, ValueError):
@@ -75,7 +80,7 @@ def writing(what, place, error=UserError):
 
 
 @contextmanager
-def staged(folder, what, error=UserError, *, last=None):
+def staged(folder, what, error=UserError, *, last=None, part=None):
     """Write files or folders so that a kill leaves each one old or new, never half-written.
 
     Yields a temporary folder inside ``folder``, hence on the same disk. When the ``with`` block
@@ -92,13 +97,14 @@ def staged(folder, what, error=UserError, *, last=None):
         Raised if writing fails.
     last : str, optional
         Name of the file that marks the others as complete: it is removed first, and moved last.
+    part : str, optional
+        Name for the temporary folder, which then stays as it is when the block fails, and is taken
+        up by the next attempt.
     """
     folder = Path(folder)
     with writing(what, folder, error):
         folder.mkdir(parents=True, exist_ok=True)
-        options = {"dir": folder, "prefix": PART, "ignore_cleanup_errors": True}
-        with tempfile.TemporaryDirectory(**options) as part:
-            part = Path(part)
+        with _open_part(folder, part) as part:
             yield part
             for path in part.rglob("*"):
                 _flush(path)
@@ -115,6 +121,19 @@ PART = ".part-"
 """Prefix of the names of temporary folders."""
 
 
+@contextmanager
+def _open_part(folder, name):
+    if name:
+        part = folder / name
+        part.mkdir(exist_ok=True)
+        yield part
+        part.rmdir()
+    else:
+        options = {"dir": folder, "prefix": PART, "ignore_cleanup_errors": True}
+        with tempfile.TemporaryDirectory(**options) as part:
+            yield Path(part)
+
+
 def _flush(path):
     # Otherwise a power cut soon after the move could leave an empty file.
     if path.is_file():
@@ -122,23 +141,40 @@ def _flush(path):
             os.fsync(file.fileno())
 
 
+class LockError(UserError):
+    """A file system has no locks."""
+
+
 @contextmanager
-def locked(path, stopped=lambda: False):
+def locked(path, stopped=lambda: False, *, wait=True):
     """Hold a lock on a file. The file stays; the system releases the lock if the process dies.
 
     While another process holds the lock, ``stopped()`` is called once per second; if it returns
-    True, the wait ends. Yields whether the lock was acquired.
+    True, the wait ends. Without ``wait``, there is one attempt. Yields whether the lock was
+    acquired. Raises `LockError` where the file system has none.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path)
+    # Its soft lock would outlive a process that is killed.
+    lock = FileLock(path, fallback_to_soft=False)
     while not lock.is_locked:
         try:
-            lock.acquire(timeout=1)
+            lock.acquire(timeout=1 if wait else 0)
         except Timeout:
-            if stopped():
+            if not wait or stopped():
                 break
+        except OSError as problem:
+            if problem.errno not in NO_LOCKS:
+                raise
+            raise LockError(
+                f"the file system of {path} has no locks ({problem.strerror}), which keep two "
+                "processes from doing the same run at once; name a folder on another file system, "
+                "or have this one mounted with locks (Lustre: the option flock)"
+            ) from None
     try:
         yield lock.is_locked
     finally:
         lock.release()
+
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)

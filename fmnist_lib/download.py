@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 from fmnist_lib.common import UserError, digest, staged
-from fmnist_lib.progress import progress_bar
+from fmnist_lib.progress import in_notebook, progress_bar
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # in a notebook it asks for a widget that our bar does not need
@@ -49,8 +49,8 @@ def find_data(root=None):
 
     Looks in the folder given (or named by the environment variable ``FMNIST_DATA``), the user's
     cache and the folder of Debian's package, in this order, then downloads. A folder may hold the
-    files plain or gzipped, directly or in torchvision's subfolder ``FashionMNIST/raw``; any
-    other layout than torchvision's is unpacked into the cache.
+    files plain or gzipped, directly, or in torchvision's subfolder ``FashionMNIST/raw``, of which
+    it may be a part; any other layout than torchvision's is unpacked into the cache.
 
     Returns
     -------
@@ -65,13 +65,12 @@ def find_data(root=None):
     """
     cache = cache_folder()
     folders = [cache, DEBIAN_FOLDER]
-    if given := root or os.environ.get("FMNIST_DATA"):
-        given = Path(given).expanduser()
+    if given := Path(root).expanduser().absolute() if root else given_folder():
         folders.insert(0, given)
     for folder in folders:
         paths = _locate(folder)
         if len(paths) == len(FILE_NAMES):
-            return _in_torchvision_layout(folder, paths)
+            return _in_torchvision_layout(paths)
         if paths and folder != cache:  # which another process may be filling
             missing = ", ".join(name for name in FILE_NAMES if name not in paths)
             raise DataError(
@@ -83,8 +82,27 @@ def find_data(root=None):
                 f"no Fashion-MNIST to read in the folder given, {folder}; looking elsewhere",
                 stacklevel=2,
             )
-    _download()
-    return _in_torchvision_layout(cache, _locate(cache))
+    _download(f"in {given} or elsewhere " if given else "")
+    return _in_torchvision_layout(_locate(cache))
+
+
+def given_folder():
+    """Return the folder that ``FMNIST_DATA`` names, as an absolute path, or None.
+
+    A relative one starts in the folder where the command was typed. A kernel's own is that of its
+    notebook, so there it is the folder that the shell left in the variable ``PWD``.
+    """
+    if not (given := os.environ.get("FMNIST_DATA")):
+        return None
+    folder = Path(given).expanduser()
+    if folder.is_absolute() or not in_notebook():
+        return folder.absolute()
+    if typed_in := os.environ.get("PWD"):
+        return Path(typed_in, folder)
+    raise DataError(
+        f"FMNIST_DATA is {given}, and a notebook cannot tell which folder that starts in; give it "
+        "as an absolute path"
+    )
 
 
 def cache_folder():
@@ -101,17 +119,20 @@ def _locate(folder):
     # The paths, by name, of whichever of the four files a folder holds.
     found = {}
     for name in FILE_NAMES:
-        plain = [raw_folder(folder) / name, folder / name]
-        places = plain + [path.with_name(f"{name}.gz") for path in plain]
-        if path := next(filter(os.path.isfile, places), None):
+        names = [name + end for end in ("", ".gz")]
+        names += [other.replace("-idx", ".idx") for other in names]  # as some archives have them
+        places = [folder / "FashionMNIST" / "raw", folder / "raw", folder]
+        paths = [place / spelled for spelled in names for place in places]
+        if path := next(filter(os.path.isfile, paths), None):
             found[name] = path
     return found
 
 
-def _in_torchvision_layout(folder, paths):
+def _in_torchvision_layout(paths):
     contents = {name: _verified(path, SHA256[name]) for name, path in paths.items()}
-    if all(path == raw_folder(folder) / name for name, path in paths.items()):
-        return folder
+    root = next(iter(paths.values())).parent.parent.parent
+    if all(path == raw_folder(root) / name for name, path in paths.items()):
+        return root
     raw = raw_folder(cache_folder())
     if not all((raw / name).is_file() for name in FILE_NAMES):
         with staged(raw, CACHE, DataError) as part:
@@ -140,7 +161,7 @@ def _verified(path, expected):
     return content
 
 
-def _download():
+def _download(where):
     import requests
 
     pooch.get_logger().setLevel("WARNING")  # the progress bar shows what is going on
@@ -161,7 +182,7 @@ def _download():
                     (part / f"{name}.gz").unlink()
                 return
         raise DataError(
-            "Fashion-MNIST is not on this machine and could not be downloaded "
+            f"Fashion-MNIST is not {where}on this machine and could not be downloaded "
             f"({'; '.join(reasons)}). Three ways out: (1) on Debian or Ubuntu, 'sudo apt-get "
             "install dataset-fashion-mnist'; (2) point FMNIST_DATA, or --data, at a folder that "
             f"holds the four files {', '.join(FILE_NAMES)} (or their .gz); (3) connect to the "

@@ -11,6 +11,7 @@ A trained network is a folder::
 import io
 import json
 import platform
+import warnings
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from fmnist_lib.common import UserError, digest, one_line, staged
 from fmnist_lib.download import SHA256
 from fmnist_lib.inspection import device_of
 from fmnist_lib.models import build_model
+from fmnist_lib.progress import in_notebook
 from fmnist_lib.training import Checkpoint, TrainConfig, TrainedModel, fit
 
 PACKAGES = ("fmnist-lib", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
@@ -125,12 +127,13 @@ def load_trained(folder):
     return TrainedModel(model.eval(), history, config), record
 
 
-def load_or_train(folder, name, data, config, *, sample=False):
+def load_or_train(folder, name, data, config, *, sample=False, checkpoint_dir=""):
     """Load a chapter's trained network, or train one if there is none with these settings.
 
     A network with other settings is left alone; the new one goes into a neighbouring folder, whose
     name ends in a short digest of the settings. A training run that was killed continues after its
-    last finished epoch, from a `Checkpoint` kept next to the folder until the network is saved.
+    last finished epoch, from a `Checkpoint` kept next to the folder until the network is saved. A
+    warning says when a network is trained, and where none was found.
 
     Parameters
     ----------
@@ -142,6 +145,8 @@ def load_or_train(folder, name, data, config, *, sample=False):
         The device does not count as a setting.
     sample : bool
         Whether ``data`` is the sample that ships with the package.
+    checkpoint_dir : path, optional
+        Folder for the checkpoint instead, which is then kept.
 
     Raises
     ------
@@ -163,12 +168,18 @@ def load_or_train(folder, name, data, config, *, sample=False):
         if _settings(record["network"], trained.config, record["data"]) == wanted:
             return trained
     # Not in the target, which changes if another network is saved meanwhile.
-    checkpoint = Checkpoint(folder.with_name(f"{folder.name}-{key}.checkpoint"))
+    checkpoints = Path(checkpoint_dir or folder.parent)
+    checkpoint = Checkpoint(checkpoints / f"{folder.name}-{key}.checkpoint")
     model = build_model(name, config.seed)
+    missing = f"no {name} trained with these settings is kept in {folder.resolve()}"
+    warnings.warn(f"{missing}; training it anew", stacklevel=2)
     trained = fit(model, data.train, data.validation, config, listeners=[checkpoint])
+    if in_notebook():  # where the end of the bar has cleared the first one
+        warnings.warn(f"{missing}; it was trained anew", stacklevel=2)
     metrics = {"val_accuracy": trained.history["val_acc"].max()}
     save_trained(target, name, trained, metrics, sample=sample)
-    checkpoint.path.unlink(missing_ok=True)  # missing if another process trained the same network
+    if not checkpoint_dir:
+        checkpoint.path.unlink(missing_ok=True)  # another process may have trained the same network
     return trained
 
 

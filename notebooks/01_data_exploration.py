@@ -2,7 +2,6 @@
 # jupyter:
 #   jupytext:
 #     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable
-#     formats: ipynb,py:percent
 #     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
@@ -30,7 +29,15 @@
 #
 # **Time:** about a minute of computing on a laptop, an hour of reading and trying.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+try:
+    import fmnist_lib  # noqa: F401
+except ModuleNotFoundError:
+    raise ImportError(
+        "This chapter needs the course's library: open it with 'make lab' in the "
+        "course's folder, or first install that folder with '%pip install FOLDER'."
+    ) from None
+
 import pandas as pd
 import torch
 from sklearn.decomposition import PCA
@@ -39,13 +46,13 @@ from torch.utils.data import DataLoader
 from torchvision import datasets
 from torchvision.transforms import ToTensor
 
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output", "hide-input"]
 from fmnist_lib import plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.course.exercises import check
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist, nearest_neighbours
 from fmnist_lib.download import find_data
-
-# %% tags=["nbval-ignore-output", "hide-input"]
+from fmnist_lib.experiments.parameters import check_parameters
 from fmnist_lib.trained import describe_machine
 
 # %config InlineBackend.figure_formats = ["retina"]
@@ -76,6 +83,9 @@ seed: int = 0  # of the two-dimensional map, which hardly depends on it
 # 1 and puts the channel first, as PyTorch's convolutions want it.
 
 # %%
+check_parameters(
+    globals(), n_embedded=(50, 48_000), n_compared=(100, 48_000), seed=(0, 4294967295)
+)
 root = find_data(data_dir)
 official_train = datasets.FashionMNIST(root, train=True, transform=ToTensor())
 
@@ -106,27 +116,38 @@ figure = plotting.image_grid(images, [CLASS_NAMES[label] for label in labels])
 # (The pictures are drawn dark on white, because that prints better. In the tensors, the article is
 # bright: 0 is the empty background, 1 the brightest cloth.)
 #
-# ::::{admonition} Question
-# :class: question
-#
-# What does `images[5, 0, 3, 20]` hold?
-#
-# :::{dropdown} A pixel of the sixth image, in row 20 and column 3.
-# No. The shape is named in this order: batch, channel, row, column.
-# :::
-# :::{dropdown} A pixel of the sixth image, in row 3 and column 20.
-# Right. Counted from 0, as all indices are: image 5 is the sixth of the batch, and channel 0 is the
-# only one there is.
-# :::
-# :::{dropdown} Row 3 of the image with label 5.
-# No. The first index counts images within the batch, whatever their labels, and four indices into a
-# tensor of four dimensions leave a single number.
-# :::
-# :::{dropdown} Nothing: a grey image has no channels.
-# No. Grey is one channel, not none. PyTorch's convolutions expect the dimension even where its length
-# is 1.
-# :::
-# ::::
+# > **Question.** What does `images[5, 0, 3, 20]` hold?
+# >
+# > <details>
+# > <summary>A pixel of the sixth image, in row 20 and column 3.</summary>
+# >
+# > No. The shape is named in this order: batch, channel, row, column.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>A pixel of the sixth image, in row 3 and column 20.</summary>
+# >
+# > Right. Counted from 0, as all indices are: image 5 is the sixth of the batch, and channel 0 is the
+# > only one there is.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Row 3 of the image with label 5.</summary>
+# >
+# > No. The first index counts images within the batch, whatever their labels, and four indices into a
+# > tensor of four dimensions leave a single number.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Nothing: a grey image has no channels.</summary>
+# >
+# > No. Grey is one channel, not none. PyTorch's convolutions expect the dimension even where its length
+# > is 1.
+# >
+# > </details>
 #
 # ## The same data as tensors
 #
@@ -167,24 +188,31 @@ claim(
 # The validation images take this damage, so that the test images stay honest. In this chapter the
 # test set is counted and not looked at.
 #
-# ::::{admonition} Question
-# :class: question
-#
-# A friend trains twenty networks, measures each on the 10,000 test images, and reports the best
-# accuracy. Each of those accuracies was measured without a mistake. What is wrong with the report?
-#
-# :::{dropdown} Nothing: ten thousand images are enough for an honest measurement.
-# No. Each accuracy is honest, but the largest of twenty is not: it owes its place to luck as well as to
-# merit, and the luck will not be repeated on other images.
-# :::
-# :::{dropdown} The networks have seen the test images in training.
-# No. They have not, and that is what makes this mistake easy to miss: it was the *friend* who used
-# them, to choose.
-# :::
-# :::{dropdown} The best of twenty was chosen on the images that it is reported on.
-# Right. Choose on the validation images, and measure the one that was chosen on the test images, once.
-# :::
-# ::::
+# > **Question.** A friend trains twenty networks, measures each on the 10,000 test images, and reports the best
+# > accuracy. Each of those accuracies was measured without a mistake. What is wrong with the report?
+# >
+# > <details>
+# > <summary>Nothing: ten thousand images are enough for an honest measurement.</summary>
+# >
+# > No. Each accuracy is honest, but the largest of twenty is not: it owes its place to luck as well as to
+# > merit, and the luck will not be repeated on other images.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>The networks have seen the test images in training.</summary>
+# >
+# > No. They have not, and that is what makes this mistake easy to miss: it was the *friend* who used
+# > them, to choose.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>The best of twenty was chosen on the images that it is reported on.</summary>
+# >
+# > Right. Choose on the validation images, and measure the one that was chosen on the test images, once.
+# >
+# > </details>
 
 # %%
 splits = {"train": data.train, "validation": data.validation, "test": data.test}
@@ -272,24 +300,31 @@ ax = plotting.embedding(points, embedded.labels)
 # points (`init="random"`) and they are turned and shuffled. The neighbourhoods stay: footwear on
 # its own, trousers and bags on their own, and one continent of tops on which shirts are everywhere.
 #
-# ::::{admonition} Question
-# :class: question
-#
-# Suppose that on your map the island of bags lies nearer to the tops than to the trousers. What
-# follows?
-#
-# :::{dropdown} Bags look more like tops than like trousers.
-# No. It may be true, but this map cannot show it: where the islands lie depends on where t-SNE
-# started.
-# :::
-# :::{dropdown} A network will confuse bags with tops more often than with trousers.
-# No. Networks do not see the map, and which islands are neighbours on it is not reliable.
-# :::
-# :::{dropdown} Nothing. But that bags form an island says something.
-# Right. The neighbours of a bag are bags: this is what t-SNE tries to keep, and it holds from
-# wherever it starts.
-# :::
-# ::::
+# > **Question.** Suppose that on your map the island of bags lies nearer to the tops than to the trousers. What
+# > follows?
+# >
+# > <details>
+# > <summary>Bags look more like tops than like trousers.</summary>
+# >
+# > No. It may be true, but this map cannot show it: where the islands lie depends on where t-SNE
+# > started.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>A network will confuse bags with tops more often than with trousers.</summary>
+# >
+# > No. Networks do not see the map, and which islands are neighbours on it is not reliable.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Nothing. But that bags form an island says something.</summary>
+# >
+# > Right. The neighbours of a bag are bags: this is what t-SNE tries to keep, and it holds from
+# > wherever it starts.
+# >
+# > </details>
 #
 # ## How far do you get by looking at neighbours?
 #
@@ -310,12 +345,21 @@ xlabel = "share of images whose nearest neighbour has the same class"
 ax = plotting.bars(share, share.index, xlabel, fmt="{:.2f}")
 
 # %% tags=["hide-input"]
+as_published = n_compared == 10_000
 right = same_class.mean().item()
-claim_between("the accuracy of the nearest neighbour", right, 0.80, 0.84)
-claim("shirts do worst", share.idxmin() == "Shirt")
-claim("sandals are in the harder half", share.rank()["Sandal"] <= 5)
-claim("trousers are right more than nine times in ten", share["Trouser"] > 0.9)
-claim("shirts are right less than two times in three", share["Shirt"] < 2 / 3)
+claim_between(
+    "the accuracy of the nearest neighbour", right, 0.80, 0.84, applies=as_published
+)
+claim("shirts do worst", share.idxmin() == "Shirt", applies=as_published)
+harder = share.rank()["Sandal"] <= 5
+claim("sandals are in the harder half", harder, applies=as_published)
+claim(
+    "trousers are right more than nine times in ten",
+    share["Trouser"] > 0.9,
+    applies=as_published,
+)
+few = share["Shirt"] < 2 / 3
+claim("shirts are right less than two times in three", few, applies=as_published)
 
 # %% [markdown]
 # About four in five, from nothing but distances between pixels. A network that does not beat this
@@ -353,7 +397,11 @@ figure = plotting.image_pairs(compared[left], compared[right])
 # %% tags=["hide-input"]
 upper_body = {"T-shirt", "Pullover", "Dress", "Coat", "Shirt"}
 found = {CLASS_NAMES[label] for label in compared.labels[torch.cat([left, right])]}
-claim("all these pairs are of garments for the upper body", found <= upper_body)
+claim(
+    "all these pairs are of garments for the upper body",
+    found <= upper_body,
+    applies=as_published,
+)
 
 # %% [markdown]
 # So there is a ceiling. Where two images are the same to the eye and their labels differ, no
@@ -367,16 +415,17 @@ claim("all these pairs are of garments for the upper body", found <= upper_body)
 # that follows: `check` says whether you are right, and if not, what is off. (`make lab` opens
 # copies of the chapters to answer in; the published chapters hold a solution there, folded.)
 #
-# :::{admonition} Exercise 1.1: The last batch
-# :class: exercise
+# ### Exercise 1.1: The last batch
 #
 # The loader made 938 batches of 64 images from 60,000 images. How many images does the last batch
 # hold?
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # All batches before it are full.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 1.1
@@ -388,23 +437,27 @@ last_batch = 60_000 - 937 * 64
 check("1.1", last_batch)
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # The 937 full batches hold 59,968 images, so 32 are left. `list(loader)[-1][0].shape` shows it, after
 # it has made all batches before it.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 1.2: A mean of means
-# :class: exercise
+# ### Exercise 1.2: A mean of means
 #
 # A network goes through these batches. In each full batch the mean loss of an image is 0.5; in the
 # last one it is 2. What is the mean loss of an image, over all 60,000? Give it with all its
 # decimals.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # How much loss is there altogether, and how many images is it shared among?
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 1.2
@@ -417,26 +470,30 @@ check("1.2", mean_loss)
 
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # The mean of the 938 batch means is a little higher, because it gives each image of the last batch twice
 # the weight of any other. The difference is small here, and large where the last batch is: with two
 # batches, one of 64 images and one of 1, that single image would make up half of the mean.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 1.3: The mean-image classifier
-# :class: exercise
+# ### Exercise 1.3: The mean-image classifier
 #
 # Write `nearest_mean(images, means)`, which gives each image the number (from 0 on) of the mean
 # image that is nearest to it, by the Euclidean distance over all pixels. Then use it on the
 # validation images with the `means` that we drew above, and give the share of right answers. Guess
 # it first: will it beat the nearest neighbour?
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # Make each image one row of 784 numbers with `flatten(1)`; `torch.cdist` gives the distance of every
 # row of one tensor from every row of another.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 1.3
@@ -456,27 +513,31 @@ share_right = (answers == data.validation.labels).float().mean()
 check("1.3", nearest_mean, share_right, data)
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # About seven in ten, fewer than by the nearest neighbour: one mean for each class is too coarse.
 # Shirts fare worst by far. Their mean lies between those of the other tops, so that most of them
 # are nearer to another class's mean than to their own.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 1.4: Near-duplicates across the cut
-# :class: exercise
+# ### Exercise 1.4: Near-duplicates across the cut
 #
 # Are there near-duplicates between the training part and the validation part? Take the last 2,000
 # training images and the first 2,000 validation images. For each of these validation images, find
 # its Euclidean distance from the nearest of these training images (`distances`) and that image's
 # index among the 2,000, from 0 to 1,999 (`nearest`). Then draw the eight closest pairs, as we did
 # above.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # `torch.cdist` makes a table with a row for each validation image and a column for each training image.
 # `min(dim=1)` gives two things at once.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution", "image": {"alt": "Eight pairs of a validation image and the training image nearest to it, among the last 2,000: mostly trousers, and the two of a pair hard to tell apart."}} tags=["solution", "hide-input"]
 # Exercise 1.4
@@ -493,10 +554,13 @@ figure = plotting.image_grid(pairs, columns=4)
 check("1.4", nearest, distances, data)
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # There are a few, mostly trousers, which are nearly alike even when they are different articles. If there
 # were many, the validation accuracy would be too good: a network could have learned those images by heart.
-# :::
+#
+# </details>
 
 # %% [markdown]
 # ## Recap

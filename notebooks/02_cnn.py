@@ -2,7 +2,6 @@
 # jupyter:
 #   jupytext:
 #     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable
-#     formats: ipynb,py:percent
 #     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
@@ -31,20 +30,29 @@
 # **Time:** two to six minutes of computing on a two-core laptop, nearly all of it in one cell; an
 # hour of reading.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+try:
+    import fmnist_lib  # noqa: F401
+except ModuleNotFoundError:
+    raise ImportError(
+        "This chapter needs the course's library: open it with 'make lab' in the "
+        "course's folder, or first install that folder with '%pip install FOLDER'."
+    ) from None
+
 import torch
 from torch import nn
 
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output", "hide-input"]
 from fmnist_lib import evaluation, plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.course.exercises import check
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
+from fmnist_lib.experiments.parameters import check_parameters
 from fmnist_lib.inspection import count_parameters, layer_table
 from fmnist_lib.models import build_model
 from fmnist_lib.trained import describe_machine, save_trained
-from fmnist_lib.training import EventLog, TrainConfig, fit
+from fmnist_lib.training import Checkpoint, EventLog, TrainConfig, fit
 
-# %% tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
@@ -64,8 +72,10 @@ sample: bool = False  # True: 1,500 images that need no download, for a quick lo
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 trained_dir: str = "trained"  # folder in which the trained network is kept
 log_dir: str = ""  # folder for TensorBoard's event files; empty: none
+checkpoint_dir: str = ""  # folder that a killed training run goes on from; empty: none
 
 # %%
+check_parameters(globals())
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
 as_published = (epochs, batch_size, lr, sample) == (25, 64, 3e-4, False)
 data = load_fashion_mnist(data_dir, sample=sample)
@@ -105,24 +115,31 @@ print(f"linear layer to as many: {count_parameters(linear):>10,} parameters")
 # layer connects each of 784 pixels to each of 12,544 outputs, and would have to learn to see a
 # collar again for every place where a collar can be.
 #
-# ::::{admonition} Question
-# :class: question
-#
-# The images become twice as wide and twice as high, 56×56, and the sixteen maps with them. What
-# happens to the two numbers of parameters?
-#
-# :::{dropdown} Both are four times as large: there are four times as many pixels.
-# No. The kernels stay 3×3. More pixels mean that they are laid down at more places, not that they have
-# more weights.
-# :::
-# :::{dropdown} That of the convolution stays, that of the linear layer is four times as large.
-# No. Each of four times as many pixels is joined with each of *four times as many* outputs.
-# :::
-# :::{dropdown} That of the convolution stays, that of the linear layer is about sixteen times as large.
-# Right. The linear layer has four times as many inputs and four times as many outputs. The convolution
-# computes four times as much, with the same 160 parameters.
-# :::
-# ::::
+# > **Question.** The images become twice as wide and twice as high, 56×56, and the sixteen maps with them. What
+# > happens to the two numbers of parameters?
+# >
+# > <details>
+# > <summary>Both are four times as large: there are four times as many pixels.</summary>
+# >
+# > No. The kernels stay 3×3. More pixels mean that they are laid down at more places, not that they have
+# > more weights.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>That of the convolution stays, that of the linear layer is four times as large.</summary>
+# >
+# > No. Each of four times as many pixels is joined with each of *four times as many* outputs.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>That of the convolution stays, that of the linear layer is about sixteen times as large.</summary>
+# >
+# > Right. The linear layer has four times as many inputs and four times as many outputs. The convolution
+# > computes four times as much, with the same 160 parameters.
+# >
+# > </details>
 #
 # ## The network
 #
@@ -196,24 +213,31 @@ claim(
 )
 
 # %% [markdown]
-# ::::{admonition} Question
-# :class: question
-#
-# Leave out all four ReLUs, and keep everything else. What can the network then learn at best?
-#
-# :::{dropdown} What it can learn now: it has as many parameters.
-# No. However the 334,154 numbers are chosen, what they compute together is then a weighted sum of the
-# 784 pixels for each class, plus a bias. 7,850 numbers are enough for that.
-# :::
-# :::{dropdown} What a single linear layer from 784 pixels to ten logits can learn.
-# Right. Convolution, average pooling and linear layer are weighted sums, and a weighted sum of weighted
-# sums is one again.
-# :::
-# :::{dropdown} More than a linear layer, for the poolings are still there.
-# No. Average pooling is a weighted sum as well: four pixels with the weight ¼ each. Max pooling would be
-# another matter, since which of the pixels counts then depends on the image.
-# :::
-# ::::
+# > **Question.** Leave out all four ReLUs, and keep everything else. What can the network then learn at best?
+# >
+# > <details>
+# > <summary>What it can learn now: it has as many parameters.</summary>
+# >
+# > No. However the 334,154 numbers are chosen, what they compute together is then a weighted sum of the
+# > 784 pixels for each class, plus a bias. 7,850 numbers are enough for that.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>What a single linear layer from 784 pixels to ten logits can learn.</summary>
+# >
+# > Right. Convolution, average pooling and linear layer are weighted sums, and a weighted sum of weighted
+# > sums is one again.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>More than a linear layer, for the poolings are still there.</summary>
+# >
+# > No. Average pooling is a weighted sum as well: four pixels with the weight ¼ each. Max pooling would be
+# > another matter, since which of the pixels counts then depends on the image.
+# >
+# > </details>
 
 # %% [markdown]
 # ## From logits to a loss
@@ -235,27 +259,38 @@ with torch.inference_mode():
 claim_between("the loss before training", loss, 2.2, 2.4)
 
 # %% [markdown]
-# ::::{admonition} Question
-# :class: question
-#
-# A friend's network, not trained yet, has a loss of about 4.6 on images of Fashion-MNIST. What do you
-# suspect?
-#
-# :::{dropdown} Its seed is an unlucky one.
-# No. Try a few: with these networks, another seed moves the first loss by some hundredths.
-# :::
-# :::{dropdown} Its loss is summed over the batch instead of averaged.
-# No. The sum over a batch of 64 images would be 64 times ln 10, nearly 150.
-# :::
-# :::{dropdown} Its learning rate is too large.
-# No. Nothing has been learned so far, at whatever rate.
-# :::
-# :::{dropdown} Its last layer has a hundred outputs.
-# Right. A hundred classes that are equally probable give a loss of ln 100, twice ln 10. Nothing
-# else complains, because the labels 0 to 9 are among the hundred. The first loss tells you how many
-# classes the network is choosing among.
-# :::
-# ::::
+# > **Question.** A friend's network, not trained yet, has a loss of about 4.6 on images of Fashion-MNIST. What do you
+# > suspect?
+# >
+# > <details>
+# > <summary>Its seed is an unlucky one.</summary>
+# >
+# > No. Try a few: with these networks, another seed moves the first loss by some hundredths.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Its loss is summed over the batch instead of averaged.</summary>
+# >
+# > No. The sum over a batch of 64 images would be 64 times ln 10, nearly 150.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Its learning rate is too large.</summary>
+# >
+# > No. Nothing has been learned so far, at whatever rate.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Its last layer has a hundred outputs.</summary>
+# >
+# > Right. A hundred classes that are equally probable give a loss of ln 100, twice ln 10. Nothing
+# > else complains, because the labels 0 to 9 are among the hundred. The first loss tells you how many
+# > classes the network is choosing among.
+# >
+# > </details>
 
 # %% [markdown]
 # ## Training
@@ -285,7 +320,9 @@ claim_between("the loss before training", loss, 2.2, 2.4)
 # 2.5 shows what can happen otherwise.
 
 # %%
-listeners = [EventLog(log_dir)] if log_dir else []
+checkpoint = f"{checkpoint_dir}/02_cnn.checkpoint"
+listeners = [Checkpoint(checkpoint)] if checkpoint_dir else []
+listeners += [EventLog(log_dir)] if log_dir else []
 trained = fit(model, data.train, data.validation, config, listeners=listeners)
 
 # %% [markdown]
@@ -333,25 +370,32 @@ best = trained.history["val_acc"].max()
 claim_between("the best validation accuracy", best, 0.89, 0.93, applies=as_published)
 
 # %% [markdown]
-# ::::{admonition} Question
-# :class: question
-#
-# After the first epoch, you measure the accuracy on all 48,000 *training* images once more, with the
-# weights as they are now. What do you expect?
-#
-# :::{dropdown} The training accuracy of the table: these are the same images.
-# No. Those figures were gathered on the way, most of them with weights that had seen only a part of the
-# images.
-# :::
-# :::{dropdown} About the validation accuracy of the table.
-# Right. Now both are measured with the same weights, and after a single epoch there is little that the
-# network could know by heart.
-# :::
-# :::{dropdown} Nearly all right, for it has just seen them.
-# No. It has seen each of them once, and moved its weights a little each time. Learning by heart takes
-# many epochs.
-# :::
-# ::::
+# > **Question.** After the first epoch, you measure the accuracy on all 48,000 *training* images once more, with the
+# > weights as they are now. What do you expect?
+# >
+# > <details>
+# > <summary>The training accuracy of the table: these are the same images.</summary>
+# >
+# > No. Those figures were gathered on the way, most of them with weights that had seen only a part of the
+# > images.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>About the validation accuracy of the table.</summary>
+# >
+# > Right. Now both are measured with the same weights, and after a single epoch there is little that the
+# > network could know by heart.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Nearly all right, for it has just seen them.</summary>
+# >
+# > No. It has seen each of them once, and moved its weights a little each time. Learning by heart takes
+# > many epochs.
+# >
+# > </details>
 
 # %% [markdown]
 # ## What the network looks for
@@ -475,17 +519,18 @@ sorted(file.name for file in folder.iterdir())
 # Write your answer in the cell below each exercise, in place of the dots, run it, and run the cell
 # that follows: `check` says whether you are right, and if not, what is off.
 #
-# :::{admonition} Exercise 2.1: One setting changed
-# :class: exercise
+# ### Exercise 2.1: One setting changed
 #
 # How many parameters does the whole network have if the second convolution gets padding 1, as the first
 # one has? Work it out before you build it.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # Padding has no parameters. Follow an image down the table of layers: what changes its shape, and which
 # layer has a number of parameters that depends on that shape?
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 2.1
@@ -500,25 +545,29 @@ parameters = convolutions + (inputs + 1) * 256 + (256 + 1) * 128 + (128 + 1) * 1
 check("2.1", parameters)
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # The second convolution now gives maps of 14×14, pooled to 7×7, so the classifier begins with
 # 32 × 49 = 1,568 inputs instead of 1,152. Each of the 416 new inputs is joined with 256 outputs: over a
 # hundred thousand parameters more, from a border of zeros one pixel wide.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 2.2: A kernel by hand
-# :class: exercise
+# ### Exercise 2.2: A kernel by hand
 #
 # Write the nine weights of a 3×3 kernel that finds lower edges. Where bright pixels lie above dark
 # ones, it gives a positive number; where dark ones lie above bright ones, a negative one. On an
 # even area, be it bright or dark, and along edges that run straight up and down, it gives 0.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # On an even area, the kernel computes the brightness times the sum of all nine weights. Along an
 # edge that runs up and down, the three pixels of a column are alike.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 2.2
@@ -531,16 +580,18 @@ check("2.2", kernel)
 
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # The three weights of each column must add up to 0. Then an even area gives 0, and so does whatever
 # does not change from one row to the next. With 1, 0 and −1 in each column, the kernel compares a
 # row with the row two below it. Look among the learned kernels above for relatives: teal at the
 # top, brown at the bottom. Nobody told the network that edges are worth finding.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 2.3: Cross-entropy from scratch
-# :class: exercise
+# ### Exercise 2.3: Cross-entropy from scratch
 #
 # Write `cross_entropy(logits, labels)`, the mean cross-entropy of N images with logits $z$, (N, K), and
 # labels $y$, (N,), with nothing but exponentials, logarithms and sums:
@@ -552,12 +603,14 @@ check("2.2", kernel)
 #
 # Then, as `mistakes`: how many images whose right class gets the probability 0.01 add as much to the loss
 # as a hundred images whose right class gets 0.9? Give it as it comes out, with its decimals.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # `logits[torch.arange(N), labels]` takes one number from each row. For the large logits: what happens to
 # the fraction if you subtract the same number from all logits of an image?
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 2.3
@@ -580,7 +633,9 @@ mistakes = 100 * good / mistake
 check("2.3", cross_entropy, mistakes)
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # The logarithm of the fraction is $z_y - \ln \sum_k \exp z_k$, so nothing needs to be divided.
 # Subtracting the largest logit from all of them multiplies numerator and denominator by the same
 # factor, which changes nothing, and leaves no exponential above 1. PyTorch does the same, which is
@@ -590,11 +645,11 @@ check("2.3", cross_entropy, mistakes)
 # Two or three confident mistakes weigh as much as a hundred good answers. So a few images on which a
 # network grows sure and wrong can raise the loss, while others cross over to the right side and raise the
 # accuracy as well.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 2.4: A smaller network
-# :class: exercise
+# ### Exercise 2.4: A smaller network
 #
 # Build a network of your own, `small_network`, with fewer than 100,000 parameters: images (N, 1,
 # 28, 28) in, logits (N, 10) out, for any N. It must have convolutions, each of them (the last one
@@ -603,12 +658,14 @@ check("2.3", cross_entropy, mistakes)
 # scales each map so that over the batch it has mean 0 and standard deviation 1, and then applies a
 # scale and a shift that are learned. Everything else is yours to choose. Max pooling
 # (`nn.MaxPool2d`) may be worth a try.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # Start from the network above. Where do its parameters sit, and could that layer have fewer inputs,
 # or fewer outputs? `layer_table` shows the shapes as soon as the layers fit together.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 2.4
@@ -631,7 +688,9 @@ small_network = nn.Sequential(
 check("2.4", small_network, data)
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # This one keeps the features and shortens the classifier to a single layer, which writes ten numbers where
 # 256 were written before. It has about a twentieth of the parameters.
 #
@@ -640,23 +699,25 @@ check("2.4", small_network, data)
 # the other images in its batch. In evaluation it uses averages kept from the training instead,
 # which is why `fit` switches between `model.train()` and `model.eval()`. Train it with `fit` if you
 # like, and compare the curves.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 2.5: In order
-# :class: exercise
+# ### Exercise 2.5: In order
 #
 # The files of Fashion-MNIST are mixed already, so the reference protocol gets away with not shuffling.
 # What if they were sorted by class? Take the first 5,000 training images. Train a new network for one
 # epoch on them, sorted by label, and a second one on them as they are, with `batch_size=16`, `lr=1e-3` and
 # no shuffling. Give the accuracies of both on the first 1,000 validation images, `sorted_accuracy` and
 # `mixed_accuracy`. Guess them first.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # `part.labels.argsort()` is an order, and `part[order]` is a split in that order. The settings are those of
 # `TrainConfig`, and the history that `fit` returns has a column `val_acc`.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 2.5
@@ -675,7 +736,9 @@ sorted_accuracy, mixed_accuracy = accuracies
 check("2.5", sorted_accuracy, mixed_accuracy)
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # As long as all images are T-shirts, the quickest way to a lower loss is to answer "T-shirt" to everything,
 # whatever the image shows. Then come the trousers, and the quickest way is to answer "trouser". What all
 # these steps have in common is that no pixel needs to be looked at. A mixed batch punishes an answer that
@@ -684,32 +747,37 @@ check("2.5", sorted_accuracy, mixed_accuracy)
 # That is why most people shuffle, and why `TrainConfig` does so unless you tell it not to. On files that
 # are mixed already it matters far less. How much, you can find out: run the chapter with `shuffle = True`
 # in the parameters cell, and compare the change with what another `seed` does.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Project: Are the test images harder?
-# :class: exercise
+# ### Project: Are the test images harder?
 #
 # The test accuracy is lower than the validation accuracy, and part of it lies in the images, or so this
 # chapter says. Test it with a method that has chosen nothing on either part: give validation and test
 # images the label of the nearest *training* image, and compare the two accuracies. Take as many images as
 # you have patience for. How many does it take until you would bet on the answer?
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # `torch.cdist(part.images.flatten(1), data.train.images.flatten(1)).argmin(dim=1)`, for a thousand images
 # of a part at a time, to spare the memory. An accuracy $p$ among $n$ images has a standard deviation of
 # $\sqrt{p(1-p)/n}$, and the difference of two of them about 1.4 times that.
-# :::
+#
+# </details>
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} What to expect
+# <details>
+# <summary>What to expect</summary>
+#
 # With all images you should find the accuracy on the test images a little more than half a
 # percentage point lower, and a standard deviation of half a point. That is a faint hint, and no
 # proof; the mean images of exercise 1.3 point the same way. A thousand images of each part are far
 # too few: the standard deviation is then more than one and a half points. Chapter 4 says how to put
 # an interval around such a difference.
-# :::
+#
+# </details>
 
 # %% [markdown]
 # ## Recap

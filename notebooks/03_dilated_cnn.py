@@ -2,7 +2,6 @@
 # jupyter:
 #   jupytext:
 #     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable
-#     formats: ipynb,py:percent
 #     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
@@ -34,23 +33,32 @@
 # **Time:** two to five minutes of computing on a two-core laptop, and as much again if chapter 2
 # has not been run yet; an hour of reading.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+try:
+    import fmnist_lib  # noqa: F401
+except ModuleNotFoundError:
+    raise ImportError(
+        "This chapter needs the course's library: open it with 'make lab' in the "
+        "course's folder, or first install that folder with '%pip install FOLDER'."
+    ) from None
+
 import pandas as pd
 import torch
 from scipy.stats import ttest_1samp
 from torch import nn
 
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output", "hide-input"]
 from fmnist_lib import evaluation, inspection, plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.course import widgets
 from fmnist_lib.course.exercises import check
 from fmnist_lib.data import load_fashion_mnist
+from fmnist_lib.experiments.parameters import check_parameters
 from fmnist_lib.measured import load_seeds
 from fmnist_lib.models import build_model
 from fmnist_lib.trained import describe_machine, load_or_train, save_trained
-from fmnist_lib.training import TrainConfig, fit
+from fmnist_lib.training import Checkpoint, TrainConfig, fit
 
-# %% tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
@@ -67,8 +75,10 @@ device: str = "auto"  # "auto", "cpu", "cuda" or "mps"
 sample: bool = False  # True: 1,500 images that need no download, for a quick look
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 trained_dir: str = "trained"  # folder in which the trained networks are kept
+checkpoint_dir: str = ""  # folder that a killed training run goes on from; empty: none
 
 # %%
+check_parameters(globals())
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
 as_published = (epochs, batch_size, lr, sample) == (25, 64, 3e-4, False)
 data = load_fashion_mnist(data_dir, sample=sample)
@@ -113,25 +123,32 @@ with torch.no_grad():
 claim("the dilated kernel is a 5×5 kernel with zeros in the gaps", same)
 
 # %% [markdown]
-# ::::{admonition} Question
-# :class: question
-#
-# A single pixel of a black image is lit. A 3×3 convolution with dilation 2, with enough padding, without
-# bias and with no weight that is zero, goes over it. How many pixels of its feature map are lit?
-#
-# :::{dropdown} 25, a square of 5×5: that is what the kernel spans.
-# No. The kernel has no weights in its gaps. Where a gap lies over the lit pixel, it sees nothing but
-# black.
-# :::
-# :::{dropdown} One or none: the pixel may fall into a gap.
-# No. The kernel goes over the whole image. The pixel falls into gaps at some of its places, and under a
-# weight at others.
-# :::
-# :::{dropdown} Nine, two pixels apart.
-# Right. Each of the nine weights meets the lit pixel once, at a place of its own. A convolution
-# lights as many pixels as it reads here.
-# :::
-# ::::
+# > **Question.** A single pixel of a black image is lit. A 3×3 convolution with dilation 2, with enough padding, without
+# > bias and with no weight that is zero, goes over it. How many pixels of its feature map are lit?
+# >
+# > <details>
+# > <summary>25, a square of 5×5: that is what the kernel spans.</summary>
+# >
+# > No. The kernel has no weights in its gaps. Where a gap lies over the lit pixel, it sees nothing but
+# > black.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>One or none: the pixel may fall into a gap.</summary>
+# >
+# > No. The kernel goes over the whole image. The pixel falls into gaps at some of its places, and under a
+# > weight at others.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Nine, two pixels apart.</summary>
+# >
+# > Right. Each of the nine weights meets the lit pixel once, at a place of its own. A convolution
+# > lights as many pixels as it reads here.
+# >
+# > </details>
 
 # %% [markdown]
 # ## How large is the output?
@@ -186,26 +203,37 @@ claim("the network's feature maps have the sizes worked out by hand", sizes == e
 # changed, then: the convolutions see further, *and* the classifier is smaller. We will come back to
 # this.
 #
-# ::::{admonition} Question
-# :class: question
-#
-# A convolution has kernels of 5×5 and dilation 3. Which padding keeps the maps of 28×28 at their size?
-#
-# :::{dropdown} 2, half of what a 5×5 kernel has around its middle.
-# No. That is right without dilation. Here the kernel spans more than five pixels.
-# :::
-# :::{dropdown} 6, half of what its span has around its middle.
-# Right. It spans 3 × 4 + 1 = 13 pixels, and so takes 12 off a row without padding. Six on either side
-# make up for it.
-# :::
-# :::{dropdown} 12, what it takes off without padding.
-# No. Padding is put on both sides, so that the row would grow by twelve pixels.
-# :::
-# :::{dropdown} None can, for the dilation is odd.
-# No. It is *kernels* with an even span that cannot: they would need half a pixel on either side. With an
-# odd number of weights a side, the span is odd for every dilation.
-# :::
-# ::::
+# > **Question.** A convolution has kernels of 5×5 and dilation 3. Which padding keeps the maps of 28×28 at their size?
+# >
+# > <details>
+# > <summary>2, half of what a 5×5 kernel has around its middle.</summary>
+# >
+# > No. That is right without dilation. Here the kernel spans more than five pixels.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>6, half of what its span has around its middle.</summary>
+# >
+# > Right. It spans 3 × 4 + 1 = 13 pixels, and so takes 12 off a row without padding. Six on either side
+# > make up for it.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>12, what it takes off without padding.</summary>
+# >
+# > No. Padding is put on both sides, so that the row would grow by twelve pixels.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>None can, for the dilation is odd.</summary>
+# >
+# > No. It is *kernels* with an even span that cannot: they would need half a pixel on either side. With an
+# > odd number of weights a side, the span is odd for every dilation.
+# >
+# > </details>
 #
 # ## How far does it see?
 #
@@ -232,23 +260,30 @@ for field in fields.values():
 pd.concat({name: field.set_index("layer") for name, field in fields.items()}, axis=1)
 
 # %% [markdown]
-# ::::{admonition} Question
-# :class: question
-#
-# Give the second convolution of the plain network a stride of 2, and leave out the pooling after it.
-# What happens to the receptive field of the second convolution's units?
-#
-# :::{dropdown} It becomes twice as wide, 16 instead of 8 pixels a side.
-# No. Each unit still reads nine units of the layer before. It is its neighbour that has moved away.
-# :::
-# :::{dropdown} Nothing. Only layers after it would see further.
-# Right. A stride widens the step from one unit to the next, and a step counts where a later kernel spans
-# several of them.
-# :::
-# :::{dropdown} It becomes half as wide, because half of the places are left out.
-# No. Which places are left out decides how many units there are, and not what each of them reads.
-# :::
-# ::::
+# > **Question.** Give the second convolution of the plain network a stride of 2, and leave out the pooling after it.
+# > What happens to the receptive field of the second convolution's units?
+# >
+# > <details>
+# > <summary>It becomes twice as wide, 16 instead of 8 pixels a side.</summary>
+# >
+# > No. Each unit still reads nine units of the layer before. It is its neighbour that has moved away.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Nothing. Only layers after it would see further.</summary>
+# >
+# > Right. A stride widens the step from one unit to the next, and a step counts where a later kernel spans
+# > several of them.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>It becomes half as wide, because half of the places are left out.</summary>
+# >
+# > No. Which places are left out decides how many units there are, and not what each of them reads.
+# >
+# > </details>
 
 # %% [markdown]
 # A unit at the end of the plain network sees 10×10 pixels, one of the dilated network 16×16: more
@@ -384,7 +419,9 @@ claim("rows zigzag five times as much in the mesh as in the mixture", rougher)
 # Same data, same protocol, same settings. Only the network differs.
 
 # %%
-trained = fit(model, data.train, data.validation, config)
+checkpoint = f"{checkpoint_dir}/03_dilated_cnn.checkpoint"
+listeners = [Checkpoint(checkpoint)] if checkpoint_dir else []
+trained = fit(model, data.train, data.validation, config, listeners=listeners)
 
 # %% tags=["nbval-ignore-output"]
 trained.history.set_index("epoch").iloc[::4].round(3)
@@ -398,11 +435,11 @@ figure = plotting.training_curves(trained.history, trained.best_epoch)
 # accuracy that this one ends with, its own gap was much smaller than at its end.
 
 # %% tags=["hide-input"]
-cnn = load_or_train(f"{trained_dir}/02_cnn", "cnn", data, config, sample=sample)
+options = {"sample": sample, "checkpoint_dir": checkpoint_dir}
+cnn = load_or_train(f"{trained_dir}/02_cnn", "cnn", data, config, **options)
 histories = {"cnn": cnn.history, "dilated": trained.history}
-# One epoch is noisy: each gap is a mean over five.
 gaps = {name: h["train_acc"] - h["val_acc"] for name, h in histories.items()}
-gaps = {name: gap.rolling(5).mean() for name, gap in gaps.items()}
+gaps = {name: gap.rolling(5).mean() for name, gap in gaps.items()}  # one epoch is noisy
 smaller = gaps["dilated"].iloc[-1] < gaps["cnn"].iloc[-1]
 claim("the gap is smaller than chapter 2's", smaller, applies=as_published)
 
@@ -545,24 +582,31 @@ claim(
 )
 
 # %% [markdown]
-# ::::{admonition} Question
-# :class: question
-#
-# Suppose the padded network turns out exactly as good as the plain one, with any seed. What has then cost
-# the dilated network its accuracy?
-#
-# :::{dropdown} The dilation.
-# No. The padded network has it as well, and would have lost nothing by it.
-# :::
-# :::{dropdown} The smaller classifier.
-# No. It may have, and nobody knows: from the padded to the dilated network two things change, and this
-# comparison does not tell them apart.
-# :::
-# :::{dropdown} The smaller maps, the smaller classifier, or both.
-# Right. It would take another network to separate these two: one with small maps and many
-# parameters, say.
-# :::
-# ::::
+# > **Question.** Suppose the padded network turns out exactly as good as the plain one, with any seed. What has then cost
+# > the dilated network its accuracy?
+# >
+# > <details>
+# > <summary>The dilation.</summary>
+# >
+# > No. The padded network has it as well, and would have lost nothing by it.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>The smaller classifier.</summary>
+# >
+# > No. It may have, and nobody knows: from the padded to the dilated network two things change, and this
+# > comparison does not tell them apart.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>The smaller maps, the smaller classifier, or both.</summary>
+# >
+# > Right. It would take another network to separate these two: one with small maps and many
+# > parameters, say.
+# >
+# > </details>
 
 # %% [markdown]
 # Plain to padded changes points 1 and 2; padded to dilated changes points 3 and 4. And to guard
@@ -631,16 +675,17 @@ claim_between("the share of dilation in the whole loss", share, 0.25, 0.5)
 # Write your answer in the cell below each exercise, in place of the dots, run it, and run the cell
 # that follows: `check` says whether you are right, and if not, what is off.
 #
-# :::{admonition} Exercise 3.1: Sizes
-# :class: exercise
+# ### Exercise 3.1: Sizes
 #
 # A row of 76 pixels passes a convolution with 7 weights a side, dilation 4, padding 8 and stride 2. How
 # long is the result? Work it out by hand first.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # How many pixels does the kernel span, and how long is the padded row?
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 3.1
@@ -653,24 +698,28 @@ check("3.1", length)
 
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # The kernel spans 4 × 6 + 1 = 25 pixels, and the padded row has 76 + 16 = 92. So there are 68 places, from
 # the first to the last, of which every second one is used. PyTorch agrees:
 # `nn.Conv1d(1, 1, 7, dilation=4, padding=8, stride=2)(torch.zeros(1, 1, 76)).shape`.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 3.2: The kernel with zeros
-# :class: exercise
+# ### Exercise 3.2: The kernel with zeros
 #
 # Write `spread_out(weights, d)`: from the weights (C_out, C_in, k, k) of a convolution with dilation $d$,
 # it makes those of a convolution without dilation that computes the same, for every $d$ from 1 on.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # Begin with a tensor of zeros of the right size. A slice with a step, `[..., ::d]`, reaches every d-th
 # place of it.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 3.2
@@ -688,24 +737,28 @@ def spread_out(weights, d):
 check("3.2", spread_out)
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # Whatever a dilated convolution computes, a larger dense one could compute as well. The converse is not
 # true: the dilated one gives up the weights in between, and with them the work of multiplying. For 3×3
 # weights and dilation 4 it makes nine multiplications where the dense kernel makes 81.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 3.3: Seeing everything
-# :class: exercise
+# ### Exercise 3.3: Seeing everything
 #
 # Stack three convolutions of 3×3 without pooling. Which three `dilations` let a unit see at least 27 pixels
 # along a row, with every pixel of its field read?
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # By how many pixels does each convolution widen the field? And how many paths lead from a unit
 # through three kernels of three weights down to the row: may two of them end at the same pixel?
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 3.3
@@ -718,29 +771,33 @@ check("3.3", dilations)
 
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # Each convolution widens the field by $2d$ pixels, so the dilations must add up to at least 13. And there
 # are only 3 · 3 · 3 = 27 paths along a row, so that no two may end at the same pixel. The first kernel
 # reads three neighbours, the second one joins three such threes, the third one three nines: nothing is
 # read twice. The order does not matter. With 4, 4 and 5 the field is as wide, but many of the 27 paths
 # meet, and nearly half of the pixels of a row are never read. `inspection.input_gradient` shows the
 # difference.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 3.4: A function for the field
-# :class: exercise
+# ### Exercise 3.4: A function for the field
 #
 # Write `receptive_field(layers)`: how many pixels along a row a unit sees at the end of a list of
 # layers, each given as `(kernel, stride, dilation)`: all from the first to the last that it sees,
 # with any gaps between them. `[(3, 1, 2)]` gives 5. For `[(3, 1, 1), (2, 2, 1), (3, 1, 1), (2, 2,
 # 1)]`, the features of the plain network, it is 10, and for no layers at all 1.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # Carry two numbers from layer to layer: the field and the step. Which of them does a layer need as it
 # was before?
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 3.4
@@ -759,26 +816,30 @@ def receptive_field(layers):
 check("3.4", receptive_field)
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # The order of the two lines is the point: a layer's kernel spans units of the layer *before*, so its own
 # stride comes too late for its own field. The check measures instead of computing. It puts your layers
 # together with positive weights, takes the gradient of one unit, and counts how far it reaches.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 3.5: Half a dilation
-# :class: exercise
+# ### Exercise 3.5: Half a dilation
 #
 # One thing at a time: make `first_dilated`, a network like `plain` in which only the *first*
 # convolution has dilation 2. Its maps must keep the sizes of the plain network's, and it must start
 # from the weights of `plain`, which itself stays as it is.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # Layers of an `nn.Sequential` can be replaced: `network.features[0] = ...`. And
 # `network.load_state_dict(other.state_dict())` copies the weights of another network, if they have the
 # same shapes.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 3.5
@@ -792,33 +853,40 @@ loaded = first_dilated.load_state_dict(plain.state_dict())
 check("3.5", first_dilated, plain)
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # Dilation changes where the weights are laid, and not how many there are: the weights of the plain network
 # fit. A padding of 2 makes up for the two pixels by which the kernel now reaches out on either side. Its
 # units at the end see 12×12 pixels, two more than the plain network's; with the second convolution dilated
 # instead it would be 14×14, since after the pooling a step is two pixels.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Project: Which half costs more?
-# :class: exercise
+# ### Project: Which half costs more?
 #
 # Train `first_dilated`, and a network in which only the second convolution is dilated (which padding does
 # it need?), with the settings of this chapter. Which of the two loses more against the plain network? Decide
 # beforehand how many seeds you train, and say in the end how sure you are.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # `fit(network, data.train, data.validation, config)` trains one, in a few minutes. `seeds.table` above holds
 # the plain network's results for ten seeds, to compare with seed by seed.
-# :::
+#
+# </details>
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} What to expect
+# <details>
+# <summary>What to expect</summary>
+#
 # The second convolution needs `padding=1, dilation=2`. Two seeds of one network differ by some
 # tenths of a percentage point, and so may the two halves: then the honest answer is that two seeds
 # do not tell. Above, it took ten pairs with matching seeds to tell dilation from no dilation.
-# :::
+#
+# </details>
 
 # %% [markdown]
 # ## Recap

@@ -2,7 +2,6 @@
 # jupyter:
 #   jupytext:
 #     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable
-#     formats: ipynb,py:percent
 #     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
@@ -34,23 +33,32 @@
 # otherwise both are trained first, which takes four to ten minutes on a two-core laptop. Two hours
 # of reading.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+try:
+    import fmnist_lib  # noqa: F401
+except ModuleNotFoundError:
+    raise ImportError(
+        "This chapter needs the course's library: open it with 'make lab' in the "
+        "course's folder, or first install that folder with '%pip install FOLDER'."
+    ) from None
+
 from itertools import combinations
 
 import pandas as pd
 from scipy.stats import ttest_rel
 
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output", "hide-input"]
 from fmnist_lib import evaluation, inspection, plotting
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.course import widgets
 from fmnist_lib.course.exercises import check
 from fmnist_lib.data import CLASS_NAMES, load_fashion_mnist
+from fmnist_lib.experiments.parameters import check_parameters
 from fmnist_lib.measured import load_label_noise, load_seeds
 from fmnist_lib.timing import compare_times
 from fmnist_lib.trained import describe_machine, load_or_train
 from fmnist_lib.training import TrainConfig
 
-# %% tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
@@ -68,17 +76,20 @@ device: str = "auto"  # "auto", "cpu", "cuda" or "mps"
 sample: bool = False  # True: 1,500 images that need no download, for a quick look
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 trained_dir: str = "trained"  # folder in which the trained networks are kept
+checkpoint_dir: str = ""  # folder that a killed training run goes on from; empty: none
 
 # %%
+check_parameters(globals())
 config = TrainConfig(epochs, batch_size, lr, shuffle, seed, device)
 as_published = (epochs, batch_size, lr, sample) == (25, 64, 3e-4, False)
 data = load_fashion_mnist(data_dir, sample=sample)
 
 # %%
 folders = {"cnn": "02_cnn", "dilated_cnn": "03_dilated_cnn"}
+options = {"sample": sample, "checkpoint_dir": checkpoint_dir}
 networks = {
     name: load_or_train(
-        f"{trained_dir}/{folder}", name, data, config, sample=sample
+        f"{trained_dir}/{folder}", name, data, config, **options
     ).model.cpu()
     for name, folder in folders.items()
 }
@@ -168,28 +179,39 @@ claim(
 # the one to trust: if all of twenty answers are right, every drawn set is all right too, and the
 # bootstrap interval has no width.
 #
-# ::::{admonition} Question
-# :class: question
-#
-# From 2,500 test images you have an interval that is twice as wide as you would like it. How many
-# test images do you need?
-#
-# :::{dropdown} 5,000.
-# No. The width goes with one over the square root of $N$, so twice the images take less than a
-# third of it away.
-# :::
-# :::{dropdown} 10,000.
-# Right. $N$ stands below a root: half the width takes four times the images, and half of that
-# sixteen times. This is why test sets are large, and why a slightly larger one hardly helps.
-# :::
-# :::{dropdown} The same 2,500, with an interval of 99 % in place of 95 %.
-# No. An interval that is to hold the true value more often must be wider.
-# :::
-# :::{dropdown} The same 2,500, and a network that is trained for longer.
-# No. The interval describes the luck of the test images, and not the quality of the training. It
-# shrinks only where $p$ comes close to 1.
-# :::
-# ::::
+# > **Question.** From 2,500 test images you have an interval that is twice as wide as you would like it. How many
+# > test images do you need?
+# >
+# > <details>
+# > <summary>5,000.</summary>
+# >
+# > No. The width goes with one over the square root of $N$, so twice the images take less than a
+# > third of it away.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>10,000.</summary>
+# >
+# > Right. $N$ stands below a root: half the width takes four times the images, and half of that
+# > sixteen times. This is why test sets are large, and why a slightly larger one hardly helps.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>The same 2,500, with an interval of 99 % in place of 95 %.</summary>
+# >
+# > No. An interval that is to hold the true value more often must be wider.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>The same 2,500, and a network that is trained for longer.</summary>
+# >
+# > No. The interval describes the luck of the test images, and not the quality of the training. It
+# > shrinks only where $p$ comes close to 1.
+# >
+# > </details>
 #
 # ## Which one is better?
 #
@@ -331,29 +353,40 @@ claim(
 # runs of the same network answer about one image in twenty differently, and a plain and a dilated
 # one not many more: most of what two networks disagree on is the draw and not the design.
 #
-# ::::{admonition} Question
-# :class: question
-#
-# One of the ten researchers finds the plain network ahead of the padded one, with $p$ = 0.01 by
-# McNemar's test. What does that show?
-#
-# :::{dropdown} The plain recipe is better, with a probability of 99 %.
-# No. There are two mistakes in it. The test knows these two networks, and no recipes. And $p$ is
-# not the probability that they are equally good: it is how often equally good networks would differ
-# this much by luck.
-# :::
-# :::{dropdown} With another seed, a difference would be found again in 99 of 100 cases.
-# No. The column of $p$ above shows how much it depends on the seed.
-# :::
-# :::{dropdown} Nothing. With a single seed, a test is worthless.
-# No. It answers one question, and answers it well: which of these two networks to use. Only the
-# question about the recipes needs more seeds.
-# :::
-# :::{dropdown} On images like these, this plain network is better than this padded one.
-# Right. And that is all: equally good networks would rarely differ so much on 10,000 images.
-# Another pair of seeds makes another pair of networks.
-# :::
-# ::::
+# > **Question.** One of the ten researchers finds the plain network ahead of the padded one, with $p$ = 0.01 by
+# > McNemar's test. What does that show?
+# >
+# > <details>
+# > <summary>The plain recipe is better, with a probability of 99 %.</summary>
+# >
+# > No. There are two mistakes in it. The test knows these two networks, and no recipes. And $p$ is
+# > not the probability that they are equally good: it is how often equally good networks would differ
+# > this much by luck.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>With another seed, a difference would be found again in 99 of 100 cases.</summary>
+# >
+# > No. The column of $p$ above shows how much it depends on the seed.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Nothing. With a single seed, a test is worthless.</summary>
+# >
+# > No. It answers one question, and answers it well: which of these two networks to use. Only the
+# > question about the recipes needs more seeds.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>On images like these, this plain network is better than this padded one.</summary>
+# >
+# > Right. And that is all: equally good networks would rarely differ so much on 10,000 images.
+# > Another pair of seeds makes another pair of networks.
+# >
+# > </details>
 #
 # ## Class by class
 #
@@ -397,29 +430,40 @@ claim("the order of the classes is nearly the same", alike, applies=as_published
 # in the harder half for the nearest neighbour, are easy for both networks. Difficulty belongs to
 # the data first, but not to the data alone.
 #
-# ::::{admonition} Question
-# :class: question
-#
-# A shop wants a page of shirts with hardly anything else on it. So the network is to say *shirt*
-# only where it gives *shirt* a probability of more than 0.9, and name the runner-up otherwise. What
-# happens to the precision and the recall of shirts?
-#
-# :::{dropdown} Both rise: the network has become more careful.
-# No. Some shirts were called so with less than 0.9. They are no longer found.
-# :::
-# :::{dropdown} The recall falls, and the precision most likely rises.
-# Right. Fewer images are called shirts, so no more shirts can be found than before. Those that
-# remain are the clearest, so a larger share of them should be shirts. Every threshold strikes that
-# bargain.
-# :::
-# :::{dropdown} The precision falls, and the recall most likely rises.
-# No. That is what a *lower* threshold does: more shirts are found, with more of everything else
-# among them.
-# :::
-# :::{dropdown} Neither changes, since the network is the same.
-# No. Both are counted from what the network is taken to say, and that has changed.
-# :::
-# ::::
+# > **Question.** A shop wants a page of shirts with hardly anything else on it. So the network is to say *shirt*
+# > only where it gives *shirt* a probability of more than 0.9, and name the runner-up otherwise. What
+# > happens to the precision and the recall of shirts?
+# >
+# > <details>
+# > <summary>Both rise: the network has become more careful.</summary>
+# >
+# > No. Some shirts were called so with less than 0.9. They are no longer found.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>The recall falls, and the precision most likely rises.</summary>
+# >
+# > Right. Fewer images are called shirts, so no more shirts can be found than before. Those that
+# > remain are the clearest, so a larger share of them should be shirts. Every threshold strikes that
+# > bargain.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>The precision falls, and the recall most likely rises.</summary>
+# >
+# > No. That is what a *lower* threshold does: more shirts are found, with more of everything else
+# > among them.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Neither changes, since the network is the same.</summary>
+# >
+# > No. Both are counted from what the network is taken to say, and that has changed.
+# >
+# > </details>
 #
 # ## Who is taken for whom
 #
@@ -599,27 +643,38 @@ claim(
 # right panel before you read the left one too closely: most images sit in the last bin, and the
 # bins on the left hold so few that their points are mostly luck.
 #
-# ::::{admonition} Question
-# :class: question
-#
-# A network gives every image the probability 0.1 for each of the ten classes. In the test set all
-# classes are equally frequent. What is its expected calibration error?
-#
-# :::{dropdown} Zero.
-# Right. Whatever class it is taken to predict, it is right in one case of ten, and it says so: it
-# is perfectly calibrated, and of no use. A calibration error says little without an accuracy next to
-# it.
-# :::
-# :::{dropdown} 0.9, since it is wrong nine times out of ten.
-# No. That is its share of mistakes. It never claimed to be right more often.
-# :::
-# :::{dropdown} About 2.3, the logarithm of ten.
-# No. That is its cross-entropy, which punishes a network that knows nothing, too.
-# :::
-# :::{dropdown} There is none, since it does not prefer any class.
-# No. Where classes are tied, `argmax` takes the first of them, and its confidence is 0.1.
-# :::
-# ::::
+# > **Question.** A network gives every image the probability 0.1 for each of the ten classes. In the test set all
+# > classes are equally frequent. What is its expected calibration error?
+# >
+# > <details>
+# > <summary>Zero.</summary>
+# >
+# > Right. Whatever class it is taken to predict, it is right in one case of ten, and it says so: it
+# > is perfectly calibrated, and of no use. A calibration error says little without an accuracy next to
+# > it.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>0.9, since it is wrong nine times out of ten.</summary>
+# >
+# > No. That is its share of mistakes. It never claimed to be right more often.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>About 2.3, the logarithm of ten.</summary>
+# >
+# > No. That is its cross-entropy, which punishes a network that knows nothing, too.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>There is none, since it does not prefer any class.</summary>
+# >
+# > No. Where classes are tied, `argmax` takes the first of them, and its confidence is 0.1.
+# >
+# > </details>
 #
 # ## What a prediction costs
 #
@@ -654,11 +709,10 @@ costs.assign(
 multiplied = costs["multiply-adds an image"]
 share = multiplied["dilated_cnn"] / multiplied["cnn"]
 claim_between("the dilated network's share of multiply-adds", share, 0.57, 0.58)
-claim(
-    "alone, an image takes longer than among others", (one.values > many.values).all()
-)
+longer = (one.values > many.values).all()
+claim("alone, an image takes longer than among others", longer, timing=True)
 half = [n.values[1] > n.values[0] / 2 for n in (one, many)]
-claim("the dilated network is not twice as fast", all(half))
+claim("the dilated network is not twice as fast", all(half), timing=True)
 
 # %% [markdown]
 # Counting operations and measuring time are two different things. The dilated network makes little
@@ -851,17 +905,18 @@ claim_between("the change with two labels in five wrong", wrong.iloc[3], -0.04, 
 # Write your answer in the cell below each exercise, in place of the dots, run it, and run the cell
 # that follows: `check` says whether you are right, and if not, what is off.
 #
-# :::{admonition} Exercise 4.1: A small test
-# :class: exercise
+# ### Exercise 4.1: A small test
 #
 # A shop has labelled 400 photographs of its own, and your network is right on 320 of them. What is
 # the standard deviation of such a share, from one draw of 400 photographs to the next? Take the
 # share that was found for $p$.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # The formula is at the beginning of the chapter. What is the share here?
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 4.1
@@ -875,26 +930,30 @@ check("4.1", deviation)
 
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # 0.02, or two percentage points. A 95 % interval reaches about twice that to either side, from 76 %
 # to 84 %. It is wide; but 400 photographs of the very articles that the network is meant for may
 # tell more than 10,000 of another shop.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 4.2: Precision and recall by hand
-# :class: exercise
+# ### Exercise 4.2: Precision and recall by hand
 #
 # Write `precision_recall(labels, predicted, k)`, which gives the two shares for class `k`, the
 # precision first. It is given arrays of classes, such as `labels` and `predicted["cnn"]`, and is to
 # count for itself, without `evaluation`. Of a class that is never predicted the precision would be
 # 0/0: let it be 0 then.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # `predicted == k` marks the images that are called `k`, and `labels == k` those that are. For both
 # shares, you need the images that are marked twice.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 4.2
@@ -912,29 +971,33 @@ check("4.2", precision_recall)
 
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # The two shares have the same numerator, the diagonal of the confusion matrix. Precision divides it
 # by the sum of a column, recall by the sum of a row. That a class which is never predicted has a
 # precision of 0 is a convention: other tools give NaN, or leave the class out of the mean, and the
 # same network then gets another macro F1 (the mean of the F1 of all classes). Ask which one it was
 # before you compare.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 4.3: Ten heads
-# :class: exercise
+# ### Exercise 4.3: Ten heads
 #
 # Write `vote(predictions)`, which is given what several networks predict for the same images, as an
 # array (networks, images), and gives each image the class that most of them name. Where votes are
 # tied, take any of the tied classes. Then let the ten plain networks of `seeds.predicted["cnn"]`
 # vote, and give the share of right answers. Guess first: about their mean, near the best of them,
 # or clearly better than all?
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # For each class, count how many networks name it: `(predictions == k).sum(axis=0)`. Which class has
 # the largest count?
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 4.3
@@ -955,29 +1018,33 @@ check("4.3", vote, share, seeds)
 
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # The vote is clearly ahead of the mean of its voters, and near the best of them, without anybody
 # having to know which one that is. Where the seed decides, the seeds err in different ways, and the
 # others outvote the one that errs. Let all thirty networks vote
 # (`np.concatenate(list(seeds.predicted.values()))`): they do no better than the ten, since most of
 # the newcomers are weaker. `scipy.stats.mode` is the vote of a library.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 4.4: Answering only when sure
-# :class: exercise
+# ### Exercise 4.4: Answering only when sure
 #
 # A network may keep silent. Write `when_sure(probabilities, labels, threshold)`: where the
 # confidence is above the threshold, the network answers with its prediction. Return the share of
 # images that it answers, and the share of right answers among those. Then try it on
 # `probabilities["cnn"]` with a threshold of 0.9, and on `tempered`. What does the temperature
 # change?
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # The confidence is the largest of the ten probabilities. Both shares are means of an array of true
 # and false: the first over all images, the second over some.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 4.4
@@ -995,29 +1062,33 @@ check("4.4", when_sure)
 
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # With a threshold of 0.9, about three images in four are answered, and more than nineteen in twenty
 # of those rightly. With the temperature fewer pass the same threshold, and they are right more
 # often. Yet it does not make the network know more: a lower threshold lets nearly the same images
 # through, since the temperature hardly changes their order. A classifier that may say "I do not
 # know" is a different, and often a more useful, thing.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 4.5: Your own damage
-# :class: exercise
+# ### Exercise 4.5: Your own damage
 #
 # Write `hide(images)`, a sixth kind of damage: it is given images (N, 1, 28, 28) with pixels from 0
 # to 1, and returns new ones, which a person could still name. A square that hides a part of the
 # article, a scratch, a shadow: choose what your own pictures may suffer from. (What is drawn at
 # random should be drawn for each image.) Then give the accuracy of both networks on the first 1,000
 # test images, damaged so, as a dict `left` with their names.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # `images.clone()` makes a copy to write into, and `copy[..., 10:18, 10:18]` is a square of it, in
 # all images at once. `evaluation.predict` and `evaluation.accuracy` do the rest.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 4.5
@@ -1041,12 +1112,15 @@ for name, network in networks.items():
 check("4.5", hide, left, networks, data)
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # Try squares of several sizes and greys, as the chapter tries five strengths. Do the networks
 # change places? `evaluation.class_report` shows which classes suffer. With a grey square in the
 # middle these are coats and shirts first: it hides the buttons, and what is left looks like a
 # pullover or a T-shirt, whose middle may well be plain.
-# :::
+#
+# </details>
 
 # %% [markdown]
 # ## Recap

@@ -2,7 +2,6 @@
 # jupyter:
 #   jupytext:
 #     cell_metadata_filter: all,-execution,-papermill,-collapsed,-editable
-#     formats: ipynb,py:percent
 #     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
@@ -34,7 +33,15 @@
 #
 # **Time:** two to five minutes to run on a two-core laptop, an hour to read.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+try:
+    import fmnist_lib  # noqa: F401
+except ModuleNotFoundError:
+    raise ImportError(
+        "This chapter needs the course's library: open it with 'make lab' in the "
+        "course's folder, or first install that folder with '%pip install FOLDER'."
+    ) from None
+
 from dataclasses import replace
 
 import pandas as pd
@@ -43,21 +50,22 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 from torchvision.transforms.functional import to_tensor
 
 from fmnist_lib import plotting, timing
-from fmnist_lib.training.acceleration import autocast_for, compiled
-from fmnist_lib.training.augmentation import augment
-
-# %% tags=["hide-input"]
 from fmnist_lib.claims import claim, claim_between
 from fmnist_lib.course.exercises import check
 from fmnist_lib.data import load_fashion_mnist
+from fmnist_lib.experiments.parameters import check_parameters
 from fmnist_lib.models import build_model
 from fmnist_lib.trained import describe_machine
 from fmnist_lib.training import TrainConfig, fit, pick_device
+from fmnist_lib.training.acceleration import autocast_for, compiled
+from fmnist_lib.training.augmentation import augment
 
-# %% tags=["nbval-ignore-output", "hide-input"]
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output", "hide-input"]
 # %config InlineBackend.figure_formats = ["retina"]
 print(describe_machine())
 
@@ -78,6 +86,7 @@ sample: bool = False  # True: 1,500 images that need no download, for a quick lo
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 
 # %%
+check_parameters(globals(), n_images=(1, 48_000), repeats=(1, None), target=(0, 1))
 config = TrainConfig(epochs, batch_size, lr, seed=seed, device=device)
 as_published = (epochs, batch_size, lr, n_images) == (4, 64, 3e-4, 6400) and not sample
 place, criterion = pick_device(device), nn.CrossEntropyLoss()
@@ -93,28 +102,39 @@ part = data.train[:n_images].to(place)
 # **median**, which a single disturbance does not move, with the lowest and the highest time next to
 # it. When two spreads overlap, the difference means little.
 #
-# ::::{admonition} Question
-# :class: question
-#
-# Two ways are timed by turns, three times each. One takes 2.0, 2.1 and 2.9 seconds, the other 1.9,
-# 2.2 and 2.3 seconds. Which of them is faster?
-#
-# :::{dropdown} The first: its median is lower.
-# No. It is, but by less than each of them varies. The next three calls may reverse it.
-# :::
-# :::{dropdown} The second: its mean is lower.
-# No. That comes from a single call of 2.9 seconds. Something else may have happened on the machine
-# then, which is why a median forgets it.
-# :::
-# :::{dropdown} These times do not tell.
-# Right. The spreads overlap, and the lowest times and the medians even disagree. Time more calls,
-# or longer ones, or say that the two are about equally fast.
-# :::
-# :::{dropdown} The second: its lowest time is the lowest of all.
-# No. The lowest time is a good measure, since what else a machine does can only add to it. But of
-# three calls it varies, too, and here it differs by no more than two calls of the same way do.
-# :::
-# ::::
+# > **Question.** Two ways are timed by turns, three times each. One takes 2.0, 2.1 and 2.9 seconds, the other 1.9,
+# > 2.2 and 2.3 seconds. Which of them is faster?
+# >
+# > <details>
+# > <summary>The first: its median is lower.</summary>
+# >
+# > No. It is, but by less than each of them varies. The next three calls may reverse it.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>The second: its mean is lower.</summary>
+# >
+# > No. That comes from a single call of 2.9 seconds. Something else may have happened on the machine
+# > then, which is why a median forgets it.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>These times do not tell.</summary>
+# >
+# > Right. The spreads overlap, and the lowest times and the medians even disagree. Time more calls,
+# > or longer ones, or say that the two are about equally fast.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>The second: its lowest time is the lowest of all.</summary>
+# >
+# > No. The lowest time is a good measure, since what else a machine does can only add to it. But of
+# > three calls it varies, too, and here it differs by no more than two calls of the same way do.
+# >
+# > </details>
 # ## The classic loop
 #
 # Tutorials keep images as files or bytes, and turn them into tensors one by one, when they are
@@ -246,11 +266,13 @@ claim(
     "the last rung is faster than the classic loop",
     seconds["compiled, bfloat16"] < seconds["classic loop"],
     applies=as_published,
+    timing=True,
 )
 claim(
     "with 32-bit numbers, no rung goes below the floor",
     seconds.drop(["bfloat16", "compiled, bfloat16"]).min() > floor,
     applies=as_published and place.type == "cpu",
+    timing=True,
 )
 
 # %% [markdown]
@@ -259,27 +281,38 @@ claim(
 # numbers, not on multiplying them. And each step starts dozens of operations, and starting one costs
 # the same for a batch of 64 as for one of 1,000. We come back to that.
 #
-# ::::{admonition} Question
-# :class: question
-#
-# A program takes five times as long as the floor. What follows?
-#
-# :::{dropdown} It can be made five times as fast, if it is written well enough.
-# No. The floor is a bound and no promise. Numbers must be moved as well, and operations started,
-# and no program does without either.
-# :::
-# :::{dropdown} With the same sums in 32-bit numbers, it cannot become more than five times as fast.
-# Right. That is all that a bound says, and it is useful: it tells whether there is anything left to
-# look for.
-# :::
-# :::{dropdown} The processor does nothing for four fifths of the time.
-# No. It does not multiply then. It may be busy moving numbers all the while, or looking up what to
-# do next.
-# :::
-# :::{dropdown} On a machine that multiplies twice as fast, it takes half the time.
-# No. The floor is half as high there. What is above it need not shrink.
-# :::
-# ::::
+# > **Question.** A program takes five times as long as the floor. What follows?
+# >
+# > <details>
+# > <summary>It can be made five times as fast, if it is written well enough.</summary>
+# >
+# > No. The floor is a bound and no promise. Numbers must be moved as well, and operations started,
+# > and no program does without either.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>With the same sums in 32-bit numbers, it cannot become more than five times as fast.</summary>
+# >
+# > Right. That is all that a bound says, and it is useful: it tells whether there is anything left to
+# > look for.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>The processor does nothing for four fifths of the time.</summary>
+# >
+# > No. It does not multiply then. It may be busy moving numbers all the while, or looking up what to
+# > do next.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>On a machine that multiplies twice as fast, it takes half the time.</summary>
+# >
+# > No. The floor is half as high there. What is above it need not shrink.
+# >
+# > </details>
 #
 # ## What it costs
 #
@@ -319,29 +352,40 @@ claim(
 # Training is chaotic, so small differences grow with the epochs, as those between two seeds do.
 # Chapter 4 shows how large those become.
 #
-# ::::{admonition} Question
-# :class: question
-#
-# In bfloat16, the products have 16 bits, and the weights still 32. What would happen if the weights
-# had 16 bits as well, with eight binary digits each?
-#
-# :::{dropdown} Many steps would change nothing, since the new weight would be rounded to the old one.
-# Right. The next larger number lies at least 1/256 of a weight away. A step of less than half of
-# that is lost, however often it is taken; and the steps of a training run are often smaller.
-# :::
-# :::{dropdown} Large weights would become infinite.
-# No. bfloat16 has the range of 32-bit numbers. This is the trouble of the other 16-bit format,
-# float16.
-# :::
-# :::{dropdown} Nothing, but for half the memory.
-# No. A product may be a little off, since the next one is off another way. An error in a weight
-# stays.
-# :::
-# :::{dropdown} The gradients would be zero.
-# No. A gradient is computed from products, which have 16 bits already. The trouble comes when it is
-# added to the weight.
-# :::
-# ::::
+# > **Question.** In bfloat16, the products have 16 bits, and the weights still 32. What would happen if the weights
+# > had 16 bits as well, with eight binary digits each?
+# >
+# > <details>
+# > <summary>Many steps would change nothing, since the new weight would be rounded to the old one.</summary>
+# >
+# > Right. The next larger number lies at least 1/256 of a weight away. A step of less than half of
+# > that is lost, however often it is taken; and the steps of a training run are often smaller.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Large weights would become infinite.</summary>
+# >
+# > No. bfloat16 has the range of 32-bit numbers. This is the trouble of the other 16-bit format,
+# > float16.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Nothing, but for half the memory.</summary>
+# >
+# > No. A product may be a little off, since the next one is off another way. An error in a weight
+# > stays.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>The gradients would be zero.</summary>
+# >
+# > No. A gradient is computed from products, which have 16 bits already. The trouble comes when it is
+# > added to the weight.
+# >
+# > </details>
 #
 # ## Images per second are the wrong measure
 #
@@ -449,47 +493,59 @@ figure = plotting.image_grid(varied, columns=8)
 # How long both recipes take next to the classic loop, on one machine and with five seeds each, and
 # how this library compares with others, stands on the page [Speed](../book/speed.md).
 #
-# ::::{admonition} Question
-# :class: question
-#
-# Two training runs reach the same validation accuracy, one with label smoothing and one without.
-# The one with smoothing reports a higher training loss. Is its network the worse one?
-#
-# :::{dropdown} Yes: the loss is what training makes small.
-# No. They make two different losses small, which cannot be compared.
-# :::
-# :::{dropdown} Yes: with smoothed labels it has learned from wrong ones.
-# No. The class on the label still has by far the largest target, so the same prediction is the
-# best.
-# :::
-# :::{dropdown} No: a training loss says nothing about a training run.
-# No. Within one training run it says whether the weights still improve. It just must not be
-# compared with the value of a different loss.
-# :::
-# :::{dropdown} Not for that reason: its loss cannot come near zero.
-# Right. The best that a network can say are the targets themselves, and even then the smoothed loss
-# is above zero. Compare accuracies, or the `val_loss` of both, which `fit` computes without
-# smoothing.
-# :::
-# ::::
+# > **Question.** Two training runs reach the same validation accuracy, one with label smoothing and one without.
+# > The one with smoothing reports a higher training loss. Is its network the worse one?
+# >
+# > <details>
+# > <summary>Yes: the loss is what training makes small.</summary>
+# >
+# > No. They make two different losses small, which cannot be compared.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Yes: with smoothed labels it has learned from wrong ones.</summary>
+# >
+# > No. The class on the label still has by far the largest target, so the same prediction is the
+# > best.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>No: a training loss says nothing about a training run.</summary>
+# >
+# > No. Within one training run it says whether the weights still improve. It just must not be
+# > compared with the value of a different loss.
+# >
+# > </details>
+# >
+# > <details>
+# > <summary>Not for that reason: its loss cannot come near zero.</summary>
+# >
+# > Right. The best that a network can say are the targets themselves, and even then the smoothed loss
+# > is above zero. Compare accuracies, or the `val_loss` of both, which `fit` computes without
+# > smoothing.
+# >
+# > </details>
 #
 # ## Exercises
 #
 # Write your answer in the cell below each exercise, in place of the dots, run it, and run the cell
 # that follows: `check` says whether you are right, and if not, what is off.
 #
-# :::{admonition} Exercise 5.1: The arithmetic of a layer
-# :class: exercise
+# ### Exercise 5.1: The arithmetic of a layer
 #
 # The second convolution takes maps (16, 14, 14) and makes maps (32, 12, 12) of them, with kernels
 # of 3 × 3. How many floating-point operations is that for one image, forward only? Count a
 # multiplication and an addition each time a weight is used, and leave the bias out.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # Begin with a single one of the numbers that come out: over how many numbers that go in does its
 # sum run?
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 5.1
@@ -503,7 +559,9 @@ check("5.1", operations)
 
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # With $C$ channels, maps of $H \times W$ that come out, and kernels of $K \times K$, it is
 #
 # $$2 \cdot C_{\text{out}} H W \cdot C_{\text{in}} K^2$$
@@ -513,23 +571,25 @@ check("5.1", operations)
 # cell that counts: that network needs a little more than half of the operations, mainly because its
 # second convolution has 9 × 9 places in place of 12 × 12. Its time shrinks less than that, since
 # moving numbers and starting operations shrink less.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 5.2: Reached, and kept
-# :class: exercise
+# ### Exercise 5.2: Reached, and kept
 #
 # `timing.seconds_to_accuracy` stops at the first epoch that reaches the target, and the next one
 # may fall back. Write `seconds_kept(history, target)`: the seconds at the end of the first epoch
 # from which on every epoch validates at least as well as the target, or `float("inf")` if the last
 # one does not. `history` is one of the tables in `histories`, with a row for each epoch and the
 # columns `seconds` and `val_acc`.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # Go from the end to the beginning. `history["val_acc"][::-1].cummin()` is the worst accuracy from
 # each epoch on.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 5.2
@@ -547,29 +607,33 @@ check("5.2", seconds_kept)
 
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # Try it on `histories` with several targets. Where a curve only rises, both times are the same.
 # With a constant learning rate accuracies go up and down, and a target just below the best of them
 # may be met once and lost again. The recipe ends with small steps, which hardly lose what has been
 # reached. Which of the two times is the right one depends on use: whoever keeps the weights of the
 # best epoch, as `fit` does, may take the first.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 5.3: One cycle
-# :class: exercise
+# ### Exercise 5.3: One cycle
 #
 # Write `one_cycle(step, steps, peak)`, the learning rate at a step of a training run, from 0 to
 # `steps - 1`. It begins with no more than a tenth of the peak, reaches the peak after three tenths
 # of the steps, falls with every step from there on, and ends with no more than a fiftieth of the
 # peak. It never jumps: from one step to the next, it changes by a few hundredths of the peak at
 # most. Assume 100 steps or more. Whether it follows straight lines or curves is up to you.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # Two straight lines will do: one that rises from 0 to the peak, and one that falls from the peak to
 # 0. At each step, the lower one holds.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 5.3
@@ -587,27 +651,31 @@ check("5.3", one_cycle)
 
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # Draw it: `pd.Series([one_cycle(k, 1500, 1.2e-2) for k in range(1500)]).plot()`. PyTorch's
 # `OneCycleLR`, which `fit` uses, goes along half waves of a cosine. Mind what any such function
 # asks for: the number of steps. It must know the end before it begins. A training run that is
 # stopped halfway has not had its small steps, and one that is prolonged has none left. So the time
 # of the recipe is that of the whole recipe.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 5.4: Smoothed labels
-# :class: exercise
+# ### Exercise 5.4: Smoothed labels
 #
 # Write `smoothed_loss(logits, labels, smoothing)`: the mean cross-entropy of logits (N, K), where
 # the share `smoothing` of each target is spread evenly over all K classes, and the rest belongs to
 # the class on the label. PyTorch has an argument for it. Do without.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # The cross-entropy of an image is minus the sum of target times logarithm over all classes.
 # `logits.log_softmax(dim=1)` gives the logarithms, and `gather` picks one from each row.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 5.4
@@ -625,18 +693,20 @@ def smoothed_loss(logits, labels, smoothing):
 check("5.4", smoothed_loss)
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # With the smoothing $s$ and the label $y$, the cross-entropy falls into two parts:
 #
 # $$-(1 - s) \ln p_y - \frac{s}{K} \sum_k \ln p_k$$
 #
 # The first is the plain one. The second becomes large as soon as any class gets a probability near
 # zero: it is what keeps the network from being certain.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Exercise 5.5: One part less
-# :class: exercise
+# ### Exercise 5.5: One part less
 #
 # Which part of the recipe matters most? Take out the schedule, the weight decay and the label
 # smoothing, one at a time. Train with the whole recipe and with each of the three, every time a new
@@ -645,12 +715,14 @@ check("5.4", smoothed_loss)
 # the same on every machine. Keep what `fit` returns in a dict `trained`, under `"recipe"` and three
 # names of your own, and in a dict `cost`, under those three, how much lower the validation accuracy
 # is without that part, after the last epoch. Guess first.
-# :::
 #
-# :::{dropdown} Hint
+# <details>
+# <summary>Hint</summary>
+#
 # `replace(whole, weight_decay=0.0)` is the recipe without weight decay. What a setting is without
 # the recipe you see in `TrainConfig()`.
-# :::
+#
+# </details>
 
 # %% jupyter={"source_hidden": true} mystnb={"code_prompt_hide": "Hide the solution", "code_prompt_show": "Show a solution"} tags=["solution", "hide-input"]
 # Exercise 5.5
@@ -673,18 +745,20 @@ cost = {name: reached["recipe"] - reached[name] for name in parts}
 check("5.5", trained, cost)
 
 # %% [markdown] tags=["solution"]
-# :::{dropdown} Why
+# <details>
+# <summary>Why</summary>
+#
 # Do not trust the order yet. Of 1,000 images, ten make a percentage point; with another seed the
 # order may be a different one; and a part can cost something on few images that it is worth on many.
 # Take all images and two more seeds, which takes some minutes, and expect the schedule to matter
 # most: at this learning rate the training may not even come near without it. Parts chosen together
 # should be judged together, too: without the schedule, a smaller learning rate might have been the
 # better one.
-# :::
+#
+# </details>
 
 # %% [markdown]
-# :::{admonition} Project: Larger batches, and helpers
-# :class: exercise
+# ### Project: Larger batches, and helpers
 #
 # Two things to try that take minutes, and have no check.
 #
@@ -694,9 +768,10 @@ check("5.5", trained, cost)
 #   Windows, on macOS and from Python 3.14 on, a helper starts afresh and does not know a class that
 #   a notebook defines: there, use `torchvision`'s `FashionMNIST` with `transform=ToTensor()` in
 #   place of `Pictures()`.)
-# :::
 #
-# :::{dropdown} What you may find
+# <details>
+# <summary>What you may find</summary>
+#
 # You should get back most of the accuracy: the gradient of a larger batch is steadier, and allows
 # larger steps. [Goyal et al., 2017](https://arxiv.org/abs/1706.02677) made a rule of it for plain
 # gradient descent; for Adam, a growth with the square root of the batch size is the usual start.
@@ -705,7 +780,8 @@ check("5.5", trained, cost)
 # travel from one process to another, they have to be started in every epoch, and on two cores they
 # take time from the arithmetic. For images of 784 pixels that is often a loss; for photographs,
 # whose decoding takes milliseconds, it is a gain.
-# :::
+#
+# </details>
 #
 # ## Recap
 #

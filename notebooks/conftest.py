@@ -12,6 +12,8 @@ A cell's tag says what its figures may differ in from the committed ones:
 
 A figure that is missing, extra, blank, or of a different size fails whatever its tag.
 It is then kept next to the expected one in ``runs/figures``.
+
+With ``-n 2`` (pytest-xdist), two notebooks run at a time.
 """
 
 import base64
@@ -51,6 +53,20 @@ class Figure(NamedTuple):
     pixels: np.ndarray  # (height, width, 3), uint8
     size: tuple  # width and height in the file, then on the page, in pixels
     software: str
+
+
+def pytest_itemcollected(item):
+    """Leave out standard error, where a machine may print its warnings."""
+    if isinstance(item, IPyNbCell):
+        item.parent.skip_compare = {*item.parent.skip_compare, "stderr"}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep the cells of a notebook on one worker, whose kernel runs them in order."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -34,12 +34,9 @@ def prose(notebook):
 
 def questions(notebook):
     """Give each question as a list of its options: their words, and what is said of them."""
-    blocks = re.findall(
-        r"^::::\{admonition\} Question\n:class: question\n(.*?)^::::$",
-        prose(notebook),
-        re.MULTILINE | re.DOTALL,
-    )
-    return [re.findall(r"^:::\{dropdown\} (.+)\n(.+)", block, re.MULTILINE) for block in blocks]
+    blocks = re.findall(r"^> \*\*Question\.\*\* \S.*\n(?:>.*\n?)*", prose(notebook), re.MULTILINE)
+    option = re.compile(r"^> <summary>(.+)</summary>\n>\n> (.+)", re.MULTILINE)
+    return [option.findall(block) for block in blocks]
 
 
 @each_chapter
@@ -50,21 +47,20 @@ def test_every_exercise_has_a_hint_a_solution_a_check_and_a_reason(name):
     assert len(numbers) >= 4
     assert numbers == [f"{chapter}.{k}" for k in range(1, len(numbers) + 1)]
     assert numbers == [n for n in CHECKS if n.startswith(f"{chapter}.")]
-    titles = re.findall(r"^:::\{admonition\} Exercise ([\d.]+): \S", prose(notebook), re.MULTILINE)
+    titles = re.findall(r"^### Exercise ([\d.]+): \S", prose(notebook), re.MULTILINE)
     assert titles == numbers
     cells = notebook.cells
     for exercise, cell in check_cells(notebook):
         at = cells.index(cell)
         statement, solution, reason = cells[at - 2], cells[at - 1], cells[at + 1]
-        assert f"Exercise {exercise}:" in statement.source
-        assert ":class: exercise" in statement.source
-        assert ":::{dropdown} Hint" in statement.source
+        assert f"### Exercise {exercise}:" in statement.source
+        assert "<summary>Hint</summary>\n" in statement.source
         assert set(solution.metadata.tags) == {"solution", "hide-input"}
         # JupyterLab shows the first line of a folded cell.
         assert solution.source.startswith(f"# Exercise {exercise}\n")
         assert solution.metadata.jupyter == {"source_hidden": True}
         assert reason.metadata.tags == ["solution"]
-        assert reason.source.startswith(":::{dropdown} Why\n")
+        assert reason.source.startswith("<details>\n<summary>Why</summary>\n")
 
 
 @each_chapter

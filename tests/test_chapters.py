@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+from jupyter_server.services.contents.largefilemanager import LargeFileManager
+from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_class
 
 from fmnist_lib.chapters import CHAPTERS, ChapterError
 from fmnist_lib.experiments.execution import run_chapter
@@ -47,6 +50,18 @@ def test_notebook_and_script_are_in_step(path):
     config = jupytext.config.load_jupytext_config(str(path.parent))
     formats = {"extension": ".py", "format_name": "percent"}
     assert jupytext.writes(notebook, fmt=formats, config=config) == script
+
+
+def test_a_copy_of_a_chapter_gets_no_script(tmp_path):
+    """When JupyterLab saves it: the chapter itself does."""
+    manager = build_sync_jupytext_contents_manager_class(LargeFileManager)(root_dir=str(tmp_path))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for folder in ("notebooks", "runs/student"):
+        (tmp_path / folder).mkdir(parents=True)
+        shutil.copy(FOLDER / f"{CHAPTERS[0]}.ipynb", tmp_path / folder)
+        path = f"{folder}/{CHAPTERS[0]}.ipynb"
+        manager.save(manager.get(path), path)
+    assert [path.parent.name for path in tmp_path.rglob("*.py")] == ["notebooks"]
 
 
 @each_chapter

@@ -15,6 +15,13 @@ def test_a_claim_that_fails_stops():
         claim("shirts do worst", False)
 
 
+def test_a_claim_about_seconds_stops_nothing(capsys):
+    claim("shirts are fast", True, timing=True)
+    claim("shirts are fast", False, timing=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["✓ shirts are fast", "✗ shirts are fast: not on this machine, now"]
+
+
 @pytest.mark.parametrize("value", [0.889, 0.921, float("nan")])
 def test_a_value_outside_its_band_stops(value):
     with pytest.raises(ClaimError, match=r"the accuracy is .*, expected between 0.89 and 0.92"):

@@ -1,7 +1,9 @@
 import importlib
+import io
 import os
 import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 import warnings
@@ -15,8 +17,9 @@ from fmnist_lib import cli, download
 from fmnist_lib.common import ParameterError, UserError
 from fmnist_lib.experiments import commands, execution
 from fmnist_lib.experiments import run as run_module
-from fmnist_lib.experiments.parameters import read_parameters
-from fmnist_lib.experiments.run import code_digest, prepare_run
+from fmnist_lib.experiments.parameters import RESERVED, read_parameters
+from fmnist_lib.experiments.run import describe_run, prepare_run
+from fmnist_lib.experiments.sweeps import load_sweep, make_plan
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -40,6 +43,7 @@ def test_data_prints_the_folder(find_data, capsys, tmp_path):
         (download.DataError("no data"), 1, "fmnist: no data\n"),
         (ParameterError("no such value"), 2, "fmnist: no such value\n"),
         (KeyboardInterrupt(), 130, "fmnist: stopped\n"),
+        (OSError(36, "name too long", "a/b"), 1, "fmnist: a/b cannot be used (name too long); "),
         (ModuleNotFoundError(name="papermill"), 1, "fmnist: this needs the package papermill, "),
     ],
 )
@@ -50,13 +54,28 @@ def test_an_error_is_one_line_and_an_exit_code(find_data, capsys, error, code, l
     assert printed.startswith(line)
 
 
-def test_a_defect_keeps_its_traceback(find_data):
-    find_data.side_effect = TypeError("a defect")
-    with pytest.raises(TypeError, match="a defect"):
+@pytest.mark.parametrize("defect", [TypeError("a defect"), OSError("a defect")])
+def test_a_defect_keeps_its_traceback(find_data, defect):
+    find_data.side_effect = defect
+    with pytest.raises(type(defect), match="a defect"):
         cli.main(["data"])
 
 
-def test_every_error_of_the_library_is_for_users_with_three_exceptions():
+def test_letters_that_the_output_lacks_are_escaped(find_data, monkeypatch):
+    """As on Windows when it is redirected, and in the C locale."""
+    streams = [io.TextIOWrapper(io.BytesIO(), "cp1252", write_through=True) for _ in range(2)]
+    for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+        monkeypatch.setattr(sys, name, stream)
+    find_data.return_value = Path("Łódź")
+    assert cli.main(["data"]) == 0
+    find_data.side_effect = download.DataError("课程")
+    assert cli.main(["data"]) == 1
+    out, err = (stream.buffer.getvalue().decode("cp1252") for stream in streams)
+    assert out.endswith("\\u0141ód\\u017a" + os.linesep)
+    assert "\\u8bfe\\u7a0b" in err
+
+
+def test_every_error_of_the_library_is_for_users_with_four_exceptions():
     found = pkgutil.walk_packages(fmnist_lib.__path__, "fmnist_lib.")
     modules = [importlib.import_module(info.name) for info in found]
     others = {
@@ -66,7 +85,7 @@ def test_every_error_of_the_library_is_for_users_with_three_exceptions():
         if isinstance(kind, type) and issubclass(kind, Exception)
         if kind.__module__ == module.__name__ and not issubclass(kind, UserError)
     }
-    assert others == {"ClaimError", "Nudge", "Stopped"}
+    assert others == {"Busy", "ClaimError", "Nudge", "Stopped"}
 
 
 def test_course_prints_the_accuracies_and_where_to_look(monkeypatch, capsys, tmp_path):
@@ -146,8 +165,8 @@ def test_help_of_run_lists_the_parameters_of_a_chapter(nothing_runs, capsys):
     assert run("02_cnn", "--help") == 0
     _, _, listed = capsys.readouterr().out.partition("\nparameters of 02_cnn:\n")
     found = read_parameters(NOTEBOOKS / "02_cnn.ipynb")
-    del found["trained_dir"]
-    expected = [[f"{p.name}={p.default}", p.kind, p.help] for p in found.values()]
+    shown = (p for p in found.values() if p.name not in RESERVED)
+    expected = [[f"{p.name}={p.default}", p.kind, p.help] for p in shown]
     assert [line.split(maxsplit=2) for line in listed.splitlines()] == expected
 
 
@@ -191,6 +210,68 @@ def test_a_count_below_one_is_refused(capsys, command):
     assert f"{command.split()[-1]!r} is not a whole number of 1 or more" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--only 3", "'3' is not a part such as 3/40"),
+        ("--only 0/4", "'0/4' is not a part"),
+        ("--only 5/4", "'5/4' is not a part"),
+        ("--only 1/4/2", "'1/4/2' is not a part"),
+        ("--only=-1/4", "'-1/4' is not a part"),
+        ("--scheduler=", "the address is empty; is the variable set that holds it?"),
+        ("--scheduler=tcp://a:1 --workers 3", "not allowed with argument"),
+        ("--list --dry-run", "not allowed with argument"),
+    ],
+)
+def test_a_bad_option_of_a_sweep_is_refused(nothing_runs, capsys, options, words):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["sweep", "s.yml", *options.split()])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def list_runs(capsys, file, *options):
+    assert cli.main(["sweep", str(file), "--list", *options]) == 0
+    return [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_commands_of_a_list_are_the_runs_of_the_sweep(monkeypatch, capsys, tmp_path, put, runs):
+    """Those that are finished too, so that the third line stays the third while others finish."""
+    (file := tmp_path / "a s.yml").write_text(
+        "chapter: 02_cnn\nthreads: 2\nseeds: 4\n"
+        "parameters: {shuffle: true, device: 'cpu', data_dir: 'my data'}"
+    )
+    monkeypatch.chdir(tmp_path)
+    (folder := tmp_path / "my chapters").symlink_to(NOTEBOOKS)
+    options = ["--notebooks", "my chapters", "-o", "my runs"]
+    commands = list_runs(capsys, file, *options)
+    assert commands[1] == [
+        *("fmnist", "run", "02_cnn"),
+        *("-p", "shuffle=True", "-p", "seed=1", "-p", "device=cpu"),
+        *("-p", f"data_dir={tmp_path / 'my data'}", "-o", "my runs/seed=1"),
+        *("--threads", "2", "--notebooks", "my chapters"),
+    ]
+    plan = make_plan(load_sweep(file, folder), "my runs")
+    pretend = Mock(return_value={"seconds": 1, "metrics": {}})
+    monkeypatch.setattr(run_module, "run_experiment", pretend)
+    for _, *command in commands:
+        assert cli.main(command) == 0
+    started = [(call.args[0].parameters, call.args[1]) for call in pretend.call_args_list]
+    assert started == [(r.parameters, Path("my runs", name)) for name, r in plan.all.items()]
+    capsys.readouterr()
+    assert list_runs(capsys, file, *options, "--only", "2/3") == commands[1::3]
+
+
+def test_a_list_names_a_chapter_of_ones_own_by_its_path(capsys, tmp_path, write_chapter):
+    write_chapter(tmp_path / "own" / "net.ipynb", "text: str = ''")
+    (file := tmp_path / "s.yml").write_text(
+        'chapter: own/net.ipynb\ngrid: {text: ["it\'s", "$A b"]}'
+    )
+    first, second = list_runs(capsys, file)
+    assert first[:5] == ["fmnist", "run", str(tmp_path / "own" / "net.ipynb"), "-p", "text=it's"]
+    assert second[3:5] == ["-p", "text=$A b"]
+
+
 def test_a_dry_run_lists_the_runs_and_starts_nothing(nothing_runs, capsys, tmp_path, put, runs):
     def dry_run(text):
         (tmp_path / "s.yml").write_text(f"chapter: 02_cnn\n{text}")
@@ -199,8 +280,8 @@ def test_a_dry_run_lists_the_runs_and_starts_nothing(nothing_runs, capsys, tmp_p
         return capsys.readouterr().out.splitlines()
 
     notebook = NOTEBOOKS / "02_cnn.ipynb"
-    parameters = prepare_run(notebook, {"seed": 1}).parameters
-    put("any name", parameters, chapter="02_cnn", code=code_digest(notebook), seconds=90)
+    same = describe_run(prepare_run(notebook, {"seed": 1}))
+    put("any name", seconds=90, **same)
     assert dry_run("seeds: 3") == [
         f"3 runs of 02_cnn in {runs}: 1 finished, 2 to do",
         "  seed=1: finished",

@@ -6,21 +6,30 @@ that was executed twice is noticed. In between, it waits until the test opens a 
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from concurrent.futures import Future
-from importlib.metadata import version
+from dataclasses import replace
+from pathlib import Path
 from unittest.mock import Mock
 
 import dask
 import psutil
 import pytest
+from distributed import Client
 
+from fmnist_lib import download
+from fmnist_lib.download import DataError
 from fmnist_lib.experiments import cluster
-from fmnist_lib.experiments.run import load_record
+from fmnist_lib.experiments.parameters import Parameter
+from fmnist_lib.experiments.run import WORK, Run, library_digest, load_record, torch_version
+from fmnist_lib.experiments.stopping import median_rule, read_curve
+from fmnist_lib.experiments.sweeps import load_sweep, make_plan
+from fmnist_lib.models import build_model
+from fmnist_lib.training import Checkpoint, TrainConfig, fit
 
 CELLS = (
     """
@@ -38,7 +47,7 @@ def note(what):
 note("start")
 """,
     """
-network.mkdir(parents=True)
+network.mkdir(parents=True, exist_ok=True)
 while not os.path.exists(gate):
     time.sleep(0.01)
 if trouble == "fail":
@@ -61,11 +70,11 @@ def until(holds, seconds=300):
         time.sleep(0.05)
 
 
-def start_process(folder, *command):
+def start_process(folder, *command, **environment):
     return subprocess.Popen(
         [sys.executable, "-m", *map(str, command)],
         cwd=folder,
-        env=os.environ | QUICK,
+        env=os.environ | QUICK | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -134,6 +143,14 @@ class Site:
 
 
 @pytest.fixture
+def plan(tmp_path, write_chapter):
+    """Plan one run that needs the data."""
+    write_chapter(tmp_path / "tiny.ipynb", "data_dir: str = ''  # where", "print(1)")
+    (tmp_path / "s.yml").write_text("chapter: tiny.ipynb")
+    return make_plan(load_sweep(tmp_path / "s.yml"), tmp_path / "runs")
+
+
+@pytest.fixture
 def site(tmp_path, write_chapter):
     write_chapter(tmp_path / "tiny.ipynb", *CELLS)
     site = Site(tmp_path)
@@ -142,33 +159,44 @@ def site(tmp_path, write_chapter):
     kill(*site.clients)
 
 
+class Cluster:
+    """A scheduler and its workers, each a process, and the scheduler's file."""
+
+    def __init__(self, folder):
+        self.folder, self.file, self.workers = folder, folder / "scheduler.json", []
+        where = ("--host", "127.0.0.1", "--port", 0, "--no-dashboard")
+        self.scheduler = self._start("dask_scheduler", *where)
+        until(lambda: self.file.exists() and "address" in self.file.read_text())
+
+    def add(self, n_workers, threads, **environment):
+        options = ("--nthreads", threads, "--no-nanny", "--death-timeout", 60, "--no-dashboard")
+        for _ in range(n_workers):
+            self.workers.append(self._start("dask_worker", *options, **environment))
+
+    def _start(self, name, *options, **environment):
+        command = (f"distributed.cli.{name}", "--scheduler-file", self.file, *options)
+        return start_process(self.folder, *command, **environment)
+
+
 @pytest.fixture(scope="module")
 def start_cluster(tmp_path_factory):
-    """Start a scheduler and workers as processes: () -> scheduler file, scheduler, workers."""
+    """Start a scheduler and workers: (number of workers, threads of each) -> Cluster."""
     started = []
 
     def start(n_workers, threads):
-        folder = tmp_path_factory.mktemp("cluster")
-        options = ("--scheduler-file", file := folder / "scheduler.json", "--no-dashboard")
-        where = ("--host", "127.0.0.1", "--port", 0)
-        scheduler = start_process(folder, "distributed.cli.dask_scheduler", *options, *where)
-        options += ("--nthreads", threads, "--no-nanny", "--death-timeout", 60)
-        workers = [
-            start_process(folder, "distributed.cli.dask_worker", *options) for _ in range(n_workers)
-        ]
-        started.extend([scheduler, *workers])
-        until(lambda: file.exists() and "address" in file.read_text())
-        return file, scheduler, workers
+        started.append(cluster := Cluster(tmp_path_factory.mktemp("cluster")))
+        cluster.add(n_workers, threads)
+        return cluster
 
     yield start
-    kill(*started)
+    for each in started:
+        kill(each.scheduler, *each.workers)
 
 
 @pytest.fixture(scope="module")
 def shared_cluster(start_cluster):
     """Give the scheduler file of a cluster of one worker with two threads, for several tests."""
-    file, _, _ = start_cluster(n_workers=1, threads=2)
-    return file
+    return start_cluster(n_workers=1, threads=2).file
 
 
 ONCE = {f"{what} {lr} ": 1 for lr in LRS for what in ("start", "end")}
@@ -198,9 +226,12 @@ def test_failing_runs_are_retried_then_reported_and_the_others_go_on(site):
     assert "failed in cell 4: ValueError: no luck" in failed
     assert failed.endswith(str(notebook))
     assert "no luck" in notebook.read_text()
-    counts = {"": 1, "die once": 2, "die": 3, "fail": 3}
+    counts = {"": 1, "die once": 2, "die": 3, "fail": 1}  # the same error would come again
     assert {r["parameters"]["trouble"]: r["attempts"] for r in site.records()} == counts
     assert {trouble: site.noted()[f"start 0.1 {trouble}"] for trouble in counts} == counts
+    printed = site.sweep("--workers", 1, code=1)
+    assert "failed before, and would again: trouble=fail: tiny failed in cell 4: Val" in printed
+    assert site.noted()["start 0.1 fail"] == 1
 
 
 @pytest.mark.slow
@@ -213,7 +244,7 @@ def test_a_stopped_or_killed_sweep_takes_its_kernels_along_and_keeps_finished_ru
         command = r"stopped after 0 runs .* to go on: fmnist sweep s.yml --workers 2\n$"
         assert re.search(command, site.end(client, 130))
         assert not site.kernels()
-        assert not list(site.folder.rglob(".part-*"))
+        assert not list(site.folder.rglob(".stop-*"))
     until(lambda: not site.kernels())
     assert {r["parameters"]["lr"] for r in site.records()} == {0.1, 0.2}
     assert "4 of 4 runs are finished" in site.sweep("--workers", 2)
@@ -251,10 +282,10 @@ def test_ctrl_c_stops_the_runs_on_a_cluster(site, shared_cluster):
 
 @pytest.mark.slow
 def test_a_run_whose_worker_is_killed_moves_to_another(site, start_cluster):
-    file, _, workers = start_cluster(n_workers=2, threads=1)
-    client = site.start("--scheduler", file)
+    dask_cluster = start_cluster(n_workers=2, threads=1)
+    client = site.start("--scheduler", dask_cluster.file)
     until(lambda: site.noted().total() == 2)
-    kill(workers[0])
+    kill(dask_cluster.workers[0])
     until(lambda: len(site.kernels()) == 1)  # a kernel ends with its worker
     site.gate.touch()
     assert "4 of 4 runs are finished" in site.end(client)
@@ -267,44 +298,135 @@ def test_a_run_whose_worker_is_killed_moves_to_another(site, start_cluster):
 def test_a_lost_scheduler_is_one_sentence_and_another_one_goes_on(
     site, start_cluster, shared_cluster
 ):
-    file, scheduler, _ = start_cluster(n_workers=1, threads=2)
-    client = site.stop_after_two("--scheduler", file)
-    kill(scheduler)
-    assert "connection to the scheduler is lost; 0 runs" in site.end(client, 1)
+    dask_cluster = start_cluster(n_workers=1, threads=2)
+    client = site.stop_after_two("--scheduler", dask_cluster.file)
+    kill(dask_cluster.scheduler)
+    assert "connection to the scheduler is lost; finished runs are kept" in site.end(client, 1)
     assert "4 of 4 runs are finished" in site.sweep("--scheduler", shared_cluster)
     assert site.noted()["start 0.1 "] == site.noted()["start 0.2 "] == 1
 
 
-def test_no_scheduler_at_the_address(tmp_path):
-    address = "tcp://127.0.0.1:1"  # a port that nothing uses
-    with (
-        dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}),
-        pytest.raises(cluster.SweepError, match=f"no scheduler answers at {address}"),
-        cluster.open_executor(tmp_path, address),
-    ):
-        pass
+@pytest.mark.slow
+def test_late_workers_get_work_unless_they_are_unfit(site, start_cluster):
+    """One comes with an edited library, one from an environment without it, one as it should be."""
+    dask_cluster = start_cluster(n_workers=1, threads=1)
+    edited = site.folder / "edited" / "fmnist_lib"
+    shutil.copytree(Path(cluster.__file__).parents[1], edited)
+    (edited / "data.py").open("a").write("# edited")
+    (hidden := site.folder / "hidden" / "fmnist_lib.py").parent.mkdir()
+    hidden.write_text("raise ModuleNotFoundError('No module named fmnist_lib')")
+    client = site.start(*(where := ("--scheduler", dask_cluster.file)))
+    until(lambda: site.noted().total() == 1)
+    for folder in (edited.parent, hidden.parent):
+        dask_cluster.add(1, 2, PYTHONPATH=str(folder))
+    dask_cluster.add(1, 1)
+    with Client(scheduler_file=str(dask_cluster.file)) as observer:
+        until(lambda: len(observer.nthreads()) == 4 and site.noted().total() == 2)
+    site.gate.touch()
+    printed = site.end(client)
+    assert re.search("not used: the worker tcp.*: its files of fmnist_lib differ f", printed)
+    assert re.search("not used: the worker tcp.*: it cannot execute .*ModuleNotFoundError", printed)
+    assert "2 runs at a time" in printed
+    assert site.noted() == ONCE
+    site.write_sweep((0.5,))
+    kill(dask_cluster.workers[0], dask_cluster.workers[3])  # the good ones
+    with Client(scheduler_file=str(dask_cluster.file)) as observer:
+        until(lambda: len(observer.nthreads()) == 2)
+    assert "no worker can execute the runs; tcp" in site.sweep(*where, code=1)
+
+
+@pytest.mark.slow
+def test_two_sweeps_of_one_folder_share_its_runs_and_stop_apart(site):
+    first, second = (site.start("--workers", 1) for _ in range(2))
+    until(lambda: site.noted().total() == 2)  # neither waits for the other's run
+    first.send_signal(signal.SIGINT)
+    site.end(first, 130)
+    site.gate.touch()
+    assert "4 of 4 runs are finished" in site.end(second)
+    noted = site.noted()
+    assert (noted.total(), max(noted.values())) == (9, 2)  # only the stopped run twice
+
+
+def test_no_scheduler_at_the_address(plan, tmp_path):
+    empty = tmp_path / "empty.json"
+    for content, place in (("", "tcp://127.0.0.1:1"), ("", empty), ("{}", empty), ("[1]", empty)):
+        empty.write_text(content)
+        with (
+            dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}),
+            pytest.raises(cluster.SweepError, match=f"no scheduler answers at {place}"),
+        ):
+            cluster.run_sweep(plan, str(place))
+
+
+def test_data_that_cannot_be_had_is_missed_before_the_first_run(plan, monkeypatch, tmp_path):
+    monkeypatch.setattr(download, "MIRRORS", ())
+    monkeypatch.setattr(download, "DEBIAN_FOLDER", tmp_path)
+    monkeypatch.setattr(download, "cache_folder", lambda: tmp_path)
+    with pytest.raises(download.DataError, match="not on this machine"):
+        cluster.run_sweep(plan)
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("change", "fault"),
     [
-        ({"tcp://w": ("0.0", True)}, r"worker tcp://w has fmnist-lib 0\.0, this is "),
-        ({"tcp://w": (version("fmnist-lib"), False)}, "worker tcp://w does not see the folder "),
-        (ImportError("nothing\nthere"), r"workers cannot execute runs \(ImportError: nothing\);"),
+        ({}, ""),
+        ({"library": "x"}, "its files of fmnist_lib differ from those here; install the same"),
+        ({"torch": "1.0"}, "it has PyTorch .*, and this is 1.0; install the same"),
+        ({"visible": Path("/nowhere/x")}, "it does not see the folder /nowhere; name one with -o"),
+        ({"roots": ["/nowhere"]}, "Fashion-MNIST is not on this machine"),
     ],
 )
-def test_a_worker_that_cannot_do_a_run_is_refused(tmp_path, answer, message):
-    client = Mock(run=Mock(side_effect=[answer]))
-    with pytest.raises(cluster.SweepError, match=message):
-        cluster._check_workers(client, tmp_path)
+def test_what_a_worker_cannot_do(tmp_path, monkeypatch, change, fault):
+    monkeypatch.setattr(download, "find_data", None)
+    monkeypatch.setattr(
+        cluster, "find_data", Mock(side_effect=DataError("Fashion-MNIST is not on this machine"))
+    )
+    asked = {
+        "visible": tmp_path,
+        "library": library_digest(),
+        "torch": torch_version(),
+        "roots": [],
+    }
+    assert re.match(fault or "$", cluster._probe(**asked | change))
 
 
-def test_what_went_wrong_is_one_line():
-    future, reported = Future(), []
-    future.set_exception(OSError("no\nluck"))  # a defect, or one that Dask reports
-    failed = cluster._collect({future: "a"}, lambda *event: reported.append(event))
-    assert failed == {"a": "OSError: no"}
-    assert reported == [("failed", "a", "OSError: no")]
+@pytest.mark.parametrize(
+    ("curves", "given_up"),
+    [
+        ((0.5, 0.6, 0.7), True),
+        ((0.4, 0.4, 0.9), False),  # equal to the median is not below it
+        ((0.6, 0.7), False),  # too few to tell
+    ],
+)
+def test_a_run_below_the_median_of_the_others_is_given_up(tmp_path, curves, given_up):
+    run = Run(Path("02_net.ipynb"), {}, {"epochs": 5}, "")
+    run = replace(run, known={"epochs": Parameter("epochs", "int", 5, "")})
+    give_up = median_rule(run, tmp_path / "mine", after=2)
+
+    def write(name, *accuracies):
+        (folder := tmp_path / name / "02_net").mkdir(parents=True, exist_ok=True)
+        lines = "\n".join(f"{n},{a}" for n, a in enumerate(accuracies))
+        folder.joinpath("history.csv").write_text(f"epoch,val_acc\n{lines}\n")
+
+    for number, last in enumerate(curves):
+        write(f"other{number}", 0.9, last)
+    write("short", 0.1)
+    assert give_up() == ""
+    write("mine", 0.1)
+    assert give_up() == ""  # too early
+    write("mine", 0.1, 0.4)
+    words = "after epoch 2: its validation accuracy of 0.4000 is below 0.6000, the median of 3"
+    assert (words in give_up()) == given_up
+    assert give_up() == ""  # it is asked each second, and each epoch counts once
+
+
+@pytest.mark.slow
+def test_the_curve_of_a_run_in_progress_is_read_from_its_checkpoint(tmp_path, sample):
+    place = tmp_path / "a" / WORK / "02_net.checkpoint"
+    model, config = build_model("cnn", 0), TrainConfig(epochs=2)
+    trained = fit(model, sample.train, sample.validation, config, listeners=[Checkpoint(place)])
+    assert read_curve(tmp_path / "a", "02_net") == list(trained.history["val_acc"])
+    assert read_curve(tmp_path / "b", "02_net") == []
 
 
 @pytest.mark.parametrize(

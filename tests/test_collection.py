@@ -1,5 +1,8 @@
 """Many runs in one table, their summary over seeds, and the best setting."""
 
+import os
+import subprocess
+import sys
 from itertools import product
 from statistics import mean, stdev
 
@@ -31,10 +34,12 @@ def test_the_table_has_a_row_for_each_run(runs, swept):
     assert list(table) == [
         *("run", "chapter", "state", "epochs", "lr", "schedule", "seed"),
         *("val_accuracy", "best_epoch", "seconds", "threads", "attempts", "error"),
+        *("code", "library", "torch"),
     ]
     assert table.attrs == {
         "parameters": ["epochs", "lr", "schedule", "seed"],
         "metrics": ["val_accuracy", "best_epoch"],
+        "repeated": {},
     }
     found = table.set_index(["lr", "schedule", "seed"])["val_accuracy"].to_dict()
     assert found == swept
@@ -84,24 +89,109 @@ def test_a_single_run_has_no_spread(runs, put):
     assert summary["sd"].isna().all()
 
 
-def test_failed_and_unfinished_runs_are_listed_and_left_out_of_the_summary(runs, put):
-    put("a", {"lr": 1.0}, {"val_accuracy": 0.5})
+def test_other_runs_than_finished_ones_are_listed_and_left_out_of_the_summary(runs, put):
+    put("a", {"lr": 1.0, "seed": 0}, {"val_accuracy": 0.5})
     put("b", {"lr": 2.0}, {"val_accuracy": 0.9}, state="failed", error="no luck", attempts=2)
-    put("c/.part-1", {"lr": 1.0}, {"val_accuracy": 0.1})  # killed while it was put in place
-    put("d/e", {"lr": 1.0}, {"val_accuracy": 0.6})  # deeper
-    put("d/e/.part-1", {"lr": 1.0}, {"val_accuracy": 0.1})  # which the kill left there
+    put("c/.part-run", {"lr": 1.0}, {"val_accuracy": 0.1})  # killed while it was put in place
+    (runs / "c" / "attempt.json").write_text('{"parameters": {"lr": 3.0}}')
+    put("d/e", {"lr": 1.0, "seed": 1}, {"val_accuracy": 0.6})  # deeper
+    (runs / "d" / "e" / "attempt.json").write_text("{}")  # which a kill left there
+    put("f", {"lr": 1.0, "seed": 2}, {"val_accuracy": 0.1}, state="stopped", error="given up")
+    put("g", {"lr": 1.0, "seed": 3}, state="failed")
+    (runs / "g" / "attempt.json").write_text('{"parameters": {"lr": 1.0, "seed": 3}}')
     table = collection.load_results(runs).set_index("run")
     states = {"a": "finished", "b": "failed", "c": "unfinished", "d/e": "finished"}
-    assert table["state"].to_dict() == states
+    assert table["state"].to_dict() == states | {"f": "stopped", "g": "unfinished"}
     assert table.loc["b", ["error", "attempts", "lr"]].tolist() == ["no luck", 2, 2.0]
+    assert table.loc["c", "lr"] == 3.0
     summary = collection.summarize(table)
     assert summary.loc[0, ["runs", "mean"]].tolist() == [2, pytest.approx(0.55)]
+
+
+# Folders that come back from several machines.
+
+
+def test_a_run_that_is_there_twice_counts_once(runs, put, capsys):
+    for folder, seeds in (("one", (0, 1, 2)), ("two", (2, 3))):
+        for seed in seeds:
+            put(f"{folder}/seed={seed}", {"seed": seed}, {"val_accuracy": seed / 10})
+    put("one/seed=3", {"seed": 3}, state="failed")  # and finished on the other machine
+    table = collection.load_results(runs / "one", runs / "two")
+    found = table.sort_values("seed")["run"].tolist()
+    one, two = (str(runs / name) for name in ("one", "two"))
+    assert found == [f"{one}/seed=0", f"{one}/seed=1", f"{one}/seed=2", f"{two}/seed=3"]
+    repeated = {f"{two}/seed=2": f"{one}/seed=2", f"{one}/seed=3": f"{two}/seed=3"}
+    assert table.attrs["repeated"] == repeated
+    summary = collection.summarize(table)
+    assert summary.loc[0, ["runs", "mean"]].tolist() == [4, pytest.approx(0.15)]
+    # A folder inside another one holds the same runs, and not the same runs again.
+    table = collection.load_results(runs, runs / "one")
+    assert (len(table), len(table.attrs["repeated"])) == (4, 2)
+    assert cli.main(["results", one, two, "-o", str(runs / "all")]) == 0
+    assert "4 runs: 4 finished\n2 left out" in capsys.readouterr().out
+    assert len(pd.read_csv(runs / "all" / "results.csv")) == 4
+    assert cli.main(["results", one, two]) == 2
+    assert "name one for the table with -o" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["code", "library", "torch"])
+def test_runs_of_different_code_are_never_averaged(runs, put, capsys, part):
+    for seed, state in enumerate(["a" * 64, "a" * 64, "b" * 64, None]):
+        same = {"code": "c", "library": "l", "torch": "2"} | {part: state}
+        put(f"seed={seed}", {"seed": seed}, {"val_accuracy": seed / 10}, **same)
+    put("other", {"seed": 9}, state="failed", **{part: "d"})  # which says nothing about the rest
+    assert cli.main(["results", str(runs)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "kept apart" in line]
+    shown = [f"{part} {text}" for text in ("a" * 8, "b" * 8, "unknown")]
+    assert all(text in line for text in shown)
+    rows = pd.read_csv(runs / "summary.csv").query("metric == 'val_accuracy'")
+    assert rows["runs"].tolist() == [2, 1, 1]
+    assert rows["mean"].tolist() == pytest.approx([0.05, 0.2, 0.3])
+    assert rows["made_by"].str[: len(part) + 9].str.strip().tolist() == shown
+
+
+def test_two_chapters_have_different_code_and_are_one_state(runs, put):
+    put("a", {}, code="a")
+    put("b", {}, code="b", chapter="01_net")
+    assert "made_by" not in collection.load_results(runs)
+
+
+def test_what_cannot_be_read_is_named(runs, put, as_a_user, capsys):
+    put("a/seed=0", {"seed": 0}, {"val_accuracy": 0.5})
+    put("b/seed=1", {"seed": 1}, {"val_accuracy": 0.5})
+
+    def results(folder):
+        command = [*as_a_user, sys.executable, "-m", "fmnist_lib.cli", "results", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        (line,) = done.stderr.splitlines()
+        assert done.returncode == 1
+        return line
+
+    os.chmod(locked := runs / "b" / "seed=1" / "results.json", 0)
+    assert f"{locked} cannot be read (Permission denied)" in results(runs)
+    os.chmod(runs / "a", 0)
+    assert f"{runs / 'a'} cannot be read (Permission denied)" in results(runs)
+    assert cli.main(["results", str(runs / "c")]) == 1
+    assert f"{runs / 'c'} cannot be read (No such file" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_the_last_table_whole(put, mount_disk, tmp_path, capsys):
+    disk = mount_disk(tmp_path / "disk", "200k")
+    put("seed=0", {"seed": 0}, {"val_accuracy": 0.5})
+    command = ["results", str(tmp_path / "runs"), "-o", str(disk)]
+    assert cli.main(command) == 0
+    before = {path.name: path.read_bytes() for path in disk.iterdir()}
+    put("seed=1", {"seed": 1}, {f"metric {n}": n for n in range(2000)})
+    assert cli.main(command) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in disk.iterdir()} == before
 
 
 def test_whole_numbers_stay_whole_next_to_an_unfinished_run(runs, put, capsys):
     put("a", {"epochs": 4, "seed": 0}, {"val_accuracy": 0.5})
     put("b", {"epochs": 8, "seed": 0}, {"val_accuracy": 0.75})
-    (runs / "c" / ".part-1").mkdir(parents=True)
+    (runs / "c").mkdir()
+    (runs / "c" / "attempt.json").write_text("{}")
     assert cli.main(["results", str(runs), "--group", "seed"]) == 0
     assert "best by val_accuracy: epochs=8 (mean 0.7500)" in capsys.readouterr().out
     for name in ("results", "summary"):
@@ -111,8 +201,8 @@ def test_whole_numbers_stay_whole_next_to_an_unfinished_run(runs, put, capsys):
 
 def test_metrics_by_class_and_of_other_networks_have_columns_of_their_own(runs, put):
     metrics = {"val_accuracy": 0.9, "test_recall": {"Bag": 0.8, "Ankle boot": 0.7}}
-    put("a", {}, metrics, networks={"03_other": {"test_recall": {"Bag": 0.1}}})
-    put("b", {}, {})
+    put("a", {"seed": 0}, metrics, networks={"03_other": {"test_recall": {"Bag": 0.1}}})
+    put("b", {"seed": 1}, {})
     table = collection.load_results(runs)
     names = [
         "val_accuracy",

@@ -1,15 +1,26 @@
 """The staged write, the lock, the digest and the near name that all rooms share."""
 
+import errno
 import hashlib
 import os
 import signal
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 
 from fmnist_lib import common
-from fmnist_lib.common import UserError, did_you_mean, digest, locked, one_line, staged, writing
+from fmnist_lib.common import (
+    LockError,
+    UserError,
+    did_you_mean,
+    digest,
+    locked,
+    one_line,
+    staged,
+    writing,
+)
 
 
 class OwnError(UserError):
@@ -179,3 +190,14 @@ def test_an_exception_becomes_one_line_of_bearable_length():
     assert one_line(ValueError("first\nsecond")) == "ValueError: first"
     assert one_line(KeyError()) == "KeyError"
     assert len(one_line(ValueError("x" * 1000))) < 250
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, number):
+    """As Lustre mounted without the option, and some network file systems."""
+    refuse = Mock(side_effect=OSError(number, os.strerror(number)))
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with pytest.raises(LockError, match=r"has no locks \(.*; name a folder on another file system"):
+        locked(tmp_path / "lock").__enter__()
+    assert os.listdir(tmp_path) in ([], ["lock"])

@@ -111,6 +111,36 @@ def test_a_folder_may_hold_the_files_in_any_usual_form(
     assert np.array_equal(dataset.targets, np.arange(20) % 10)
 
 
+@pytest.mark.parametrize("level", ["", "FashionMNIST", "FashionMNIST/raw"])
+def test_any_level_of_torchvisions_folders_may_be_given(cache, tmp_path, contents, level):
+    put(download.raw_folder(tmp_path / "given"), contents)
+    assert download.find_data(tmp_path / "given" / level) == tmp_path / "given"
+
+
+def test_names_with_a_dot_are_known(cache, tmp_path, contents):
+    """As some archives spell them."""
+    dotted = {name.replace("-idx", ".idx"): content for name, content in contents.items()}
+    assert download.find_data(put(download.raw_folder(tmp_path / "given"), dotted)) == cache
+
+
+def test_a_relative_folder_starts_where_the_command_was_typed(cache, tmp_path, monkeypatch):
+    """A notebook's own folder is another one."""
+    (typed_in := tmp_path / "typed in").mkdir()
+    monkeypatch.chdir(typed_in)
+    monkeypatch.setenv("FMNIST_DATA", "stick")
+    assert download.given_folder() == typed_in / "stick"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(download, "in_notebook", lambda: True)
+    monkeypatch.setenv("PWD", str(typed_in))
+    assert download.given_folder() == typed_in / "stick"
+    tried = f"not in {typed_in / 'stick'} or elsewhere"
+    with pytest.raises(download.DataError, match=tried), pytest.warns(match=str(typed_in)):
+        download.find_data()
+    monkeypatch.delenv("PWD")
+    with pytest.raises(download.DataError, match=r"FMNIST_DATA is stick, .* as an absolute path"):
+        download.given_folder()
+
+
 def test_the_order_of_the_search(cache, tmp_path, contents, monkeypatch, serve):
     serve(put(tmp_path / "mirror", contents, zipped=True))
     assert download.find_data() == cache

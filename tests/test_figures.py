@@ -156,14 +156,20 @@ def test_the_tags_of_figures_are_spelled_right_and_stand_where_figures_are(plugi
 
 @pytest.mark.slow
 def test_nbval_reports_and_keeps_figures_on_each_worker(tmp_path):
-    """Two notebooks on two workers: one with faults, also in a cell exempt from comparison."""
+    """Two notebooks on two workers: one with faults, also in a cell exempt from comparison.
+
+    The other one has a warning that the committed notebook lacks, which is no fault.
+    """
     setup = "%matplotlib inline\nimport matplotlib.pyplot as plt"
     plot = "lines = plt.plot([1, 2, 4])"
     cells = [nbformat.v4.new_code_cell(source) for source in (setup, plot, plot, "print(1)", plot)]
     cells[2].metadata["tags"] = ["nbval-ignore-output"]
     notebook = nbformat.v4.new_notebook(cells=cells)
     NotebookClient(notebook, kernel_name="python3").execute()
-    nbformat.write(nbformat.v4.new_notebook(cells=cells[:2]), tmp_path / "good.ipynb")
+    warn = nbformat.v4.new_code_cell("import warnings; warnings.warn('slow', stacklevel=1)")
+    warn.execution_count = 3
+    good = nbformat.v4.new_notebook(cells=[*cells[:2], warn])
+    nbformat.write(good, tmp_path / "good.ipynb")
     (figure,) = cells[1].outputs
     with Image.open(io.BytesIO(base64.b64decode(figure.data["image/png"]))) as image:
         file = io.BytesIO()
@@ -173,10 +179,10 @@ def test_nbval_reports_and_keeps_figures_on_each_worker(tmp_path):
     cells[4].outputs.clear()
     nbformat.write(notebook, tmp_path / "bad.ipynb")
     shutil.copy(NOTEBOOKS / "conftest.py", tmp_path)
-    options = ["--nbval", "-n", "2", "--dist", "loadfile", "--rootdir", ".", "."]
+    options = ["--nbval", "-n", "2", "--rootdir", ".", "."]
     command = [sys.executable, "-m", "pytest", *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert "3 failed, 4 passed" in done.stdout
+    assert "3 failed, 5 passed" in done.stdout
     for fault in ("differs in", "is missing", "is not expected"):
         assert fault in done.stdout
     kept = {path.name for path in (tmp_path / "runs" / "figures" / "bad").iterdir()}

@@ -1,6 +1,9 @@
 """The pages of the site and the README: what they say about the project must be so."""
 
+import os
 import re
+import subprocess
+import sys
 from contextlib import suppress
 from math import e, isclose, log, sqrt
 from pathlib import Path
@@ -8,13 +11,15 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 from pybtex.database import parse_file
 
 import fmnist_lib.data
 from fmnist_lib.chapters import CHAPTERS
-from fmnist_lib.cli import main
+from fmnist_lib.cli import _parser, main
 from fmnist_lib.course.exercises.feedback import CHECKS
+from fmnist_lib.experiments.collection import load_results
 from fmnist_lib.experiments.sweeps import load_sweep
 from fmnist_lib.inspection import layer_table, receptive_field
 from fmnist_lib.models import build_model
@@ -216,6 +221,66 @@ def test_the_sweep_of_the_notes_can_be_run(tmp_path):
     (text,) = blocks(page("teaching"), "yaml")
     (tmp_path / "handed_in.yml").write_text(text, encoding="utf-8")
     assert len(load_sweep(tmp_path / "handed_in.yml", ROOT / "notebooks").runs) == 10
+
+
+def test_the_entries_of_the_guide_belong_in_a_sweep_file(tmp_path):
+    (file := tmp_path / "s.yml").write_text("chapter: 02_cnn\nseeds: 3\n" + entries("list", "stop"))
+    assert len(load_sweep(file, ROOT / "notebooks").runs) == 6
+
+
+def entries(*names):
+    found = {text.partition(":")[0]: text for text in blocks(page("batch"), "yaml")}
+    return "".join(found[name] for name in names)
+
+
+@pytest.mark.parametrize("index", [0, 39])
+def test_slurm_and_kubernetes_start_each_part_of_a_sweep(index):
+    (array,) = [text for text in blocks(page("batch"), "shell") if text.startswith("#!")]
+    (job,) = yaml.safe_load_all(entries("apiVersion"))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert "#SBATCH --array=1-40\n" in array
+    assert (job["kind"], job["spec"]["completions"]) == ("Job", 40)
+    numbers = {"SLURM_ARRAY_TASK_ID": str(index + 1), "JOB_COMPLETION_INDEX": str(index)}
+    (script,) = container["args"]
+    for text in (array, script.removeprefix("exec ")):
+        # Instead of the command, show its arguments.
+        command = ["bash", "-euc", 'fmnist() { printf "%s\\n" "$@"; }\n' + text]
+        settings = {"env": os.environ | numbers, "capture_output": True, "text": True}
+        arguments = subprocess.run(command, check=True, **settings).stdout.splitlines()
+        assert _parser().parse_args(arguments).only == (index + 1, 40)
+
+
+@pytest.mark.slow
+def test_optuna_drives_runs_as_the_guide_has_it(tmp_path, monkeypatch, capsys):
+    (code,) = [text for text in blocks(page("batch"), "python") if "optuna" in text]
+    for there, here in (
+        ('"epochs": 5', '"epochs": 1, "sample": True'),
+        ("n_trials=20", "n_trials=1"),
+        ("notebooks/", f"{ROOT}/notebooks/"),
+    ):
+        assert there in code
+        code = code.replace(there, here)
+    monkeypatch.chdir(tmp_path)
+    for n in (1, 2):  # the second time, it goes on
+        exec(compile(code, "batch.md", "exec"), {})
+        runs = load_results(tmp_path / "runs" / "optuna")
+        assert runs["state"].tolist() == ["finished"] * n
+        printed = capsys.readouterr().out.splitlines()[-1]
+        assert float(printed.split()[0]) == runs["val_accuracy"].max()
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_drives_a_sweep_as_the_guide_has_it(tmp_path, write_chapter):
+    (code,) = [text for text in blocks(page("batch"), "python") if "LocalCluster" in text]
+    write_chapter(tmp_path / "tiny.ipynb", "seed: int = 0", "print(seed)")
+    (tmp_path / "s.yml").write_text("chapter: tiny.ipynb\nseeds: 2")
+    assert "book/learning_rate.yml" in code
+    (tmp_path / "script.py").write_text(code.replace("book/learning_rate.yml", "s.yml"))
+    settings = {"cwd": tmp_path, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "script.py"], **settings)
+    assert done.returncode == 0, done.stderr
+    table = load_results(tmp_path / "runs" / "learning_rate")
+    assert table["state"].tolist() == ["finished"] * 2
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """One run of a chapter, and what its folder holds whatever happens."""
 
 import json
-import re
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,8 +14,11 @@ import pandas as pd
 import pytest
 
 from fmnist_lib.chapters import ChapterError
+from fmnist_lib.common import locked
 from fmnist_lib.download import SHA256
+from fmnist_lib.experiments import page
 from fmnist_lib.experiments import run as runs
+from fmnist_lib.experiments.execution import Stopped
 from fmnist_lib.experiments.run import load_record, prepare_run, run_experiment
 from fmnist_lib.trained import load_trained
 
@@ -28,7 +32,7 @@ PARAMETERS = (
 NETWORK = """
 import json, pathlib
 folder = pathlib.Path(trained_dir, "tiny")
-folder.mkdir()
+folder.mkdir(exist_ok=True)
 record = {"best_epoch": 3, "metrics": {"val_accuracy": x / 10}, "machine": {"threads": 1}}
 (folder / "record.json").write_text(json.dumps(record))
 """
@@ -75,8 +79,15 @@ def test_a_run_is_kept_with_its_record(tmp_path, tiny):
     assert 0.1 < record["seconds"] < 60
     assert pd.Timestamp(record["started"]) < pd.Timestamp.now("UTC")
     assert printed(folder / "tiny.ipynb") == "3 .\n"
-    page = (folder / "tiny.html").read_text(encoding="utf-8")
-    assert not re.search(r"""(src|href)=["'](https?:)?//""", page)  # it needs no network
+    assert "a warning of C" in (folder / "tiny.html").read_text(encoding="utf-8")
+
+
+def test_a_run_is_kept_where_its_page_cannot_be_made(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(page, "_exporter", None)
+    with pytest.warns(UserWarning, match="tiny is kept without a page"):
+        record = run(tiny("print(x)"), tmp_path / "a")
+    assert record["state"] == "finished"
+    assert names(tmp_path / "a") == ["results.json", "tiny.ipynb"]
 
 
 def test_a_finished_run_is_not_run_again(tmp_path, tiny, monkeypatch):
@@ -92,7 +103,28 @@ def test_a_finished_run_is_not_run_again(tmp_path, tiny, monkeypatch):
     other = chapter.rename(tmp_path / "other.ipynb")
     with pytest.raises(ChapterError, match="holds a finished run of tiny"):
         run(other, tmp_path / "a", {"x": 2})
+    tiny("print(x)")
+    for name, words in (("library_digest", "other files of"), ("torch_version", "PyTorch")):
+        with monkeypatch.context() as patch:
+            patch.setattr(runs, name, lambda: "another")
+            with pytest.raises(ChapterError, match=f"made with {words}"):
+                run(chapter, tmp_path / "a", {"x": 2})
     assert load_record(tmp_path / "a") == record
+
+
+def test_ends_of_lines_are_not_code(tmp_path, tiny):
+    """Editors and Git change them."""
+    codes = ("a = 1\nb = 2", "a = 1\r\nb = 2\n", "a = 1\nb = 3")
+    one, other, changed = (runs.code_digest(tiny(code)) for code in codes)
+    assert one == other != changed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names that are not UTF-8")
+def test_a_folder_whose_name_no_json_can_hold(tmp_path, tiny):
+    """As each with an umlaut is in the C locale, without Python's UTF-8 mode."""
+    folder = tmp_path / os.fsdecode(b"\xff")
+    assert run(tiny("print(x)"), folder)["state"] == "finished"
+    assert names(folder) == ["results.json", "tiny.html", "tiny.ipynb"]
 
 
 def test_a_failed_run_keeps_its_notebook_and_can_be_tried_again(tmp_path, tiny):
@@ -103,10 +135,12 @@ def test_a_failed_run_keeps_its_notebook_and_can_be_tried_again(tmp_path, tiny):
     kept = folder / "tiny.ipynb"
     assert "failed in cell 5: ValueError: so" in str(failure.value)
     assert str(failure.value).endswith(str(kept))
+    assert (failure.value.notebook, failure.value.cause) == (kept, "ValueError")
     assert printed(kept) == "before\n"
     record = load_record(folder)
     assert (record["state"], record["attempts"]) == ("failed", 1)
     assert record["error"] == "tiny failed in cell 5: ValueError: so"
+    assert record["cause"] == failure.value.cause == "ValueError"
     assert names(folder) == ["results.json", "tiny", "tiny.html", "tiny.ipynb"]
     tiny("print('better')")
     record = run(chapter, folder)
@@ -163,8 +197,96 @@ def test_a_killed_run_is_unfinished_and_the_next_attempt_clears_up(tmp_path, tin
     assert list(folder.glob(".part-*"))
     tiny(NETWORK)
     record = run(chapter, folder)
-    assert (record["state"], record["attempts"]) == ("finished", 1)
+    assert (record["state"], record["attempts"]) == ("finished", 2)
     assert names(folder) == ["results.json", "tiny", "tiny.html", "tiny.ipynb"]
+
+
+TRAINING = """
+import os, signal
+from fmnist_lib.data import load_fashion_mnist
+from fmnist_lib.models import build_model
+from fmnist_lib.trained import save_trained
+from fmnist_lib.training import Checkpoint, TrainConfig, fit
+
+data = load_fashion_mnist(sample=True)
+first_time = not os.path.exists("tiny.checkpoint")
+
+def die(state):
+    if first_time and trouble and len(state.history) == 2:
+        raise OSError("a fault of the disk") if trouble == "fail" else os.kill(os.getpid(), 9)
+
+listeners = [Checkpoint("tiny.checkpoint"), die]
+config = TrainConfig(epochs=4, shuffle=True)
+trained = fit(build_model("cnn", 0), data.train, data.validation, config, listeners=listeners)
+save_trained("tiny", "cnn", trained, {"epochs": len(listeners)}, sample=True)
+"""
+
+
+def test_an_interrupted_run_goes_on_from_its_last_epoch_to_the_same_bits(tmp_path, write_chapter):
+    """Its kernel or itself killed, stopped, or failed for a reason that may pass."""
+    chapter = write_chapter(tmp_path / "tiny.ipynb", "trouble: str = ''  # what happens", TRAINING)
+    whole = run(chapter, tmp_path / "whole", threads=1)
+    assert whole["attempts"] == 1
+    files = [tmp_path / "whole" / "tiny" / name for name in ("weights.pt", "history.csv")]
+    for trouble in ("fail", "die", "stop"):
+        folder, part = tmp_path / trouble, tmp_path / trouble / runs.WORK
+        if trouble == "stop":
+            with pytest.raises(Stopped):
+                run(chapter, folder, stopped=(part / "tiny.checkpoint").exists, threads=1)
+            assert (part / "tiny.checkpoint").exists()
+        else:
+            with pytest.raises(ChapterError, match=r"OSError|kernel of tiny died"):
+                run(chapter, folder, {"trouble": trouble}, threads=1)
+        written = len(list(folder.rglob("tiny.checkpoint")))
+        record = run(chapter, folder, {"trouble": "" if trouble == "stop" else trouble}, threads=1)
+        assert (written, record["attempts"]) == (1, 2)
+        assert not list(folder.rglob("*.checkpoint"))
+        for file in files:
+            assert (folder / "tiny" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_other_code_starts_over(tmp_path, tiny):
+    """A checkpoint of an older version, or one that cannot be read, is not taken up again."""
+    folder = tmp_path / "a"
+    write = "open('tiny.checkpoint', 'w'); raise {}('no')"
+    for error, kept in (("OSError", 1), ("ValueError", 0), ("OSError", 1)):
+        with pytest.raises(ChapterError):
+            run(
+                tiny(
+                    "import os; assert not os.path.exists('tiny.checkpoint')", write.format(error)
+                ),
+                folder,
+            )
+        assert len(list(folder.glob("*.checkpoint"))) == kept
+
+
+def test_a_run_that_is_given_up_is_kept_as_stopped(tmp_path, tiny):
+    folder, reason = tmp_path / "a", "it does badly"
+    chapter = tiny("open('tiny.checkpoint', 'w')", "import time; time.sleep(x * 600)")
+    give_up = lambda: reason if list(folder.rglob("*.checkpoint")) else ""  # noqa: E731
+    record = run(chapter, folder, give_up=give_up)
+    assert (record["state"], record["error"], record["cause"]) == ("stopped", reason, None)
+    assert names(folder) == ["results.json", "tiny.checkpoint", "tiny.html", "tiny.ipynb"]
+    assert run(chapter, folder, give_up=lambda: "") == record
+
+
+def test_a_run_that_another_process_executes_is_not_waited_for(tmp_path, tiny):
+    chapter, folder = tiny("print(1)"), tmp_path / "a"
+    folder.mkdir()
+    with locked(folder / ".lock"), pytest.raises(runs.Busy):
+        run(chapter, folder, wait=False)
+
+
+def test_the_digest_of_the_library_is_that_of_its_files(tmp_path, monkeypatch):
+    copy = tmp_path / "fmnist_lib"
+    shutil.copytree(NOTEBOOKS.parent / "fmnist_lib", copy, dirs_exist_ok=True)
+    before = runs.library_digest()
+    monkeypatch.setattr(runs.fmnist_lib, "__file__", str(copy / "__init__.py"))
+    assert runs.library_digest() == before
+    (copy / "new.cpython-311.pyc").write_bytes(b"compiled")
+    assert runs.library_digest() == before
+    (copy / "models.py").open("a").write(" ")
+    assert runs.library_digest() != before
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"state": "running"}'])

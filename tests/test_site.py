@@ -5,13 +5,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
 
 import nbformat
 import pandas as pd
 import pytest
 import yaml
-from docutils.utils.math import MathError
 
 pytestmark = pytest.mark.slow
 
@@ -112,45 +110,6 @@ def small_site(build):
     html, warnings = build(INDEX)
     assert warnings == ""
     return html
-
-
-@pytest.mark.parametrize(
-    ("latex", "expected"),
-    [
-        (r"\frac{a}{b}", "<mfrac><mi>a</mi><mi>b</mi></mfrac>"),
-        (r"\sqrt{x}", "<msqrt><mi>x</mi></msqrt>"),
-        (r"\sum_{i=1}^n x_i", "<munderover><mo>∑</mo>"),
-        (r"x_{ij}", "<msub><mi>x</mi><mrow><mi>i</mi><mi>j</mi></mrow></msub>"),
-        (r"\text{share of } x", "<mtext>share of\xa0</mtext>"),
-        (r"\mathrm{softmax}(z)", "<mi>softmax</mi>"),
-        (r"\lfloor n/2 \rfloor", "<mo>⌊</mo>"),
-        (r"\log_2 x", "<msub><mi>log</mi><mn>2</mn></msub><mspace></mspace><mi>x</mi>"),
-        (r"\log_2(x)", "<msub><mi>log</mi><mn>2</mn></msub><mo>(</mo>"),
-        (r"\ln 0.9", "<mi>ln</mi><mo>&ApplyFunction;</mo><mspace></mspace><mn>0.9</mn>"),
-        (r"a < b", "<mo>&lt;</mo>"),
-        (r"z_0, \dots, z_9", "<mi>…</mi>"),
-    ],
-)
-@pytest.mark.parametrize("block", [True, False])
-def test_formulas_become_mathml(latex, expected, block, load_script):
-    mathml = load_script("book/_ext/mathml.py").to_mathml(latex, block)
-    tree = ElementTree.fromstring(mathml.replace("&ApplyFunction;", ""))
-    assert tree.get("display") == ("block" if block else None)
-    assert expected in re.sub(r' [a-z]+="[^"]*"|\n *', "", mathml)
-    assert tree.find(".//{*}annotation").text == latex
-
-
-@pytest.mark.parametrize(
-    ("latex", "message"),
-    [
-        (r"\unheardof{x}", r"Unknown LaTeX command \"\\unheardof\"\."),
-        (r"\dotsfor", r"Unknown LaTeX command \"\\dotsfor\"\."),
-        (r"^\circ", "Something is missing"),
-    ],
-)
-def test_a_formula_that_cannot_be_drawn_is_an_error(latex, message, load_script):
-    with pytest.raises(MathError, match=message):
-        load_script("book/_ext/mathml.py").to_mathml(latex)
 
 
 def test_the_site_holds_formulas_and_numbers(small_site):

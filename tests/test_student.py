@@ -7,10 +7,16 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupytext import TextFileContentsManager
 
 from fmnist_lib import cli
 from fmnist_lib.chapters import CHAPTERS, ChapterError
-from fmnist_lib.course.student import copy_chapters, student_notebook, write_student_notebooks
+from fmnist_lib.course.student import (
+    copy_chapters,
+    solved_notebook,
+    student_notebook,
+    write_student_notebooks,
+)
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 HIDDEN = {
@@ -96,7 +102,6 @@ def test_only_solutions_lose_cells_and_metadata():
         if original.source != SOLUTION:
             assert (cell.source, cell.metadata) == (original.source, original.metadata)
     assert copy.cells[3].metadata == {"editable": True}
-    # Paired, JupyterLab would write a script next to each copy.
     assert copy.metadata == {"kernelspec": mixed.metadata.kernelspec}
 
 
@@ -112,6 +117,18 @@ def test_links_lead_to_where_the_pages_are():
         "<a href='../site/book/c.html'>c</a>, [next](02_cnn.ipynb), "
         "[site](https://x.org/../book/x.md), `../book/code.md`\n\n[ref]: ../site/book/ref.html"
     )
+
+
+@pytest.mark.parametrize(
+    ("make", "scripts"), [(dict, 1), (student_notebook, 0), (solved_notebook, 0)]
+)
+def test_saving_a_copy_in_jupyterlab_writes_no_script(tmp_path, make, scripts):
+    name = "01_data_exploration.ipynb"
+    chapter = make(nbformat.read(FOLDER / name, 4))
+    nbformat.write(nbformat.from_dict(chapter), tmp_path / name)
+    manager = TextFileContentsManager(root_dir=str(tmp_path))
+    manager.save(manager.get(name), name)
+    assert len([*tmp_path.glob("*.py")]) == scripts
 
 
 # Writing.
@@ -233,4 +250,6 @@ def test_a_students_copy_gives_nothing_away_compiles_and_has_working_links(name,
 
 def test_the_solved_copies_are_the_published_chapters():
     for name, text in copy_chapters(FOLDER, solved=True).items():
-        assert text == (FOLDER / name).read_text(encoding="utf-8")
+        chapter = nbformat.read(FOLDER / name, 4)
+        del chapter.metadata["jupytext"]
+        assert nbformat.reads(text, 4) == chapter

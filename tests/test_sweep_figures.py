@@ -1,5 +1,6 @@
 """The figure of a sweep, and what ``fmnist results`` prints and writes."""
 
+from itertools import product
 from unittest.mock import Mock
 
 import matplotlib.pyplot as plt
@@ -94,6 +95,31 @@ def test_results_says_what_is_best_and_what_it_wrote(swept, put, drawn, capsys):
         assert f"written: {swept / name}\n" in printed
         assert (swept / name).stat().st_size
     assert drawn() == ("lr", "val_accuracy", None)
+
+
+def test_a_second_parameter_that_varies_has_lines_and_a_third_is_said_to_be_averaged(
+    runs, put, drawn, capsys
+):
+    for n, (lr, size, flip) in enumerate(product([1, 2, 3], [32, 64, 128, 256], [True, False])):
+        parameters = {"lr": lr, "batch_size": size, "flip": flip}
+        put(str(n), parameters, {"val_accuracy": n / 100})
+    assert cli.main(["results", str(runs)]) == 0
+    assert drawn() == ("batch_size", "val_accuracy", "lr")
+    assert "averages over flip as well" in capsys.readouterr().out
+    assert cli.main(["results", str(runs), "--x", "lr", "--group", "flip"]) == 0
+    assert drawn() == ("lr", "val_accuracy", "flip")
+    assert "averages over batch_size as well" in capsys.readouterr().out
+
+
+def test_runs_of_different_code_have_lines_of_their_own(swept, put, drawn):
+    put("4", {"lr": 0.1, "seed": 0, "device": "cpu"}, {"val_accuracy": 0.5}, torch="2.0")
+    assert cli.main(["results", str(swept)]) == 0
+    assert drawn() == ("lr", "val_accuracy", "made_by")
+    assert cli.main(["results", str(swept), "--group", "seed"]) == 0
+    assert drawn() == ("lr", "val_accuracy", "seed, made_by")
+    labels = {text.get_text() for text in plt.gca().get_legend().get_texts()}
+    expected = {(0, "unknown"), (0, "2.0"), (1, "unknown")}
+    assert labels == {f"seed, made_by = {seed}, torch {torch}" for seed, torch in expected}
 
 
 def test_results_draws_the_columns_named_and_writes_elsewhere(swept, drawn, tmp_path):

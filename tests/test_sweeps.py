@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from importlib.metadata import version
 from itertools import product
 
 import nbformat
@@ -11,7 +12,8 @@ import pytest
 from fmnist_lib.chapters import ChapterError
 from fmnist_lib.common import ParameterError
 from fmnist_lib.experiments import sweeps
-from fmnist_lib.experiments.sweeps import estimate, load_sweep, make_plan
+from fmnist_lib.experiments.run import library_digest
+from fmnist_lib.experiments.sweeps import estimate, load_sweep, make_plan, take_part
 
 CELL = """
 epochs: int = 25  # passes
@@ -23,7 +25,8 @@ sample: bool = False
 data_dir: str = ""
 trained_dir: str = "trained"
 """
-CODE = hashlib.sha256(f"{CELL}\0print(lr)".encode()).hexdigest()
+CODE = hashlib.sha256(f"{CELL.rstrip()}\0print(lr)".encode()).hexdigest()
+NOW = {"code": CODE, "library": library_digest(), "torch": version("torch").partition("+")[0]}
 COUNT = "expected a whole number of 1 or more"
 DEFAULTS = {"epochs": 25, "lr": 3e-4, "seed": 0, "shuffle": False, "device": "auto"}
 DEFAULTS |= {"sample": False}
@@ -83,6 +86,16 @@ def test_list_grid_and_seeds_are_combined(load):
     assert [run.given["seed"] for run in load("seeds: [7, 3, 100]").runs] == [7, 3, 100]
 
 
+def test_numbers_and_words_are_those_of_yaml_1_2(load):
+    text = "parameters: {epochs: 0100, lr: 1e-3, shuffle: TRUE, data_dir: no}\nseeds: 010"
+    sweep = load(text)
+    assert [run.given["seed"] for run in sweep.runs] == list(range(10))
+    for run in sweep.runs:
+        assert (run.given["epochs"], run.given["lr"], run.given["shuffle"]) == (100, 0.001, True)
+        assert run.given["data_dir"].endswith("no")
+    assert load("seeds: [010, 017]").runs[1].given == {"seed": 17}
+
+
 def test_a_chapter_given_as_a_path_is_relative_to_the_file(
     load, tmp_path, write_chapter, monkeypatch
 ):
@@ -134,12 +147,22 @@ def refused(*words):
         ("seeds: true", "seeds in s.yml is True, expected"),
         ("threads: 1.5", f"threads in s.yml is 1.5, {COUNT}"),
         ("retries: -1", "retries in s.yml is -1, expected a whole number of 0 or more"),
+        ("stop: {after: 3}", "stop in s.yml is {'after': 3}, expected {after: EPOCHS, below: medi"),
+        ("stop: {after: 0, below: median}", "expected {after: EPOCHS, below: median}"),
         ("grid: {ephocs: [1]}", "02_net has no parameter 'ephocs'; did you mean epochs?"),
         ("grid: {lr: [1, 1.0]}", "the same run twice, as lr=1.0 and as lr=1.0"),
         ("grid: {data_dir: [a, b]}", "the same run twice, as data_dir="),
         ("grid: {lr: [1]}\nlist: [{epochs: 1}, {lr: 2}]", "lr appears more than once"),
         ("parameters: {seed: 1}\nseeds: [2]", "seed appears more than once"),
-        ("parameters: {device: 2024-13-01}", "s.yml is not valid YAML: month must be in 1..12"),
+        ("parameters: {epochs: 1:30}", "epochs is '1:30', expected a whole number"),
+        ("parameters: {epochs: 1_0}", "epochs is '1_0', expected a whole number"),
+        ("parameters: {epochs: 0x10}", "epochs is '0x10', expected a whole number"),
+        ("parameters: {shuffle: yes}", "shuffle is 'yes', expected true or false"),
+        ("parameters: {shuffle: on}", "shuffle is 'on', expected true or false"),
+        ("parameters: {lr: .inf}", "lr is '.inf', expected a number"),
+        ("parameters: {lr: ~}", "lr is None, expected a number"),
+        ("parameters: {device: 2024-13-01}", "device is '2024-13-01', expected"),
+        ("parameters: {epochs: !!int 1_0x}", "s.yml is not valid YAML: "),
         ("grid: [", "s.yml is not valid YAML: "),
         ("list: !!python/name:os.system", "s.yml is not valid YAML: "),
     ],
@@ -167,9 +190,7 @@ def test_a_file_without_a_chapter_is_refused(load, tmp_path):
 @pytest.fixture
 def put(put):
     """Write the record of a run of this chapter: (name, parameters but the defaults, *others*)."""
-    return lambda name, parameters, **others: put(
-        name, DEFAULTS | parameters, **{"code": CODE} | others
-    )
+    return lambda name, parameters, **others: put(name, DEFAULTS | parameters, **NOW | others)
 
 
 def test_a_finished_run_is_recognised_by_its_parameters_whatever_its_folder_is_called(
@@ -194,6 +215,23 @@ def test_failed_and_unfinished_runs_are_left(load, runs, put):
     (runs / "seed=2").mkdir()
     (runs / "seed=2" / "results.json").write_text('{"state": "fini')
     assert list(make_plan(load("seeds: 3"), runs).to_do) == [f"seed={n}" for n in range(3)]
+
+
+def test_a_failed_run_is_left_unless_it_would_fail_again(load, runs, put):
+    put("seed=0", {"seed": 0}, state="failed", error="a broken claim", cause="ClaimError")
+    put("seed=1", {"seed": 1}, state="failed", error="memory", cause="kernel")
+    old = {"state": "failed", "error": "a wrong value", "cause": "ValueError", "library": "old"}
+    put("seed=2", {"seed": 2}, **old)
+    plan = make_plan(load("seeds: 3"), runs)
+    assert (list(plan.to_do), plan.failed) == (["seed=1", "seed=2"], {"seed=0": "a broken claim"})
+
+
+def test_a_run_that_was_given_up_counts_only_where_runs_are(load, runs, put):
+    put("seed=0", {"seed": 0}, state="stopped", error="below the median")
+    assert list(make_plan(load("seeds: 2"), runs).to_do) == ["seed=0", "seed=1"]
+    plan = make_plan(load("seeds: 2\nstop: {after: 3, below: median}"), runs)
+    assert (list(plan.finished), list(plan.to_do)) == (["seed=0"], ["seed=1"])
+    assert list(plan.all) == ["seed=0", "seed=1"]
 
 
 def test_a_name_that_another_finished_run_has_gets_a_suffix(load, runs, put):
@@ -224,6 +262,23 @@ def test_changes_of_prose_and_outputs_make_no_new_version(load, runs, put, tmp_p
     changed.cells.insert(1, nbformat.v4.new_markdown_cell("Some prose."))
     nbformat.write(changed, notebook)
     assert list(make_plan(load(""), runs).finished) == ["defaults"]
+
+
+def test_the_parts_of_a_sweep_are_balanced_and_hold_each_run_once(load, runs, put):
+    sweep = load("grid: {lr: [1, 2]}\nseeds: 5")
+    parts = [take_part(make_plan(sweep, runs), k, 4) for k in (1, 2, 3, 4)]
+    assert [len(part.runs) for part in parts] == [3, 3, 2, 2]
+    assert sorted(name for part in parts for name in part.to_do) == sorted(names(sweep))
+    assert all(list(part.all) == names(sweep) for part in parts)
+    first = list(parts[0].runs)
+    put(first[0], {"lr": 1.0, "seed": 0})
+    again = take_part(make_plan(sweep, runs), 1, 4)  # the same, however many are finished
+    assert (list(again.runs), list(again.finished), list(again.to_do)) == (
+        first,
+        first[:1],
+        first[1:],
+    )
+    assert take_part(make_plan(sweep, runs), 11, 11).runs == {}
 
 
 # How long that will take.

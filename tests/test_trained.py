@@ -1,4 +1,5 @@
 import json
+import warnings
 from importlib.metadata import version
 
 import pytest
@@ -98,7 +99,11 @@ def test_a_network_with_the_same_settings_is_loaded_and_any_other_kept(
     def get(name="cnn", config=CONFIG, is_sample=True):
         return library.load_or_train(tmp_path / "net", name, sample, config, sample=is_sample)
 
-    made, loaded = get(), get()
+    with pytest.warns(UserWarning, match=f"kept in {tmp_path / 'net'}; training it anew"):
+        made = get()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = get()
     assert len(trainings) == 1
     assert same_weights(made.model, loaded.model)
     get(config=TrainConfig(epochs=1))  # on another device, perhaps, but the same settings

@@ -1,7 +1,8 @@
 """Each chapter for download: as a notebook to solve, as the published notebook, and as a script.
 
 The theme's download button offers the source of a page. For a chapter, two entries are added: the
-student's copy, made here from the chapter, and the script that is kept next to the notebook.
+student's copy, made here from the chapter, and the script that is kept next to the notebook. No
+notebook is paired with that script any longer.
 """
 
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 
-from fmnist_lib.course.student import student_notebook
+from fmnist_lib.course.student import solved_notebook, student_notebook
 
 # Ending of the file behind the name of the chapter, text and tooltip of its entry in the menu.
 STUDENT = ("_student.ipynb", ".ipynb, to solve", "Notebook with the exercises unsolved")
@@ -51,6 +52,7 @@ def _write_files(app, error):
         shutil.copyfile(f"{source}{SCRIPT[0]}", f"{target}{SCRIPT[0]}")
         notebook = nbformat.read(f"{source}.ipynb", as_version=4)
         nbformat.write(student_notebook(notebook), f"{target}{STUDENT[0]}")
+        nbformat.write(solved_notebook(notebook), f"{target}{NOTEBOOK[0]}")
 
 
 def setup(app):

@@ -1,6 +1,5 @@
 """The commands ``fmnist student`` and ``fmnist kit``: their options, and what they print."""
 
-import sys
 from pathlib import Path
 
 from fmnist_lib.common import ParameterError
@@ -58,7 +57,6 @@ def add_commands(commands, chapters):
 def _student(options):
     from fmnist_lib.course.student import write_student_notebooks
 
-    _escape_unprintable()
     written = write_student_notebooks(
         options.folder, options.notebooks, solved=options.solved, overwrite=options.overwrite
     )
@@ -71,7 +69,6 @@ def _student(options):
 def _kit(options):
     from fmnist_lib.course.kit import check_kit, make_kit
 
-    _escape_unprintable()
     if options.check:
         given = [n for n in ("wheels", "solved", "data", "overwrite") if getattr(options, n)]
         if given:
@@ -91,8 +88,3 @@ def _kit(options):
     n_files = check_kit(options.archive)  # a new kit, too, is read back
     size = options.archive.stat().st_size
     print(f"complete: {options.archive}, {n_files:,} files, {size / 1e6:,.0f} MB")
-
-
-def _escape_unprintable():
-    # The encoding of standard output may lack a character of a folder's name.
-    sys.stdout.reconfigure(errors="backslashreplace")

@@ -48,7 +48,7 @@ def student_notebook(notebook, pages="../book/{}.md"):
     ChapterError
         If the markers of a solution are missing or unbalanced.
     """
-    copy = _relink(notebook, pages)
+    copy = solved_notebook(notebook, pages)
     code = [cell for cell in copy.cells if cell.cell_type == "code"]
     for number, cell in enumerate(code):
         cell.outputs, cell.execution_count = [], None
@@ -58,15 +58,30 @@ def student_notebook(notebook, pages="../book/{}.md"):
             for key in ("tags", "jupyter", "mystnb"):  # which fold it, or describe its figure
                 cell.metadata.pop(key, None)
     copy.cells = [cell for cell in copy.cells if not _is_solution(cell)]
+    return copy
+
+
+def solved_notebook(notebook, pages="../book/{}.md"):
+    """Make a copy of a chapter with solutions and outputs, for the same ``pages``.
+
+    Only links are changed, and the copy is not paired with a script either: JupyterLab would
+    write one beside it.
+    """
+    copy = deepcopy(notebook)
     copy.metadata.pop("jupytext", None)
+    for cell in copy.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _LINK.sub(
+                lambda link: link[1] + pages.replace("{}", link[2]), cell.source
+            )
     return copy
 
 
 def copy_chapters(notebooks, *, solved=False, pages="../book/{}.md"):
     """Make copies of all chapters in a folder, as texts by file name, in order.
 
-    Solved copies keep solutions and outputs; only links are changed. The same chapters give the
-    same texts. Raises ChapterError if there are no chapters, or one cannot be read or copied.
+    Solved copies keep solutions and outputs. The same chapters give the same texts. Raises
+    ChapterError if there are no chapters, or one cannot be read or copied.
     """
     chapters = sorted(Path(notebooks).glob("*.ipynb"))
     if not chapters:
@@ -74,7 +89,7 @@ def copy_chapters(notebooks, *, solved=False, pages="../book/{}.md"):
             f"no chapters in the folder {notebooks}; run this in the project's folder, or name "
             "the folder of the chapters with --notebooks"
         )
-    make = _relink if solved else student_notebook
+    make = solved_notebook if solved else student_notebook
     copies = {}
     for path in chapters:
         notebook = read_notebook(path)
@@ -115,16 +130,6 @@ def write_student_notebooks(folder, notebooks="notebooks", *, solved=False, over
         for path in filter(written.get, written):
             part.joinpath(path.name).write_text(copies[path.name], encoding="utf-8", newline="\n")
     return written
-
-
-def _relink(notebook, pages):
-    copy = deepcopy(notebook)
-    for cell in copy.cells:
-        if cell.cell_type == "markdown":
-            cell.source = _LINK.sub(
-                lambda link: link[1] + pages.replace("{}", link[2]), cell.source
-            )
-    return copy
 
 
 def _relative(path, start):

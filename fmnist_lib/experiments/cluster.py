@@ -1,72 +1,45 @@
 """Executing a sweep: on this machine's cores, or on a Dask cluster that is already running.
 
-A run writes its own folder, wherever it is executed; this process only submits runs and waits. So
-a finished run depends on nothing that may be killed later, and a second call with the same folder
-continues where the first one stopped. All machines must see the sweep's folder under the same path.
+A run writes its own folder, wherever it is executed; this process only hands out runs and waits. So
+a finished run depends on nothing that may be killed later, a second call with the same folder
+continues where the first one stopped, and two calls at once share the work: neither waits for a run
+that the other is executing. All machines must see the sweep's folder under the same path.
 """
 
+import json
 import logging
+import os
 import shutil
-from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+import time
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
+from uuid import uuid4
 
 from fmnist_lib.chapters import ChapterError
-from fmnist_lib.common import UserError, one_line, writing
+from fmnist_lib.common import UserError, one_line, staged, writing
+from fmnist_lib.download import DataError, find_data
 from fmnist_lib.experiments.execution import Stopped
-from fmnist_lib.experiments.run import run_experiment
+from fmnist_lib.experiments.run import CERTAIN, Busy, library_digest, run_experiment, torch_version
+from fmnist_lib.experiments.stopping import median_rule
 
-STOP = ".stop"  # a file in the sweep's folder that tells all its runs to stop
+SWEEP = "sweep.json"  # all runs of the sweep, in its folder
+STOP = ".stop-"  # begins a file there that tells the runs of one call to stop
 VISIBLE = ".visible"  # a file there that every worker must see
 MEMORY = 2e9  # bytes that a run may need: the interpreter, PyTorch, the data, a batch
+PAUSE = 1  # seconds until runs that another process is executing are looked at again
+
+
+LOST = (
+    "the connection to the scheduler is lost; finished runs are kept, and those in progress may "
+    "still finish there; run the same command again to continue"
+)
 
 
 class SweepError(UserError):
     """A sweep cannot start, or cannot go on."""
-
-
-@contextmanager
-def open_executor(folder, scheduler=None, *, workers=None, threads=1):
-    """Open something that executes runs: threads of this process, or a cluster.
-
-    A thread is enough here: all it does is wait for the kernel of its run.
-
-    Parameters
-    ----------
-    folder : path
-        The sweep's folder.
-    scheduler : str, optional
-        Address (``"tcp://…"``) or scheduler file of a Dask cluster.
-    workers : int, optional
-        Runs at a time on this machine; by default as many as its cores and memory allow.
-    threads : int
-        Threads of each run.
-
-    Yields
-    ------
-    executor : concurrent.futures.Executor
-    slots : int
-        Runs at a time; a cluster's workers may still come and go.
-
-    Raises
-    ------
-    SweepError
-        If the scheduler does not answer, or a worker cannot execute a run.
-    """
-    if not scheduler:
-        slots = workers or local_workers(threads)
-        with ThreadPoolExecutor(slots) as executor:
-            yield executor, slots
-        return
-    logging.disable(logging.ERROR)  # SweepError reports a lost connection in one line
-    try:
-        with _connect(scheduler) as client:
-            _check_workers(client, Path(folder).resolve())
-            yield client.get_executor(), sum(client.nthreads().values())
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def local_workers(threads):
@@ -77,85 +50,232 @@ def local_workers(threads):
     return max(1, int(min(system.CPU_COUNT // threads, MEMORY_LIMIT // MEMORY)))
 
 
-def run_sweep(plan, executor, report=lambda event, run, detail: None):
+def run_sweep(plan, scheduler=None, *, workers=None, report=lambda event, name, detail: None):
     """Execute what a sweep has not finished yet.
 
     Parameters
     ----------
     plan : Plan
-        Its folder gets a folder for each run, and a copy of the chapter as it is now.
-    executor : concurrent.futures.Executor
-        From `open_executor`, or ``client.get_executor()`` of any Dask client.
+        Its folder gets a folder for each run, a copy of the chapter as it is now, and
+        ``sweep.json``, which lists the runs.
+    scheduler : str, optional
+        Address (``"tcp://…"``) or scheduler file of a Dask cluster. Workers may come and go.
+    workers : int, optional
+        Runs at a time on this machine; by default as many as its cores and memory allow.
     report : callable
-        Called with ``"finished"`` or ``"failed"``, the name of a run, and its record or what went
-        wrong.
+        Called with ``"finished"``, ``"stopped"`` or ``"failed"``, the name of a run, and its record
+        or what went wrong; with ``"slots"``, an empty name and the number of runs at a time,
+        whenever that changes; and with ``"unfit"``, a worker's address and why it is not used.
 
     Returns
     -------
     dict of str to str
-        The runs that failed, each with what went wrong; empty if all are finished.
+        The runs that failed, each with what went wrong; empty if all have ended well.
 
     Raises
     ------
     SweepError
-        If the folder cannot be written, or if the scheduler is lost.
+        If the folder cannot be written, if no worker can execute a run, or if the scheduler does
+        not answer or is lost.
+    DataError
+        If the runs need Fashion-MNIST, and it cannot be had.
     KeyboardInterrupt
         After the runs in progress have been told to stop.
     """
     folder = plan.folder.resolve()
-    stop, notebook = folder / STOP, folder / plan.sweep.notebook.name
-    with writing("the sweep", folder, SweepError):
-        folder.mkdir(parents=True, exist_ok=True)
-        stop.unlink(missing_ok=True)
-        if notebook != plan.sweep.notebook.resolve():
-            shutil.copyfile(plan.sweep.notebook, notebook)  # in case the chapter changes meanwhile
-    limits = (plan.sweep.threads, plan.sweep.retries, stop)
-    # To Dask, a call with the same arguments is the same task: a second client joins the first.
-    futures = {
-        executor.submit(_run, replace(run, notebook=notebook), folder / name, *limits): name
+    notebook = _write_sweep(plan, folder)
+    stop = folder / f"{STOP}{uuid4().hex[:12]}"
+    environment = {
+        name: os.path.abspath(os.environ[name]) for name in ("FMNIST_DATA",) if name in os.environ
+    }
+    options = {"threads": plan.sweep.threads, "environment": environment}
+    limits = (plan.sweep.retries, plan.sweep.stop, stop, library_digest())
+    jobs = {
+        name: (replace(run, notebook=notebook), folder / name, options, *limits)
         for name, run in plan.to_do.items()
     }
     try:
-        return _collect(futures, report)
-    except SweepError:
-        raise
-    except BaseException:  # Ctrl-C; or nobody reads the output any more
-        with suppress(OSError):
-            stop.touch()
-        for future in futures:
+        with _open_team(plan, folder, scheduler, workers, environment, report) as team:
+            try:
+                return _hand_out(jobs, team, report)
+            except SweepError:
+                raise
+            except BaseException:  # Ctrl-C; or nobody reads the output any more
+                with suppress(OSError):
+                    stop.touch()
+                raise
+    finally:
+        if not scheduler:  # else the workers still need it
+            stop.unlink(missing_ok=True)
+
+
+def _write_sweep(plan, folder):
+    notebook = folder / plan.sweep.notebook.name
+    runs = {name: run.parameters for name, run in plan.all.items()}
+    content = {"chapter": notebook.stem, "threads": plan.sweep.threads, "runs": runs}
+    with writing("the sweep", folder, SweepError):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob(f"{STOP}*"):
+            if time.time() - path.stat().st_mtime > 3600:
+                path.unlink(missing_ok=True)
+        if notebook != plan.sweep.notebook.resolve():
+            shutil.copyfile(plan.sweep.notebook, notebook)  # in case the chapter changes meanwhile
+    with staged(folder, "the sweep", SweepError) as part:
+        (part / SWEEP).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return notebook
+
+
+def _hand_out(jobs, team, report):
+    """Give each job to a worker that is free, and report how it ended."""
+    queue, running, failed, slots, n_busy = deque(jobs), {}, {}, None, 0
+    while queue or running:
+        if slots != (slots := team.slots()):
+            report("slots", "", slots)
+        for future in team.orphans(running):
             future.cancel()
-        raise
+            queue.appendleft(running.pop(future))
+        # No more than there are workers, so that one that comes later finds work.
+        for _ in range(min(len(queue), slots - len(running))):
+            name = queue.popleft()
+            running[team.submit(_run, *jobs[name])] = name
+        ended, _ = wait(running, timeout=PAUSE, return_when=FIRST_COMPLETED)
+        for future in ended:
+            name = running.pop(future)
+            try:
+                record = future.result()
+            except Busy:
+                queue.append(name)
+                n_busy += 1
+                continue
+            except CancelledError:
+                raise SweepError(LOST) from None
+            except Exception as error:
+                failed[name] = str(error) if isinstance(error, UserError) else one_line(error)
+                report("failed", name, failed[name])
+            else:
+                report(record["state"], name, record)
+            n_busy = 0
+        if not running or n_busy > len(queue):  # nothing to do but to wait for others
+            time.sleep(PAUSE if queue else 0)
+            n_busy = 0
+    return failed
 
 
-def _run(run, folder, threads, retries, stop):
+def _run(run, folder, options, retries, after, stop, library):
     """Execute one run, in a thread here or on a worker."""
-    options = {"threads": threads, "progress": False, "stopped": stop.exists}
+    if library_digest() != library:
+        raise ChapterError(
+            "the files of fmnist_lib have changed since the sweep began; run the same command "
+            "again, with a new folder (-o) for the runs of the new version"
+        )
+    give_up = median_rule(run, folder, after) if after else None
+    how = {"progress": False, "wait": False, "stopped": stop.exists, "give_up": give_up}
     for left in reversed(range(retries + 1)):
         try:
-            return run_experiment(run, folder, **options)
+            return run_experiment(run, folder, **options, **how)
+        except (Busy, Stopped):
+            raise
         except Exception as error:
-            if isinstance(error, Stopped) or not left:
+            if getattr(error, "cause", None) in CERTAIN or not left:
                 raise
 
 
-def _collect(futures, report):
-    failed = {}
-    for n_ended, future in enumerate(as_completed(futures)):
-        name = futures[future]
+class _Threads:
+    """Threads of this process; all they do is wait for the kernels of their runs."""
+
+    def __init__(self, executor, slots):
+        self.submit, self.slots = executor.submit, lambda: slots
+
+    def orphans(self, running):
+        return []
+
+
+class _Cluster:
+    """The workers of a Dask cluster that can execute the runs; the others are reported once."""
+
+    def __init__(self, client, probe, report):
+        self.client, self.probe, self.report = client, probe, report
+        self.faults, self.there, self.asked = {}, {}, {}
+
+    def slots(self):
+        """Count the threads of the workers that are there now, after a look at new ones."""
         try:
-            record = future.result()
-        except CancelledError:
-            raise SweepError(
-                f"the connection to the scheduler is lost; {n_ended - len(failed)} runs of this "
-                "call are finished and kept, and those in progress may still finish there; run the "
-                "same command again to continue"
-            ) from None
-        except Exception as error:
-            failed[name] = str(error) if isinstance(error, ChapterError) else one_line(error)
-            report("failed", name, failed[name])
-        else:
-            report("finished", name, record)
-    return failed
+            self.there = self.client.nthreads()
+        except OSError:  # timeouts and lost connections are among them
+            raise SweepError(LOST) from None
+        new = [address for address in self.there if address not in self.faults]
+        answers = self.client.run(*self.probe, workers=new, on_error="return") if new else {}
+        for address, answer in answers.items():
+            if isinstance(answer, Exception):
+                answer = (
+                    f"it cannot execute runs ({one_line(answer)}); install the same library there"
+                )
+            self.faults[address] = answer
+            if answer:
+                self.report("unfit", address, answer)
+        return sum(n for address, n in self.there.items() if address in self.fit())
+
+    def fit(self):
+        return [address for address in self.there if self.faults.get(address) == ""]
+
+    def submit(self, function, *arguments):
+        workers = self.fit()
+        executor = self.client.get_executor(workers=workers, pure=False)
+        future = executor.submit(function, *arguments)
+        self.asked[future] = workers
+        return future
+
+    def orphans(self, running):
+        """List the futures whose workers have all gone."""
+        return [each for each in running if not set(self.asked[each]) & self.there.keys()]
+
+
+@contextmanager
+def _open_team(plan, folder, scheduler, workers, environment, report):
+    given = {
+        run.given.get("data_dir") or environment.get("FMNIST_DATA")
+        for run in plan.to_do.values()
+        if "data_dir" in run.known and not run.parameters.get("sample")
+    }
+    if not scheduler:
+        for root in given:
+            find_data(root)  # before the first run, not once in each
+        slots = workers or local_workers(plan.sweep.threads)
+        with ThreadPoolExecutor(slots) as executor:
+            yield _Threads(executor, slots)
+        return
+    logging.disable(logging.ERROR)  # SweepError reports a lost connection in one line
+    try:
+        with writing("the sweep", folder, SweepError):
+            (folder / VISIBLE).touch()
+        with _connect(scheduler) as client:
+            probe = (_probe, folder / VISIBLE, library_digest(), torch_version(), list(given))
+            team = _Cluster(client, probe, report)
+            if not team.slots() and team.there:
+                address, fault = next(iter(team.faults.items()))
+                raise SweepError(f"no worker can execute the runs; {address}: {fault}")
+            yield team
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _probe(visible, library, torch, roots):
+    """Say, on a worker, why it cannot execute the runs; nothing if it can."""
+    if library_digest() != library:
+        return "its files of fmnist_lib differ from those here; install the same library there"
+    if torch_version() != torch:
+        return f"it has PyTorch {torch_version()}, and this is {torch}; install the same there"
+    if not visible.exists():
+        return (
+            f"it does not see the folder {visible.parent}; name one with -o that all machines of "
+            "the cluster share"
+        )
+    try:
+        for root in roots:
+            find_data(root)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _connect(scheduler):
@@ -164,38 +284,8 @@ def _connect(scheduler):
     try:
         is_file = Path(scheduler).is_file()
         return Client(**{"scheduler_file" if is_file else "address": scheduler})
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AssertionError, KeyError, TypeError) as error:
         raise SweepError(
             f"no scheduler answers at {scheduler} ({one_line(error)}); check the address, and that "
             "'dask scheduler' is running there"
         ) from None
-
-
-def _check_workers(client, folder):
-    """Check that every worker has the same package and sees the folder."""
-    with writing("the sweep", folder, SweepError):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / VISIBLE).touch()
-    try:
-        found = client.run(_probe, folder / VISIBLE)
-    except Exception as error:  # of many kinds: whatever kept a worker from answering
-        raise SweepError(
-            f"the workers cannot execute runs ({one_line(error)}); install the same fmnist-lib "
-            "there"
-        ) from None
-    here = version("fmnist-lib")
-    for address, (there, sees) in found.items():
-        if there != here:
-            raise SweepError(
-                f"the worker {address} has fmnist-lib {there}, this is {here}; install the same "
-                "version there"
-            )
-        if not sees:
-            raise SweepError(
-                f"the worker {address} does not see the folder {folder}; name one with -o that all "
-                "machines of the cluster share"
-            )
-
-
-def _probe(file):
-    return version("fmnist-lib"), file.exists()

@@ -1,66 +1,71 @@
 """The results of many runs: one table, its summary over seeds, and the best setting."""
 
+import json
+
 import pandas as pd
 
-from fmnist_lib.common import PART, UserError
-from fmnist_lib.experiments.run import RECORD, load_record
+from fmnist_lib.common import UserError
+from fmnist_lib.experiments.status import find_runs, load_latest
 
 SEED = "seed"
 SELECTION_METRIC = "val_accuracy"
-FIRST, LAST = ("run", "chapter", "state"), ("seconds", "threads", "attempts", "error")
+# Runs in which one of these differs are never averaged; with how much of it tells them apart.
+MADE_BY = {"code": 8, "library": 8, "torch": None}
+STATE = "made_by"
+FIRST, LAST = ("run", "chapter", "state"), ("seconds", "threads", "attempts", "error", *MADE_BY)
 # Names that no parameter or metric can have: these columns, and those of the summary.
-RESERVED_COLUMNS = (*FIRST, *LAST, "metric", "value", "runs", "mean", "sd", "min", "max")
+SUMMARY = ("metric", "value", "runs", "mean", "sd", "min", "max")
+RESERVED_COLUMNS = (*FIRST, *LAST, STATE, *SUMMARY)
 
 
 class NoResultsError(UserError):
     """A folder holds no runs, or no finished one."""
 
 
-def load_results(folder):
-    """Collect all runs below a folder in one table.
+def load_results(*folders):
+    """Collect all runs below some folders in one table.
 
     Parameters
     ----------
-    folder : Path
+    *folders : Path
 
     Returns
     -------
     DataFrame
         One row per run: ``run`` (its folder), ``chapter``, ``state`` (``"finished"``, ``"failed"``,
-        or ``"unfinished"`` where it was killed), each parameter, each metric (one of a network
-        other than the chapter's own as ``02_cnn.val_accuracy``; one by class as
-        ``test_recall.Bag``), ``seconds``, ``threads``, ``attempts``, ``error``. A name that is
-        already taken is prefixed with ``parameter.`` or ``metric.``. In ``attrs``, the lists
-        ``parameters`` and ``metrics`` say which columns are which.
+        ``"stopped"``, or ``"unfinished"`` where it is running or was killed), each parameter, each
+        metric (one of a network other than the chapter's own as ``02_cnn.val_accuracy``; one by
+        class as ``test_recall.Bag``), ``seconds``, ``threads``, ``attempts``, ``error``, and what
+        made it: ``code`` and ``library`` (digests), ``torch`` (its version). If finished runs of
+        one chapter differ in these, ``made_by`` tells them apart. A name that is already taken is
+        prefixed with ``parameter.`` or ``metric.``. In ``attrs``, the lists ``parameters`` and
+        ``metrics`` say which columns are which, and ``repeated`` which runs were left out, each
+        with the one that it repeats.
 
     Raises
     ------
     NoResultsError
         If there are no runs.
+    ChapterError
+        If a folder or a file cannot be read.
     """
-    places = {path.parent for path in (*folder.rglob(RECORD), *folder.rglob(f"{PART}*"))}
-    # If a run was killed at its very end, its record is still in the temporary folder.
-    places = sorted(place for place in places if not place.name.startswith(PART))
-    if not places:
+    records, repeated = _drop_repeated(_read(folders))
+    if not records:
         raise NoResultsError(
-            f"{folder} holds no runs; name the folder that was given to fmnist run or fmnist sweep"
+            f"{' and '.join(map(str, folders))} holds no runs; name the folder that was given to "
+            "fmnist run or fmnist sweep"
         )
-    records = [load_record(place) or {"state": "unfinished"} for place in places]
-    given = [_rename(record.get("parameters", {}), (), "parameter") for record in records]
-    parameters = {name: None for values in given for name in values}
-    rows, metrics = [], {}
-    for place, record, values in zip(places, records, given, strict=True):
-        measured = record.get("metrics", {}) | record.get("networks", {})
-        measured = pd.json_normalize(measured).to_dict("records")[0] if measured else {}
-        measured = _rename(measured, parameters, "metric")
-        row = {"run": place.relative_to(folder).as_posix()} | values | measured
-        rows.append(row | {name: record.get(name) for name in (*FIRST[1:], *LAST)})
-        metrics |= measured
-    table = pd.DataFrame(rows)[[*FIRST, *parameters, *metrics, *LAST]]
-    for name in parameters:
-        if {type(values[name]) for values in given if name in values} == {int}:
-            table[name] = table[name].astype("Int64")  # stays whole although some runs lack it
-    table.attrs = {"parameters": list(parameters), "metrics": list(metrics)}
+    own = [{"run": run} | {n: r.get(n) for n in (*FIRST[1:], *LAST)} for run, r in records.items()]
+    given = [record.get("parameters", {}) for record in records.values()]
+    parts = [record.get("metrics", {}) | record.get("networks", {}) for record in records.values()]
+    own, measured = pd.DataFrame(own), pd.json_normalize(parts)
+    whole = {name for name in set().union(*given) if _is_whole(name, given)}
+    given = pd.DataFrame(given, own.index).astype(dict.fromkeys(whole, "Int64"))
+    given = _rename(given, RESERVED_COLUMNS, "parameter")
+    measured = _rename(measured, (*RESERVED_COLUMNS, *given), "metric")
+    table = pd.concat([own[[*FIRST]], given, measured, own[[*LAST]]], axis="columns")
+    _tell_states_apart(table)
+    table.attrs = {"parameters": [*given], "metrics": [*measured], "repeated": repeated}
     return table
 
 
@@ -79,19 +84,20 @@ def summarize(table):
     """Summarize each setting's finished runs over their seeds.
 
     Takes a table from `load_results`, and returns one with a row per setting and metric: varied
-    parameters, ``metric, runs, mean, sd`` (the sample standard deviation; empty for one run),
-    ``min, max``. Raises a `NoResultsError` if no run is finished.
+    parameters, ``made_by`` where there are several states, ``metric, runs, mean, sd`` (the sample
+    standard deviation; empty for one run), ``min, max``. Raises a `NoResultsError` if no run is
+    finished.
     """
     finished = table[table["state"] == "finished"]
     if finished.empty:
         raise NoResultsError("no run is finished; run fmnist sweep again to continue")
-    varied = varied_parameters(table)
+    setting = [*varied_parameters(table), *table.columns.intersection([STATE])]
     measured = finished[[*table.attrs["metrics"], "seconds"]].select_dtypes("number")
-    long = finished.melt(varied, list(measured), "metric")
+    long = finished.melt(setting, list(measured), "metric")
     # Unsorted: the metrics in the order of the table.
-    groups = long.groupby([*varied, "metric"], sort=False, dropna=False)["value"]
+    groups = long.groupby([*setting, "metric"], sort=False, dropna=False)["value"]
     summary = groups.agg(runs="count", mean="mean", sd="std", min="min", max="max").reset_index()
-    return summary.sort_values(varied, kind="stable", ignore_index=True) if varied else summary
+    return summary.sort_values(setting, kind="stable", ignore_index=True) if setting else summary
 
 
 def best_setting(summary):
@@ -100,7 +106,44 @@ def best_setting(summary):
     return None if rows.empty else rows.loc[rows["mean"].idxmax()]
 
 
-def _rename(values, taken, prefix):
+def _read(folders):
+    """Read the record of each run, by its name: its folder, as seen from a single one given."""
+    records, seen = {}, set()
+    for folder in folders:
+        for place in find_runs(folder):
+            if (real := place.resolve()) not in seen:  # folders may hold one another
+                name = place if len(folders) > 1 else place.relative_to(folder)
+                records[name.as_posix()] = load_latest(place)
+                seen.add(real)
+    return records
+
+
+def _drop_repeated(records):
+    """Keep one of runs that are the same, a finished one if there is one."""
+    kept, repeated = {}, {}
+    for run in sorted(records, key=lambda run: records[run]["state"] != "finished"):
+        record = records[run]
+        same = [record.get(name) for name in ("chapter", "parameters", *MADE_BY)]
+        key = json.dumps(same, sort_keys=True) if record.get("parameters") is not None else run
+        if kept.setdefault(key, run) != run:
+            repeated[run] = kept[key]
+    return {run: record for run, record in records.items() if run not in repeated}, repeated
+
+
+def _tell_states_apart(table):
+    """Add a column for what made each run, if finished runs of a chapter differ in it."""
+    finished = table[table["state"] == "finished"]
+    counts = finished.groupby("chapter")[list(MADE_BY)].nunique(dropna=False).max()
+    if differing := [name for name in MADE_BY if counts[name] > 1]:
+        parts = [f"{n} " + table[n].fillna("unknown").str[: MADE_BY[n]] for n in differing]
+        table[STATE] = parts[0].str.cat(parts[1:], sep=", ")
+
+
+def _is_whole(name, given):
+    """Tell whether a parameter is a whole number, and stays one although some runs lack it."""
+    return {type(values[name]) for values in given if name in values} == {int}
+
+
+def _rename(columns, taken, prefix):
     """Prefix the names that are already taken."""
-    taken = (*RESERVED_COLUMNS, *taken)
-    return {f"{prefix}.{n}" if n in taken else n: value for n, value in values.items()}
+    return columns.rename(columns=lambda name: f"{prefix}.{name}" if name in taken else name)

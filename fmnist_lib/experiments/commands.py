@@ -1,13 +1,14 @@
-"""The commands ``fmnist course``, ``run``, ``sweep``, ``results`` and ``card``."""
+"""The commands ``fmnist course``, ``run``, ``sweep``, ``status``, ``results`` and ``card``."""
 
 import argparse
 import shlex
 import signal
 import sys
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from fmnist_lib.chapters import find_chapter
-from fmnist_lib.common import ParameterError, did_you_mean, writing
+from fmnist_lib.common import ParameterError, did_you_mean, staged, writing
 from fmnist_lib.progress import progress_bar
 
 HEADLINE_METRICS = ("val_accuracy", "test_accuracy")
@@ -53,26 +54,43 @@ def add_commands(commands, chapters):
     )
     sweep.add_argument("file", metavar="FILE.yml", type=Path)
     sweep.add_argument("-o", "--output", **FOLDER, help="default: runs/ and the file's name")
+    look = sweep.add_mutually_exclusive_group()
     dry_run = "only list the runs and estimate the time"
-    sweep.add_argument("--dry-run", action="store_true", help=dry_run)
-    sweep.add_argument("--workers", metavar="N", type=_count, help="runs at a time on this machine")
+    look.add_argument("--dry-run", action="store_true", help=dry_run)
+    commands_only = "only print a command for each run, for another program to execute"
+    look.add_argument("--list", action="store_true", help=commands_only)
+    only = "execute one of so many equal parts: --only 3/40 is the third of forty"
+    sweep.add_argument("--only", metavar="K/N", type=_part, help=only)
+    where = sweep.add_mutually_exclusive_group()
+    where.add_argument("--workers", metavar="N", type=_count, help="runs at a time on this machine")
     scheduler = "address or scheduler file of a Dask cluster to run on instead"
-    sweep.add_argument("--scheduler", metavar="ADDRESS", help=scheduler)
+    where.add_argument("--scheduler", metavar="ADDRESS", type=_address, help=scheduler)
     sweep.set_defaults(run=_sweep)
+
+    status = commands.add_parser(
+        "status",
+        help="say how far a sweep is, wherever it was started",
+        description="Say which runs below a folder are finished, running, failed, stopped, "
+        "interrupted or left, and when all will be finished.",
+    )
+    status.add_argument("folder", **FOLDER)
+    status.set_defaults(run=_status)
 
     results = commands.add_parser(
         "results",
         help="collect many runs in a table and a figure, and find the best settings",
-        description="Read all runs below a folder, and write there results.csv and results.parquet "
-        "(one row per run), summary.csv (each metric over the seeds) and results.png.",
+        description="Read all runs below a folder, or below several, and write results.csv and "
+        "results.parquet (one row per run), summary.csv (each metric over the seeds) and "
+        "results.png. A run that is there twice counts once.",
     )
-    results.add_argument("folder", **FOLDER)
+    results.add_argument("folders", **FOLDER, nargs="+")
     results.add_argument(
         "--x", metavar="COLUMN", help="default: the parameter with the most values"
     )
     results.add_argument("--y", metavar="COLUMN", help="default: val_accuracy")
-    results.add_argument("--group", metavar="COLUMN", help="a line in the figure for each value")
-    results.add_argument("-o", "--output", **FOLDER, help="default: the same")
+    group = "a line in the figure for each value (default: the parameter with the next most values)"
+    results.add_argument("--group", metavar="COLUMN", help=group)
+    results.add_argument("-o", "--output", **FOLDER, help="default: the same, if it is one")
     results.set_defaults(run=_results)
 
     card = commands.add_parser(
@@ -90,6 +108,21 @@ def _count(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
+
+
+def _part(text):
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a part such as 3/40, counted from 1/40 to 40/40"
+        )
+    return int(part), int(parts)
+
+
+def _address(text):
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the address is empty; is the variable set that holds it?")
+    return text
 
 
 def _course(options):
@@ -110,7 +143,7 @@ def _course(options):
 
 
 def _run(options):
-    from fmnist_lib.experiments.run import load_record, prepare_run, run_experiment
+    from fmnist_lib.experiments.run import prepare_run, run_experiment
     from fmnist_lib.experiments.sweeps import run_name
 
     if options.chapter is None:
@@ -127,10 +160,9 @@ def _run(options):
     run = prepare_run(notebook, given)
     folder = options.output or Path("runs") / f"{notebook.stem}_{run_name(run.given)}"
     print(f"{notebook.stem} in {folder}", flush=True)
-    was_there = (load_record(folder) or {}).get("state") == "finished"
     signal.signal(signal.SIGTERM, INTERRUPT)
     record = run_experiment(run, folder, threads=options.threads)
-    print(f"{'already ' if was_there else ''}finished: {_summary_line(record)}; to look at:")
+    print(f"finished: {_summary_line(record)}; to look at:")
     print(f"  {folder / notebook.stem}.html")
     return 0
 
@@ -140,7 +172,7 @@ def _print_parameters(notebook):
 
     print(f"\nparameters of {notebook.stem}:")
     for parameter in read_parameters(notebook).values():
-        if parameter.name != RESERVED:
+        if parameter.name not in RESERVED:
             value = f"{parameter.name}={parameter.default}"
             print(f"  {value:18} {parameter.kind:6} {parameter.help}")
 
@@ -153,30 +185,50 @@ def _split(text):
 
 
 def _sweep(options):
-    from fmnist_lib.experiments.sweeps import load_sweep, make_plan
+    from fmnist_lib.experiments.sweeps import load_sweep, make_plan, take_part
 
     sweep = load_sweep(options.file, options.notebooks)
     plan = make_plan(sweep, options.output or Path("runs") / options.file.stem)
-    counts = f"{len(plan.finished)} finished, {len(plan.to_do)} to do"
-    print(f"{len(sweep.runs)} runs of {sweep.notebook.stem} in {plan.folder}: {counts}", flush=True)
+    if options.only:
+        plan = take_part(plan, *options.only)
+    if options.list:
+        _print_commands(plan, options.notebooks)
+        return 0
+    total, counts = len(plan.runs), f"{len(plan.finished)} finished, {len(plan.to_do)} to do"
+    print(f"{total} runs of {sweep.notebook.stem} in {plan.folder}: {counts}", flush=True)
     if options.dry_run:
         _print_plan(plan, options)
         return 0
-    failed = _execute(plan, options) if plan.to_do else {}
+    failed = plan.failed | (_execute(plan, options) if plan.to_do else {})
     for name, error in failed.items():
-        print(f"failed: {name}: {error}", file=sys.stderr)
-    n_finished = len(sweep.runs) - len(failed)
-    print(f"{n_finished} of {len(sweep.runs)} runs are finished; for the table and a figure:")
+        before = " before, and would again" if name in plan.failed else ""
+        print(f"failed{before}: {name}: {error}", file=sys.stderr)
+    print(f"{total - len(failed)} of {total} runs are finished; for the table and a figure:")
     print(f"  fmnist results {shlex.quote(str(plan.folder))}")
     return 1 if failed else 0
+
+
+def _print_commands(plan, notebooks):
+    notebook = plan.sweep.notebook
+    is_chapter = notebook.parent == notebooks
+    chapter = [notebook.stem if is_chapter else str(notebook)]
+    options = ["--threads", str(plan.sweep.threads)]
+    if is_chapter and notebooks != Path("notebooks"):
+        options += ["--notebooks", str(notebooks)]
+    for folder, run in plan.runs.items():
+        given = [word for item in run.given.items() for word in ("-p", "{}={}".format(*item))]
+        where = ["-o", str(plan.folder / folder)]
+        print(shlex.join(["fmnist", "run", *chapter, *given, *where, *options]))
 
 
 def _print_plan(plan, options):
     from fmnist_lib.experiments.cluster import local_workers
     from fmnist_lib.experiments.sweeps import estimate
 
-    for name in plan.finished:
-        print(f"  {name}: finished")
+    for name, record in plan.finished.items():
+        print(f"  {name}: {record['state']}")
+    for name in plan.failed:
+        print(f"  {name}: failed before, and would again")
     for name in plan.to_do:
         print(f"  {name}: to do")
     seconds, source = estimate(plan)
@@ -198,36 +250,41 @@ def _duration(seconds):
 
 
 def _execute(plan, options):
-    from fmnist_lib.experiments.cluster import open_executor, run_sweep
+    from fmnist_lib.experiments.cluster import run_sweep
 
-    ended, total, threads = [], len(plan.to_do), plan.sweep.threads
+    ended, total, slots = [], len(plan.to_do), 0
     signal.signal(signal.SIGTERM, INTERRUPT)
     with progress_bar(total, "sweep", unit="run", log=False) as bar:
 
-        def write(line):
+        def report(event, name, detail):
+            nonlocal slots
+            if event == "slots":
+                slots = detail
+                line = f"{slots} runs at a time, threads of each: {plan.sweep.threads}"
+            elif event == "unfit":
+                line = f"not used: the worker {name}: {detail}"
+            else:
+                ended.append(event)
+                bar.update()
+                line = f"[{len(ended)}/{total}] {name}: {_ending(event, detail)}"
             bar.write(line)
             running, failed = min(slots, total - len(ended)), ended.count("failed")
             bar.set_postfix_str(f"{running} running, {failed} failed")
             sys.stdout.flush()
 
-        def report(event, run, detail):
-            ended.append(event)
-            bar.update()
-            ending = _summary_line(detail) if event == "finished" else f"failed: {detail}"
-            write(f"[{len(ended)}/{total}] {run}: {ending}")
-
-        limits = {"workers": options.workers, "threads": threads}
         try:
-            with open_executor(plan.folder, options.scheduler, **limits) as (executor, slots):
-                # A cluster's workers may join later.
-                count = slots or "no workers yet: 0"
-                write(f"{count} runs at a time, threads of each: {threads}")
-                return run_sweep(plan, executor, report)
+            return run_sweep(plan, options.scheduler, workers=options.workers, report=report)
         except KeyboardInterrupt:
             command, kept = shlex.join(["fmnist", *sys.argv[1:]]), ended.count("finished")
             raise KeyboardInterrupt(
                 f" after {kept} runs of this call, which are kept; to go on: {command}"
             ) from None
+
+
+def _ending(event, detail):
+    if event == "failed":
+        return f"failed: {detail}"
+    return _summary_line(detail) if event == "finished" else detail["error"]
 
 
 def _summary_line(record):
@@ -236,12 +293,49 @@ def _summary_line(record):
     return f"{record['seconds']:.0f} s{measured}"
 
 
+def _status(options):
+    from fmnist_lib.experiments.status import OPEN, STATES, estimate_end, read_status
+
+    runs, now = read_status(options.folder), datetime.now(UTC)
+    print(f"{len(runs)} runs in {options.folder}")
+    states = {run["state"] for run in runs.values()}
+    for state in (state for state in STATES if state in states):
+        names = [name for name, run in runs.items() if run["state"] == state]
+        print(f"  {len(names)} {state}")
+        if state not in ("finished", "left"):
+            for name in names:
+                print(f"    {name}: {_describe(runs[name])}")
+    if end := estimate_end(runs, now):
+        print(f"expected end: {_clock(end)}, in {_duration((end - now).total_seconds())}")
+    elif states & {*OPEN} and "running" not in states:
+        print("nothing is running; fmnist sweep goes on, with the same file and folder")
+
+
+def _describe(run):
+    if "error" in run:
+        return run["error"]
+    epochs = run.get("parameters", {}).get("epochs")
+    done = f", {run['epochs_done']} of {epochs} epochs" if epochs else ""
+    if "host" not in run:
+        return f"just begun{done}"
+    return f"begun {_clock(datetime.fromisoformat(run['started']))} on {run['host']}{done}"
+
+
+def _clock(time):
+    """Give the local time, with the date unless that is today's."""
+    time = time.astimezone()
+    return f"{time:%H:%M}" if time.date() == date.today() else f"{time:%Y-%m-%d %H:%M}"
+
+
 def _results(options):
     from fmnist_lib.experiments import collection
 
-    table = collection.load_results(options.folder)
+    if not options.output and len(options.folders) > 1:
+        raise ParameterError("several folders are given; name one for the table with -o")
+    table = collection.load_results(*options.folders)
     states = table["state"].value_counts().to_dict()
     print(f"{len(table)} runs: " + ", ".join(f"{n} {state}" for state, n in states.items()))
+    _print_caveats(table)
     summary = collection.summarize(table)
     varied, measured = collection.varied_parameters(table), list(summary["metric"].unique())
     columns = ["chapter", *table.attrs["parameters"], *table.attrs["metrics"], "seconds"]
@@ -254,36 +348,54 @@ def _results(options):
                 raise ParameterError(did_you_mean(kind, name, known, "the table of runs"))
     x = options.x or (varied[0] if varied else collection.SEED)
     y = options.y or (HEADLINE_METRICS[0] if HEADLINE_METRICS[0] in table else "seconds")
+    others = [name for name in varied if name not in (x, options.group)]
+    group = options.group or (others.pop(0) if others else None)
     for metric in dict.fromkeys((y, *HEADLINE_METRICS)):
         if metric in measured:
             rows = summary[summary["metric"] == metric].drop(columns="metric")
             digits = dict.fromkeys(("mean", "sd", "min", "max"), "{:.4f}".format)
             print(f"\n{metric}\n{rows.to_string(index=False, formatters=digits)}")
     best = collection.best_setting(summary)
-    if best is not None and varied:
-        setting = ", ".join(f"{name}={best[name]}" for name in varied)
+    if best is not None and summary.columns[0] != "metric":
+        setting = ", ".join(f"{name}={value}" for name, value in best[:"metric"][:-1].items())
         spread = "" if best["runs"] < 2 else f", standard deviation {best['sd']:.4f}"
         print(f"\nbest by {best['metric']}: {setting} (mean {best['mean']:.4f}{spread})")
+    if others:
+        print(f"\nthe figure averages over {', '.join(others)} as well; for other lines: --group")
     print()
-    _write_results(options.output or options.folder, table, summary, (x, y, options.group))
+    _write_results(options.output or options.folders[0], table, summary, (x, y, group))
+
+
+def _print_caveats(table):
+    from fmnist_lib.experiments.collection import STATE
+
+    if repeated := table.attrs["repeated"]:
+        run, kept = next(iter(repeated.items()))
+        print(f"{len(repeated)} left out, as they are there already: {run} is {kept}, for instance")
+    if STATE in table:
+        counts = table[table["state"] == "finished"][STATE].value_counts()
+        made = "; ".join(f"{n} by {state}" for state, n in counts.items())
+        print(f"not all are made by the same code, and those that differ are kept apart: {made}")
 
 
 def _write_results(folder, table, summary, axes):
     from fmnist_lib import plotting
-    from fmnist_lib.experiments.collection import NoResultsError
+    from fmnist_lib.experiments.collection import STATE, NoResultsError
 
     x, y, group = axes
     finished = table[table["state"] == "finished"]
-    with writing("the table", folder, NoResultsError):
-        folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(folder / "results.csv", index=False)
-        table.to_parquet(folder / "results.parquet", index=False)
-        summary.to_csv(folder / "summary.csv", index=False, float_format="%.6g")
-        names = ["results.csv", "results.parquet", "summary.csv"]
+    if STATE in table:
+        lines = finished[[name for name in (group, STATE) if name]].astype(str)
+        group = ", ".join(lines)
+        finished = finished.assign(**{group: lines.agg(", ".join, axis=1)})
+    with staged(folder, "the table", NoResultsError) as part:
+        table.to_csv(part / "results.csv", index=False)
+        table.to_parquet(part / "results.parquet", index=False)
+        summary.to_csv(part / "summary.csv", index=False, float_format="%.6g")
         if x in finished and y in finished:
             figure = plotting.sweep_curves(finished, x, y, group).figure
-            figure.savefig(folder / "results.png", dpi=150)
-            names.append("results.png")
+            figure.savefig(part / "results.png", dpi=150)
+        names = sorted(path.name for path in part.iterdir())
     for name in names:
         print(f"written: {folder / name}")
 

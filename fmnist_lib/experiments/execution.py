@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 import time
 from contextlib import nullcontext
 from functools import cache
@@ -9,11 +10,19 @@ from pathlib import Path
 
 from fmnist_lib.chapters import CHAPTERS, ChapterError, find_chapter
 from fmnist_lib.common import writing
-from fmnist_lib.experiments.parameters import RESERVED, read_parameters
+from fmnist_lib.download import given_folder
+from fmnist_lib.experiments.parameters import TRAINED, read_parameters
 from fmnist_lib.progress import DISPLAY_ID, outside_options
 
 # Every library that the chapters use obeys the first, unless one of the others is set.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+START_SECONDS = 120  # that a kernel may take to start: many at once, from a slow disk
+# How the messages of jupyter_client and nbclient begin, which have no types of errors for it.
+FAULTS = {
+    "Kernel died before": "died as it started",
+    "Kernel didn't respond": f"did not start in {START_SECONDS} s",
+    "Kernel died": "died, probably out of memory",
+}
 
 
 class Stopped(RuntimeError):
@@ -27,10 +36,14 @@ def run_chapter(
     *,
     progress=True,
     threads=None,
+    environment=None,
     stopped=lambda: False,
     log=None,
 ):
     """Execute a chapter with papermill; several threads may do so at once.
+
+    The kernel is this environment's, whichever one the notebook names, and knows nothing of the
+    user's IPython profile: no start-up file, configuration or history.
 
     Parameters
     ----------
@@ -42,7 +55,10 @@ def run_chapter(
     progress : bool
         Show a bar that counts cells, with the progress of a training run inside a cell.
     threads : int, optional
-        Number of threads for the kernel's arithmetic; by default what the libraries choose.
+        Number of threads for the kernel's arithmetic; by default what the libraries choose, or
+        the processors that this process may use, if the machine has more.
+    environment : dict of str to str, optional
+        More environment variables for the kernel.
     stopped : callable, optional
         Called once per second; True ends the chapter.
     log : path, optional
@@ -52,29 +68,28 @@ def run_chapter(
     Raises
     ------
     ChapterError
-        If a cell fails, the kernel dies, or the notebook cannot be written; where possible, it is
-        written up to that cell all the same.
+        If a cell fails, the kernel does not start or dies, or the notebook cannot be written;
+        where possible, it is written up to that cell all the same.
     Stopped
         If ``stopped`` returned True.
     """
     import papermill
-    from nbclient.exceptions import DeadKernelError
 
     notebook, output = Path(notebook).resolve(), Path(output).resolve()
     name = notebook.stem
     papermill.engines.papermill_engines.register("fmnist", _engine())
-    environment = os.environ | (dict.fromkeys(THREADS, str(threads)) if threads else {})
-    # A Dask worker's nanny sets this. With it, PyTorch requests every large tensor from the system
-    # again, and training takes more than half as long again.
-    environment.pop("MALLOC_TRIM_THRESHOLD_", None)
     try:
-        with writing(name, output, ChapterError), open(log, "wb") if log else nullcontext() as file:
+        with (
+            writing(name, output, ChapterError),
+            open(log, "wb") if log else nullcontext() as file,
+            # Deleting what a kernel that was just killed still writes may fail.
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        ):
             papermill.execute_notebook(
-                notebook,
-                output,
+                _escaped(notebook),
+                _escaped(output),
                 parameters,
                 engine_name="fmnist",
-                # This environment's kernel, whichever one the notebook names.
                 kernel_name="python3",
                 language="python",
                 # Not papermill's cwd, which moves the whole process, and with it the kernels of
@@ -82,17 +97,56 @@ def run_chapter(
                 folder=str(output.parent),
                 progress_bar=progress and {"desc": name} | outside_options(),
                 stopped=stopped,
-                env=environment,
+                env=_variables(profile, threads) | (environment or {}),
                 stream=file,
             )
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
         message = f"{name} failed in cell {error.exec_count}: {reason}"
-        raise ChapterError(message, output) from error
-    except DeadKernelError:
+        raise ChapterError(message, output, error.ename) from error
+    except RuntimeError as error:
         if stopped():
             raise Stopped(f"{name} was stopped") from None
-        raise ChapterError(f"the kernel of {name} died, probably out of memory", output) from None
+        known = [what for start, what in FAULTS.items() if str(error).startswith(start)]
+        if not known:
+            raise
+        message = f"the kernel of {name} {known[0]}{_last_line(log)}"
+        raise ChapterError(message, output, "kernel") from None
+
+
+def _variables(profile, threads):
+    """Make the kernel's environment variables of this process's own."""
+    variables = os.environ | {"IPYTHONDIR": profile}
+    # A Dask worker's nanny sets the first. With it, PyTorch requests every large tensor from the
+    # system again, and training takes more than half as long again. IPython executes the second.
+    for name in ("MALLOC_TRIM_THRESHOLD_", "PYTHONSTARTUP"):
+        variables.pop(name, None)
+    if threads is None and variables.keys().isdisjoint(THREADS):
+        threads = _quota()
+    if data := given_folder():
+        variables["FMNIST_DATA"] = str(data)
+    return variables | (dict.fromkeys(THREADS, str(threads)) if threads else {})
+
+
+def _quota():
+    """Count the processors that this process may use; None if they are all that there are.
+
+    A library sees those of the machine, not of the container.
+    """
+    from dask.system import CPU_COUNT as allowed
+
+    return allowed if allowed < os.cpu_count() else None
+
+
+def _escaped(path):
+    # papermill takes a path for a format string.
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _last_line(log):
+    """Quote the end of what a kernel's process wrote, if it wrote anything."""
+    lines = log and Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f" (see {Path(log).name}, which ends: {lines[-1][:200]})" if lines else ""
 
 
 def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None):
@@ -109,7 +163,7 @@ def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None)
         folder.mkdir(parents=True, exist_ok=True)
     for source in sources:
         start = time.perf_counter()
-        parameters = {RESERVED: "."} if RESERVED in read_parameters(source) else {}
+        parameters = {TRAINED: "."} if TRAINED in read_parameters(source) else {}
         run_chapter(source, folder / source.name, parameters)
         report(source.stem, time.perf_counter() - start)
     done = [name for name in CHAPTERS if (folder / name / "record.json").is_file()]
@@ -118,12 +172,33 @@ def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None)
 
 @cache
 def _engine():
+    from jupyter_client import AsyncKernelClient
+    from jupyter_client.kernelspec import KernelSpecManager
     from nbclient.exceptions import DeadKernelError
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine
 
+    class Connection(AsyncKernelClient):
+        async def is_alive(self):
+            # Asked once per second, while the kernel starts and while a cell runs.
+            return not self.parent.stopped() and await super().is_alive()
+
+        _async_is_alive = is_alive
+
     class Client(PapermillNotebookClient):
         stopped = None
+
+        def create_kernel_manager(self):
+            manager = super().create_kernel_manager()
+            # Where no folder is searched for kernels, there is only this environment's.
+            manager.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
+            manager.client_factory, manager.stopped = Connection, self.check_stopped
+            return manager
+
+        def check_stopped(self):
+            if stopped := self.stopped():
+                self.shutdown_kernel = "immediate"
+            return stopped
 
         def process_message(self, message, cell, cell_index):
             content = message["content"]
@@ -135,14 +210,21 @@ def _engine():
             return super().process_message(message, cell, cell_index)
 
         async def _async_check_alive(self):
-            # Called once per second. nbclient then leaves the cell as if the kernel had died.
-            if self.stopped():
-                self.shutdown_kernel = "immediate"
+            # nbclient's own would log the kernel's death, and raise it with a text.
+            if not await self.kc.is_alive():
                 raise DeadKernelError
-            await super()._async_check_alive()
 
     class Engine(NBClientEngine):
         """papermill's own engine, with a client that passes on progress and can be stopped."""
+
+        @classmethod
+        def execute_notebook(cls, nb, *args, **options):
+            # An executed copy has no script beside it, and may move; also, JSON cannot hold every
+            # path.
+            nb.metadata.pop("jupytext", None)
+            for path in ("input_path", "output_path"):
+                del nb.metadata.papermill[path]
+            return super().execute_notebook(nb, *args, **options)
 
         @classmethod
         def execute_managed_notebook(
@@ -152,6 +234,7 @@ def _engine():
                 nb_man,
                 kernel_name=kernel_name,
                 timeout=None,
+                startup_timeout=START_SECONDS,
                 # The kernel's own log would break the bar, and reports a shutdown after a cell's
                 # error as one more error.
                 extra_arguments=["--log-level=CRITICAL"],

@@ -8,33 +8,58 @@ The folder is a finished run if, and only if, it holds ``results.json`` with the
     02_cnn/           each network that the chapter kept: weights, history and record
     kernel.log        what libraries wrote outside the notebook, if they did
 
-While a chapter runs, all this grows in a subfolder ``.part-…``, which is all that a kill leaves
-behind. The next attempt removes it.
+While a chapter runs, all this grows in the subfolder ``.part-run``, and ``attempt.json`` says what
+runs, where and since when. A kill leaves both behind. The next attempt at the same run continues
+each training run in there after its last finished epoch; any other run starts over.
 """
 
 import json
+import os
 import platform
 import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from threading import Lock
 
+import fmnist_lib
 from fmnist_lib.chapters import ChapterError
 from fmnist_lib.common import PART, digest, locked, staged, writing
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments.execution import Stopped, run_chapter
-from fmnist_lib.experiments.parameters import RESERVED, check_parameters, read_parameters
+from fmnist_lib.experiments.page import write_page
+from fmnist_lib.experiments.parameters import RESERVED, convert_parameters, read_parameters
 
-RECORD = "results.json"
-LOG, LOCK = "kernel.log", ".lock"
-EXPORT_LOCK = Lock()  # threads share one exporter
+RECORD, ATTEMPT = "results.json", "attempt.json"
+LOG, LOCK, WORK = "kernel.log", ".lock", f"{PART}run"
+CHECKPOINTS = "*.checkpoint"
 PACKAGES = ("fmnist-lib", "papermill", "nbclient", "ipykernel")
 # Parameters that say where and not what: runs that differ in nothing else are the same run.
 FOLDER_SUFFIX = "_dir"
+STATES = ("finished", "failed", "stopped")
+# With the same code, parameters and seed, these exceptions come again. Any other may have to do
+# with the machine: its memory, its disk, its network, its GPU.
+CERTAIN = {
+    "AssertionError",
+    "AttributeError",
+    "ClaimError",
+    "FloatingPointError",
+    "ImportError",
+    "IndexError",
+    "KeyError",
+    "ModuleNotFoundError",
+    "NameError",
+    "ParameterError",
+    "SyntaxError",
+    "TypeError",
+    "ValueError",
+    "ZeroDivisionError",
+}
+
+
+class Busy(RuntimeError):
+    """Another process is executing the run."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +94,20 @@ def prepare_run(notebook, given=None):
     """Make a `Run` of a chapter from values that override its defaults; these are checked."""
     notebook = Path(notebook)
     known = read_parameters(notebook)
-    return Run(notebook, known, check_parameters(notebook.stem, known, given or {}))
+    return Run(notebook, known, convert_parameters(notebook.stem, known, given or {}))
 
 
-def run_experiment(run, folder, *, threads=None, progress=True, stopped=lambda: False):
+def run_experiment(
+    run,
+    folder,
+    *,
+    threads=None,
+    progress=True,
+    stopped=lambda: False,
+    give_up=None,
+    wait=True,
+    environment=None,
+):
     """Execute a chapter and keep what it produced; a finished run is not run again.
 
     Parameters
@@ -86,15 +121,23 @@ def run_experiment(run, folder, *, threads=None, progress=True, stopped=lambda: 
         Show a progress bar.
     stopped : callable
         Called once per second; True ends the run.
+    give_up : callable, optional
+        Called once per second; a text ends the run for that reason, and it is kept as stopped.
+    wait : bool
+        Whether to wait for another process that is executing the same run.
+    environment : dict of str to str, optional
+        Further environment variables for the kernel.
 
     Returns
     -------
     dict
-        What ``results.json`` holds: ``state`` (``"finished"`` or ``"failed"``), ``error``,
-        ``chapter``, ``code`` (SHA-256 of the chapter's code), ``parameters`` (all but folders),
-        ``metrics`` (of the network named after the chapter), ``networks`` (the metrics of the
-        others), ``seconds``, ``started``, ``attempts``, ``threads``, ``data`` (SHA-256 of each
-        file, or ``"sample"``), ``packages``, ``machine`` (of the network's record), ``host``.
+        What ``results.json`` holds: ``state`` (``"finished"``, ``"failed"`` or ``"stopped"``),
+        ``error``, ``cause`` (the class of a chapter's exception, or ``"kernel"``), ``chapter``,
+        ``code`` (SHA-256 of the chapter's code), ``library`` (of this library's files), ``torch``
+        (its version), ``parameters`` (all but folders), ``metrics`` (of the network named after the
+        chapter), ``networks`` (the metrics of the others), ``seconds`` (of the last attempt),
+        ``started``, ``attempts``, ``threads``, ``data`` (SHA-256 of each file, or ``"sample"``),
+        ``packages``, ``machine`` (of the network's record), ``host``.
 
     Raises
     ------
@@ -102,46 +145,72 @@ def run_experiment(run, folder, *, threads=None, progress=True, stopped=lambda: 
         If the chapter fails (the folder then keeps the notebook, executed up to there, and a
         record), if the folder holds a different finished run, or if it cannot be written.
     Stopped
-        If ``stopped`` returned True; nothing is kept.
+        If ``stopped`` returned True. The next attempt continues the training.
+    Busy
+        If another process is executing the run, and ``wait`` is False.
     """
-    folder, code = Path(folder).resolve(), code_digest(run.notebook)
-    wanted = {"chapter": run.notebook.stem, "code": code, "parameters": run.parameters}
+    folder, wanted = Path(folder).resolve(), describe_run(run)
     with writing("the run", folder, ChapterError):
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (folder / LOCK).exists():
             raise ChapterError(
                 f"{folder} is not empty and holds no run; name another folder with -o"
             )
-        with locked(folder / LOCK, stopped) as acquired:
-            if not acquired or stopped():
+        with locked(folder / LOCK, stopped, wait=wait) as acquired:
+            if stopped():
                 raise Stopped(f"the run in {folder} was stopped")
+            if not acquired:
+                raise Busy(f"another process is executing the run in {folder}")
             before = load_record(folder)
-            if before and before["state"] == "finished":
+            if before and before["state"] in ("finished", "stopped" if give_up else ""):
                 check_same(before, wanted, folder)
                 return before
-            wanted["attempts"] = 1 + (before or {}).get("attempts", 0)
-            _clear(folder, run.notebook.stem)
-            options = {"threads": threads, "progress": progress, "stopped": stopped}
-            return _execute(run, folder, wanted, options)
+            wanted["attempts"] = _begin_attempt(folder, wanted, before)
+            options = {"threads": threads, "progress": progress, "environment": environment}
+            return _execute(run, folder, wanted, stopped, give_up, options)
 
 
 def load_record(folder):
-    """Read the record of a run, or return None where no run has finished or failed."""
-    try:
-        record = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
-        return record if record["state"] in ("finished", "failed") else None
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
-        return None
+    """Read the record of a run: None if none has ended there, `ChapterError` without the rights."""
+    record = load_json(Path(folder) / RECORD)
+    return record if record.get("state") in STATES else None
+
+
+def describe_run(run):
+    """Describe what makes two runs the same: chapter, code, library, PyTorch and parameters."""
+    return {
+        "chapter": run.notebook.stem,
+        "code": code_digest(run.notebook),
+        "library": library_digest(),
+        "torch": torch_version(),
+        "parameters": run.parameters,
+    }
 
 
 def code_digest(notebook):
-    """Compute the SHA-256 of a notebook's code cells, ignoring its prose and outputs."""
+    """Compute the SHA-256 of a notebook's code cells, ignoring its prose and outputs.
+
+    Ends of lines, which editors and Git rewrite, do not count, nor empty lines at a cell's end.
+    """
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    return digest("\0".join("".join(c["source"]) for c in cells if c["cell_type"] == "code"))
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return digest("\0".join(text.replace("\r\n", "\n").rstrip("\n") for text in sources))
+
+
+def library_digest():
+    """Compute the SHA-256 of this library's files, whose version number says less."""
+    root = Path(fmnist_lib.__file__).parent
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return digest(*(part for path in files for part in (path.relative_to(root).as_posix(), path)))
+
+
+def torch_version():
+    """Return PyTorch's version, the same for its builds with and without CUDA."""
+    return version("torch").partition("+")[0]
 
 
 def check_same(record, wanted, folder):
-    """Raise ChapterError if a folder's finished run has another chapter, code or parameters."""
+    """Raise ChapterError if a folder's finished run differs from the wanted one in anything."""
     theirs, ours = record["parameters"], wanted["parameters"]
     names = sorted(theirs.keys() | ours.keys())
     other = [f"{n}={theirs.get(n)}" for n in names if theirs.get(n) != ours.get(n)]
@@ -151,6 +220,10 @@ def check_same(record, wanted, folder):
         what = f"with {', '.join(other)}"
     elif record["code"] != wanted["code"]:
         what = f"of an older version of {wanted['chapter']}"
+    elif record.get("library") != wanted["library"]:
+        what = "made with other files of fmnist_lib"
+    elif record.get("torch") != wanted["torch"]:
+        what = f"made with PyTorch {record.get('torch')}, and this is {wanted['torch']}"
     else:
         return
     raise ChapterError(
@@ -158,45 +231,99 @@ def check_same(record, wanted, folder):
     )
 
 
-def _execute(run, folder, wanted, options):
-    started, start, error = datetime.now(UTC), time.perf_counter(), None
-    data = "sample" if run.parameters.get("sample") else SHA256
-    parameters = run.given | ({RESERVED: "."} if RESERVED in run.known else {})
-    with staged(folder, "the run", ChapterError, last=RECORD) as part:
+def _begin_attempt(folder, wanted, before):
+    """Remove what earlier attempts left, except what this one can go on from; count attempts."""
+    last = before or load_json(folder / ATTEMPT)
+    work, same = folder / WORK, wanted.items() <= last.items()
+    leftovers = [*folder.glob(f"{PART}*"), *(path.parent for path in folder.glob("*/record.json"))]
+    leftovers += [folder / name for name in (RECORD, LOG, *_names(wanted["chapter"]))]
+    if same and work.is_dir():
+        leftovers.remove(work)
+        leftovers += [path for path in work.iterdir() if not _can_go_on(path)]
+    for path in leftovers:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    work.mkdir(exist_ok=True)
+    for path in folder.glob(CHECKPOINTS):  # of an attempt that failed
+        os.replace(path, work / path.name) if same else path.unlink()
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    attempts = 1 + last.get("attempts", 0)
+    where = {"host": platform.node(), "pid": os.getpid(), "started": now, "attempts": attempts}
+    (folder / ATTEMPT).write_text(json.dumps(wanted | where, indent=2) + "\n", encoding="utf-8")
+    return attempts
+
+
+def _names(chapter):
+    return f"{chapter}.ipynb", f"{chapter}.html"
+
+
+def _can_go_on(path):
+    return path.match(CHECKPOINTS) or (path / "record.json").is_file()
+
+
+def _execute(run, folder, wanted, stopped, give_up, options):
+    started, start, reason = datetime.now(UTC), time.perf_counter(), ""
+    ended = {"state": "finished", "error": None, "cause": None}
+
+    def is_over():
+        nonlocal reason
+        reason = reason or (give_up() if give_up else "")
+        return bool(reason) or stopped()
+
+    parameters = run.given | {name: "." for name in RESERVED if name in run.known}
+    with staged(folder, "the run", ChapterError, last=RECORD, part=WORK) as part:
         output = part / run.notebook.name
         try:
-            run_chapter(run.notebook, output, parameters, log=part / LOG, **options)
+            run_chapter(
+                run.notebook, output, parameters, log=part / LOG, stopped=is_over, **options
+            )
+        except Stopped:
+            if not reason:
+                raise
+            ended |= {"state": "stopped", "error": reason}
         except ChapterError as failure:
-            if len(failure.args) < 2:
-                raise  # there is no notebook: the disk is full, say
-            error = failure.args[0]
+            if not failure.notebook:
+                raise  # the disk is full, say
+            ended |= {"state": "failed", "error": failure.message, "cause": failure.cause}
         if not (part / LOG).stat().st_size:
             (part / LOG).unlink()
-        with EXPORT_LOCK:
-            page, _ = _exporter().from_filename(str(output))
-        output.with_suffix(".html").write_text(page, encoding="utf-8")
-        record = {"state": "failed" if error else "finished", "error": error} | wanted
-        record |= _networks(part, run.notebook.stem) | {
+        if ended["state"] == "finished" or ended["cause"] in CERTAIN | {"CheckpointError"}:
+            for path in part.glob(CHECKPOINTS):
+                path.unlink()
+        write_page(output)
+        record = ended | wanted | _networks(part, run.notebook.stem)
+        record |= {
             "seconds": round(time.perf_counter() - start, 2),
             "started": started.isoformat(timespec="seconds"),
             "threads": options["threads"],
-            "data": data if "data_dir" in run.known else None,
+            "data": _data(run),
             "packages": {name: version(name) for name in PACKAGES},
             "host": platform.node(),
         }
         (part / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    if error:
-        raise ChapterError(error, folder / run.notebook.name)
+    (folder / ATTEMPT).unlink()
+    if ended["state"] == "failed":
+        raise ChapterError(ended["error"], folder / run.notebook.name, ended["cause"])
     return record
 
 
-def _clear(folder, chapter):
-    """Remove what a failed or killed attempt left, and nothing else."""
-    (folder / RECORD).unlink(missing_ok=True)
-    for path in [*folder.glob(f"{PART}*"), *(path.parent for path in folder.glob("*/record.json"))]:
-        shutil.rmtree(path)
-    for name in (f"{chapter}.ipynb", f"{chapter}.html", LOG):
-        (folder / name).unlink(missing_ok=True)
+def _data(run):
+    if "data_dir" not in run.known:
+        return None
+    return "sample" if run.parameters.get("sample") else SHA256
+
+
+def load_json(path):
+    """Read a JSON object; an empty one if the file is missing or holds something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    except OSError as problem:
+        raise ChapterError(
+            f"{path} cannot be read ({problem.strerror}); check its permissions, or name another "
+            "folder"
+        ) from None
+    return content if isinstance(content, dict) else {}
 
 
 def _networks(part, chapter):
@@ -209,13 +336,3 @@ def _networks(part, chapter):
         "networks": {name: record["metrics"] for name, record in records.items()},
         "machine": own.get("machine"),
     }
-
-
-@cache
-def _exporter():
-    """Make an exporter once: compiling its templates takes longer than exporting a notebook."""
-    from nbconvert import HTMLExporter
-
-    # The chapters need nothing that the page would fetch from the network.
-    unused = ("mathjax_url", "require_js_url", "mermaid_js_url", "jquery_url")
-    return HTMLExporter(**dict.fromkeys(unused, ""))

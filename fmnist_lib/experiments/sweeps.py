@@ -6,7 +6,8 @@
     list: [{batch_size: 64}, {batch_size: 256, label_smoothing: 0.1}]   # each with each combination
     seeds: 3                                 # 0, 1, 2; or a list
     threads: 1                               # of each run
-    retries: 1                               # of a run that fails
+    retries: 1                               # of a run that fails, unless it must fail again
+    stop: {after: 3, below: median}          # give up a run that is below the median after 3 epochs
 
 Everything but ``chapter`` is optional.
 """
@@ -14,15 +15,15 @@ Everything but ``chapter`` is optional.
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from statistics import linear_regression, mean
 
 from fmnist_lib.chapters import find_chapter
 from fmnist_lib.common import ParameterError, did_you_mean, digest
-from fmnist_lib.experiments.parameters import check_parameters, read_parameters
-from fmnist_lib.experiments.run import RECORD, Run, check_same, code_digest, load_record
+from fmnist_lib.experiments.parameters import TEXTS, convert_parameters, read_parameters
+from fmnist_lib.experiments.run import CERTAIN, RECORD, Run, check_same, describe_run, load_record
 
 TIMES = Path(__file__).parents[1] / "measured" / "chapter_times.json"
 
@@ -50,6 +51,15 @@ ENTRIES = {
     ),
     "threads": ("a whole number of 1 or more", _is_count),
     "retries": ("a whole number of 0 or more", lambda value: _is_count(value, 0)),
+    "stop": (
+        "{after: EPOCHS, below: median}",
+        lambda value: (
+            isinstance(value, dict)
+            and value.keys() == {"after", "below"}
+            and _is_count(value["after"])
+            and value["below"] == "median"
+        ),
+    ),
 }
 
 
@@ -61,6 +71,7 @@ class Sweep:
     runs: tuple
     threads: int
     retries: int
+    stop: int  # epoch after which a run below the median is given up; 0: none is
 
 
 @dataclass(frozen=True)
@@ -72,15 +83,27 @@ class Plan:
     sweep : Sweep
     folder : Path
     finished : dict of str to dict
-        The records of the finished runs, by the run's name.
+        The records of the runs that are finished or given up, by the run's name.
     to_do : dict of str to Run
-        The other runs, each by the name of its folder.
+        The runs to execute, each by the name of its folder.
+    failed : dict of str to str
+        The runs that have failed and would fail again, each with what went wrong.
+    all : dict of str to Run
+        All runs, each by the name of its folder.
     """
 
     sweep: Sweep
     folder: Path
     finished: dict
     to_do: dict
+    failed: dict
+    all: dict
+
+    @property
+    def runs(self):
+        """The runs that this plan is about, as ``all`` has them: of a part, only those in it."""
+        names = {*self.finished, *self.failed, *(run.name for run in self.to_do.values())}
+        return {folder: run for folder, run in self.all.items() if run.name in names}
 
 
 def load_sweep(file, notebooks="notebooks"):
@@ -103,7 +126,10 @@ def load_sweep(file, notebooks="notebooks"):
     is_path = chapter.endswith(".ipynb")
     notebook = find_chapter(str(file.parent / chapter) if is_path else chapter, notebooks)
     runs = _name_runs(file, notebook, _choices(file, content))
-    return Sweep(notebook, tuple(runs), content.get("threads", 1), content.get("retries", 1))
+    rule = content.get("stop", {"after": 0})
+    return Sweep(
+        notebook, tuple(runs), content.get("threads", 1), content.get("retries", 1), rule["after"]
+    )
 
 
 def run_name(values):
@@ -115,23 +141,49 @@ def run_name(values):
 
 
 def make_plan(sweep, folder):
-    """Compare a sweep with what is in a folder; refuse runs of an older version of its chapter."""
-    folder, code = Path(folder), code_digest(sweep.notebook)
+    """Compare a sweep with what is in a folder; refuse runs of older code with `ChapterError`."""
+    folder, wanted = Path(folder), describe_run(sweep.runs[0])
     there = {path.parent: load_record(path.parent) for path in folder.glob(f"*/{RECORD}")}
-    there = {path: r for path, r in there.items() if r and r["state"] == "finished"}
-    done = {_identify(r["chapter"], r["parameters"]): (path, r) for path, r in there.items()}
-    taken = {path.name for path in there}
-    finished, to_do = {}, {}
+    over = {path: r for path, r in there.items() if r and _is_over(r, sweep, wanted)}
+    done = {_identify(r["chapter"], r["parameters"]): path for path, r in over.items()}
+    taken = {path.name for path in over}
+    plan = Plan(sweep, folder, {}, {}, {}, {})
     for run in sweep.runs:
         identity = _identify(sweep.notebook.stem, run.parameters)
-        if identity in done:
-            path, record = done[identity]
-            check_same(record, record | {"code": code}, path)
-            finished[run.name] = record
+        name = f"{run.name}-{identity[:8]}" if run.name in taken else run.name
+        if path := done.get(identity):
+            name, record = path.name, over[path]
+            if record["state"] == "failed":
+                plan.failed[run.name] = record["error"]
+            else:
+                check_same(record, wanted | {"parameters": record["parameters"]}, path)
+                plan.finished[run.name] = record
         else:
-            name = f"{run.name}-{identity[:8]}" if run.name in taken else run.name
-            to_do[name] = run
-    return Plan(sweep, folder, finished, to_do)
+            plan.to_do[name] = run
+        plan.all[name] = run
+    return plan
+
+
+def take_part(plan, part, parts):
+    """Keep of a plan the runs in one of several parts: of three, the first, the fourth, and so on.
+
+    The parts are of all runs and not of those that are left, so they stay the same as runs finish.
+    """
+    names = {run.name for run in plan.sweep.runs[part - 1 :: parts]}
+    return replace(
+        plan,
+        finished={name: record for name, record in plan.finished.items() if name in names},
+        failed={name: error for name, error in plan.failed.items() if name in names},
+        to_do={folder: run for folder, run in plan.to_do.items() if run.name in names},
+    )
+
+
+def _is_over(record, sweep, wanted):
+    """Tell whether a run need not be executed again: it would end in the same way."""
+    if record["state"] == "failed":
+        same = all(record.get(key) == wanted[key] for key in ("code", "library", "torch"))
+        return same and record.get("cause") in CERTAIN
+    return record["state"] == "finished" or bool(sweep.stop)
 
 
 def estimate(plan):
@@ -144,22 +196,33 @@ def estimate(plan):
     source : str
         Where the estimate comes from, or why there is none.
     """
-    done = [(r["parameters"].get("epochs", 1), r["seconds"]) for r in plan.finished.values()]
+    wanted = [run.parameters for run in plan.to_do.values()]
+    finished = [record for record in plan.finished.values() if record["state"] == "finished"]
+    seconds, source = estimate_each(plan.sweep.notebook.stem, finished, wanted)
+    return None if seconds is None else sum(seconds), source
+
+
+def estimate_each(chapter, finished, wanted):
+    """Estimate the seconds of each run by its parameters, from records of finished runs.
+
+    Returns a list, or None, and the source as `estimate` does.
+    """
+    done = [(r["parameters"].get("epochs", 1), r["seconds"]) for r in finished]
     source = "from the finished runs"
     if not done:
         times = json.loads(TIMES.read_text(encoding="utf-8"))
-        if any(run.given.get("sample") for run in plan.to_do.values()):
+        if any(parameters.get("sample") for parameters in wanted):
             return None, "no run on the sample is finished yet"
-        if plan.sweep.notebook.stem not in times["chapters"]:
+        if chapter not in times["chapters"]:
             return None, "no run is finished yet"
-        done = times["chapters"][plan.sweep.notebook.stem]
+        done = times["chapters"][chapter]
         source = "from runs of that chapter with one thread, on the machine of its authors"
     epochs, seconds = zip(*done, strict=True)
-    wanted = [run.parameters.get("epochs", 1) for run in plan.to_do.values()]
+    numbers = [parameters.get("epochs", 1) for parameters in wanted]
     if len(set(epochs)) > 1:
         slope, intercept = linear_regression(epochs, seconds)
-        return sum(max(0.0, intercept + slope * n) for n in wanted), source
-    return sum(mean(seconds) * n / epochs[0] for n in wanted), source
+        return [max(0.0, intercept + slope * n) for n in numbers], source
+    return [mean(seconds) * n / epochs[0] for n in numbers], source
 
 
 def _identify(chapter, parameters):
@@ -171,7 +234,7 @@ def _name_runs(file, notebook, choices):
     """Check the parameters of each run, and give each run a name of its own."""
     known, varied, names, taken = read_parameters(notebook), _varied(choices), {}, set()
     for given in choices:
-        values = check_parameters(notebook.stem, known, given)
+        values = convert_parameters(notebook.stem, known, given)
         parameters = Run(notebook, known, values).parameters
         name = run_name({key: parameters.get(key, values.get(key)) for key in varied})
         identity = _identify(notebook.stem, parameters)
@@ -191,7 +254,12 @@ def _read(file):
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML's own loader silently keeps the last of two equal keys."""
+        """YAML 1.2's core schema, where PyYAML reads 010 as 8, yes as true and 1:30 as 90.
+
+        Nor does this keep the last of two equal keys without a word.
+        """
+
+        yaml_implicit_resolvers = {}  # noqa: RUF012
 
         def construct_mapping(self, node, deep=False):
             for key, count in Counter(str(key.value) for key, _ in node.value).items():
@@ -199,11 +267,16 @@ def _read(file):
                     raise yaml.YAMLError(f"the key {key!r} appears twice")
             return super().construct_mapping(node, deep)
 
+    for kind, pattern in {"merge": "<<", "null": "null|Null|NULL|~|", **TEXTS}.items():
+        Loader.add_implicit_resolver(
+            f"tag:yaml.org,2002:{kind}", re.compile(rf"({pattern})\Z"), None
+        )
+    Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise ParameterError(f"{file} cannot be read ({error}); name a YAML file") from None
-    # ValueError for bytes that are not text, and for a date such as 2024-13-01.
+    # ValueError for bytes that are not text, and for what a tag such as !!int does not fit.
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ParameterError(f"{file.name} is not valid YAML: {reason}") from None

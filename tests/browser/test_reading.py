@@ -95,8 +95,8 @@ def test_what_opens_on_a_phone_is_accessible(open_page, what):
 @pytest.mark.parametrize("path", CHAPTERS)
 def test_questions_solutions_and_downloads_of_a_chapter_work(open_page, path):
     page = open_page(path)
-    option = tab_to(page, ".question summary")
-    feedback = option.locator("xpath=following-sibling::*")
+    option = tab_to(page, "blockquote summary")
+    feedback = option.locator("xpath=following-sibling::*[1]")
     assert not feedback.is_visible()
     assert focus_is_seen(page, option)
     page.keyboard.press("Enter")
