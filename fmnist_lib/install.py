@@ -53,6 +53,8 @@ def main(arguments=None):
         )
     except OSError as error:
         sys.exit(f"The set-up stopped: {error}; mend that, and try again.")
+    except KeyboardInterrupt:
+        sys.exit("The set-up was interrupted; the next command makes the environment anew.")
 
 
 def install(root, asked, sources):
