@@ -128,7 +128,7 @@ def test_a_run_that_is_there_twice_counts_once(runs, put, capsys):
     table = collection.load_results(runs, runs / "one")
     assert (len(table), len(table.attrs["repeated"])) == (4, 2)
     assert cli.main(["results", one, two, "-o", str(runs / "all")]) == 0
-    assert "4 runs: 4 finished\n2 left out" in capsys.readouterr().out
+    assert "4 runs: 4 finished\n2 more are repeats" in capsys.readouterr().out
     assert len(pd.read_csv(runs / "all" / "results.csv")) == 4
     assert cli.main(["results", one, two]) == 2
     assert "name one for the table with -o" in capsys.readouterr().err
@@ -147,13 +147,13 @@ def test_runs_of_different_code_are_never_averaged(runs, put, capsys, part):
     rows = pd.read_csv(runs / "summary.csv").query("metric == 'val_accuracy'")
     assert rows["runs"].tolist() == [2, 1, 1]
     assert rows["mean"].tolist() == pytest.approx([0.05, 0.2, 0.3])
-    assert rows["made_by"].str[: len(part) + 9].str.strip().tolist() == shown
+    assert rows["made_with"].str[: len(part) + 9].str.strip().tolist() == shown
 
 
 def test_two_chapters_have_different_code_and_are_one_state(runs, put):
     put("a", {}, code="a")
     put("b", {}, code="b", chapter="01_net")
-    assert "made_by" not in collection.load_results(runs)
+    assert "made_with" not in collection.load_results(runs)
 
 
 def test_what_cannot_be_read_is_named(runs, put, as_a_user, capsys):

@@ -11,7 +11,7 @@ SEED = "seed"
 SELECTION_METRIC = "val_accuracy"
 # Runs in which one of these differs are never averaged; with how much of it tells them apart.
 MADE_BY = {"code": 8, "library": 8, "torch": None}
-STATE = "made_by"
+STATE = "made_with"
 FIRST, LAST = ("run", "chapter", "state"), ("seconds", "threads", "attempts", "error", *MADE_BY)
 # Names that no parameter or metric can have: these columns, and those of the summary.
 SUMMARY = ("metric", "value", "runs", "mean", "sd", "min", "max")
@@ -37,7 +37,7 @@ def load_results(*folders):
         metric (one of a network other than the chapter's own as ``02_cnn.val_accuracy``; one by
         class as ``test_recall.Bag``), ``seconds``, ``threads``, ``attempts``, ``error``, and what
         made it: ``code`` and ``library`` (digests), ``torch`` (its version). If finished runs of
-        one chapter differ in these, ``made_by`` tells them apart. A name that is already taken is
+        one chapter differ in these, ``made_with`` tells them apart. A name that is already taken is
         prefixed with ``parameter.`` or ``metric.``. In ``attrs``, the lists ``parameters`` and
         ``metrics`` say which columns are which, and ``repeated`` which runs were left out, each
         with the one that it repeats.
@@ -84,7 +84,7 @@ def summarize(table):
     """Summarize each setting's finished runs over their seeds.
 
     Takes a table from `load_results`, and returns one with a row per setting and metric: varied
-    parameters, ``made_by`` where there are several states, ``metric, runs, mean, sd`` (the sample
+    parameters, ``made_with`` where there are several states, ``metric, runs, mean, sd`` (the sample
     standard deviation; empty for one run), ``min, max``. Raises a `NoResultsError` if no run is
     finished.
     """

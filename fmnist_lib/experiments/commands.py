@@ -309,7 +309,7 @@ def _status(options):
     if end := estimate_end(runs, now):
         print(f"expected end: {_clock(end)}, in {_duration((end - now).total_seconds())}")
     elif states & {*OPEN} and "running" not in states:
-        print("nothing is running; fmnist sweep goes on, with the same file and folder")
+        print("nothing is running; to go on: fmnist sweep with the same file and folder")
 
 
 def _describe(run):
@@ -372,11 +372,13 @@ def _print_caveats(table):
 
     if repeated := table.attrs["repeated"]:
         run, kept = next(iter(repeated.items()))
-        print(f"{len(repeated)} left out, as they are there already: {run} is {kept}, for instance")
+        print(
+            f"{len(repeated)} more are repeats and do not count: {run} repeats {kept}, for instance"
+        )
     if STATE in table:
         counts = table[table["state"] == "finished"][STATE].value_counts()
-        made = "; ".join(f"{n} by {state}" for state, n in counts.items())
-        print(f"not all are made by the same code, and those that differ are kept apart: {made}")
+        made = "; ".join(f"{n} with {state}" for state, n in counts.items())
+        print(f"they were not all made with the same code, so they are kept apart: {made}")
 
 
 def _write_results(folder, table, summary, axes):
