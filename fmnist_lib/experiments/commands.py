@@ -14,6 +14,7 @@ from fmnist_lib.progress import progress_bar
 HEADLINE_METRICS = ("val_accuracy", "test_accuracy")
 # For SIGTERM, with which batch systems end a job: clean up as after Ctrl-C.
 INTERRUPT = signal.default_int_handler
+RESULTS = ("results.csv", "results.parquet", "summary.csv", "results.png")
 FOLDER = {"metavar": "FOLDER", "type": Path}
 
 
@@ -398,7 +399,7 @@ def _write_results(folder, table, summary, axes):
         if x in finished and y in finished:
             figure = plotting.sweep_curves(finished, x, y, group).figure
             figure.savefig(part / "results.png", dpi=150)
-        names = sorted(path.name for path in part.iterdir())
+        names = [name for name in RESULTS if (part / name).exists()]
     for name in names:
         print(f"written: {folder / name}")
 
