@@ -13,6 +13,7 @@ Everything but ``chapter`` is optional.
 """
 
 import json
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -20,10 +21,10 @@ from itertools import product
 from pathlib import Path
 from statistics import linear_regression, mean
 
-from fmnist_lib.chapters import find_chapter
+from fmnist_lib.chapters import ChapterError, find_chapter
 from fmnist_lib.common import ParameterError, did_you_mean, digest
 from fmnist_lib.experiments.parameters import TEXTS, convert_parameters, read_parameters
-from fmnist_lib.experiments.run import CERTAIN, RECORD, Run, check_same, describe_run, load_record
+from fmnist_lib.experiments.run import CERTAIN, Run, check_same, describe_run, load_record
 
 TIMES = Path(__file__).parents[1] / "measured" / "chapter_times.json"
 
@@ -143,7 +144,7 @@ def run_name(values):
 def make_plan(sweep, folder):
     """Compare a sweep with what is in a folder; refuse runs of older code with `ChapterError`."""
     folder, wanted = Path(folder), describe_run(sweep.runs[0])
-    there = {path.parent: load_record(path.parent) for path in folder.glob(f"*/{RECORD}")}
+    there = {path: load_record(path) for path in _subfolders(folder)}
     over = {path: r for path, r in there.items() if r and _is_over(r, sweep, wanted)}
     done = {_identify(r["chapter"], r["parameters"]): path for path, r in over.items()}
     taken = {path.name for path in over}
@@ -162,6 +163,18 @@ def make_plan(sweep, folder):
             plan.to_do[name] = run
         plan.all[name] = run
     return plan
+
+
+def _subfolders(folder):
+    try:
+        return [folder / name for name in os.listdir(folder)]
+    except FileNotFoundError:
+        return []
+    except OSError as problem:
+        raise ChapterError(
+            f"{folder} cannot be read ({problem.strerror}); check its permissions, or name another "
+            "folder"
+        ) from None
 
 
 def take_part(plan, part, parts):
