@@ -281,6 +281,8 @@ def test_papermill_stops_in_a_chapters_first_cells(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError) as error:
         papermill.execute_notebook(chapter, output, {"n_images": -5}, progress_bar=False)
     assert error.value.ename == "ParameterError"
-    assert error.value.evalue.startswith("n_images is -5, expected a whole number from 1 to 48,000")
+    assert error.value.evalue.startswith(
+        "n_images is -5, expected a whole number from 64 to 48,000"
+    )
     assert error.value.exec_count == 6
     assert error.value.traceback == [f"ParameterError: {error.value.evalue}"]
