@@ -41,7 +41,8 @@ KINDS = {
     "str": ("text", (str, os.PathLike), os.fspath),
 }
 # A run decides where it keeps its files.
-TRAINED, CHECKPOINT = RESERVED = ("trained_dir", "checkpoint_dir")
+TRAINED = "trained_dir"
+RESERVED = (TRAINED, "checkpoint_dir")
 
 
 @dataclass(frozen=True)
