@@ -86,7 +86,7 @@ sample: bool = False  # True: 1,500 images that need no download, for a quick lo
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 
 # %%
-check_parameters(globals(), n_images=(1, 48_000), repeats=(1, None), target=(0, 1))
+check_parameters(globals(), n_images=(64, 48_000), repeats=(1, None), target=(0.01, 1))
 config = TrainConfig(epochs, batch_size, lr, seed=seed, device=device)
 as_published = (epochs, batch_size, lr, n_images) == (4, 64, 3e-4, 6400) and not sample
 place, criterion = pick_device(device), nn.CrossEntropyLoss()

@@ -194,11 +194,11 @@ RANGED = "check_parameters(globals(), n=(1, 48_000), repeats=(1, None), target=(
 RANGED_CELL = CELL + "n: int = 6400  # images\nrepeats: int = 3\ntarget: float = 0.9\n"
 
 
-def enter(given, *others, cell=RANGED_CELL, check=RANGED):
+def enter(given, *others, cell=RANGED_CELL):
     """Execute cells as papermill and IPython do, up to a check of the parameters."""
     added = [PythonTranslator.codify(given)] if given is not None else []
     namespace = {"In": [""], "check_parameters": check_parameters}
-    for source in ("import json", cell, *added, *others, check):
+    for source in ("import json", cell, *added, *others, RANGED):
         namespace["In"].append(source)
         exec(source, namespace)
 
@@ -234,6 +234,12 @@ def test_a_chapter_takes_what_it_declares():
     enter(None)
     enter({})
     enter({"lr": 1, "epochs": 3, "n": 48_000, "repeats": 10**6, "trained_dir": "elsewhere"})
+
+
+def test_what_a_reader_changes_in_the_parameters_cell_is_checked():
+    with refused("shuffle is the text 'no', expected True or False (see the chapter)"):
+        enter(None, cell=RANGED_CELL.replace("bool = False", "bool = 'no'"))
+    enter(None, cell=RANGED_CELL.replace("= 6400", "= 64 * 100"))
 
 
 def test_what_a_reader_writes_later_is_not_the_chapters_business():
@@ -281,6 +287,8 @@ def test_papermill_stops_in_a_chapters_first_cells(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError) as error:
         papermill.execute_notebook(chapter, output, {"n_images": -5}, progress_bar=False)
     assert error.value.ename == "ParameterError"
-    assert error.value.evalue.startswith("n_images is -5, expected a whole number from 1 to 48,000")
+    assert error.value.evalue.startswith(
+        "n_images is -5, expected a whole number from 64 to 48,000"
+    )
     assert error.value.exec_count == 6
     assert error.value.traceback == [f"ParameterError: {error.value.evalue}"]

@@ -41,7 +41,8 @@ KINDS = {
     "str": ("text", (str, os.PathLike), os.fspath),
 }
 # A run decides where it keeps its files.
-TRAINED, CHECKPOINT = RESERVED = ("trained_dir", "checkpoint_dir")
+TRAINED = "trained_dir"
+RESERVED = (TRAINED, "checkpoint_dir")
 
 
 @dataclass(frozen=True)
@@ -250,14 +251,18 @@ def _parameter(assignment):
 def _executed(sources):
     """Find the declared parameters among executed cells, and the names that papermill injected.
 
-    The first cell with annotated literals is the parameters cell: a reader may have written others
-    later, which are nobody else's business.
+    The first cell that declares kinds is the parameters cell: a reader may have written others
+    later, which are nobody else's business. There, a reader may also have changed a value.
     """
     for source, following in pairwise(sources):
-        found = [_parameter(each) for each in _assignments(source) if each.annotation]
-        if found and all(found):
+        declared = {
+            each.name: _parameter(each) or Parameter(each.name, each.annotation, None, each.comment)
+            for each in _assignments(source)
+            if each.annotation in KINDS
+        }
+        if declared:
             injected = _assignments(following) if following.startswith("# Parameters\n") else ()
-            return {each.name: each for each in found}, [each.name for each in injected]
+            return declared, [each.name for each in injected]
     return {}, []
 
 
