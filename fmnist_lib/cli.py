@@ -6,6 +6,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from tqdm import tqdm
+
 import fmnist_lib
 import fmnist_lib.course.commands
 import fmnist_lib.experiments.commands
@@ -36,7 +38,7 @@ def main(argv=None):
 
 def _dispatch(argv):
     options = _parser().parse_args(argv)
-    warnings.showwarning = lambda message, *rest: print(f"fmnist: {message}", file=sys.stderr)
+    warnings.showwarning = _show_warning
     if folder := os.environ.get("FMNIST_DATA"):
         # Chapters do not run in this command's folder.
         os.environ["FMNIST_DATA"] = os.path.abspath(os.path.expanduser(folder))
@@ -64,6 +66,11 @@ def _dispatch(argv):
             file=sys.stderr,
         )
         return 1
+
+
+def _show_warning(message, *rest, **more):
+    # In one line, above a progress bar if there is one.
+    tqdm.write(f"fmnist: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _parser():

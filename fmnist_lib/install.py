@@ -53,6 +53,8 @@ def main(arguments=None):
         )
     except OSError as error:
         sys.exit(f"The set-up stopped: {error}; mend that, and try again.")
+    except KeyboardInterrupt:
+        sys.exit("The set-up was interrupted; the next command makes the environment anew.")
 
 
 def install(root, asked, sources):
@@ -191,7 +193,8 @@ def install_source(root, venv, source, build):
     """Install the packages of a lock, or the project itself."""
     python = python_of(venv)
     if source == PROJECT:
-        uv(python, "--no-build-isolation", "--editable", root)
+        # From the folder itself, whose path could be read as a comment or a marker.
+        uv(python, "--no-build-isolation", "--editable", ".", cwd=root)
         return
     text = (root / source).read_text(encoding="utf-8")
     if source == LOCK:
@@ -213,10 +216,10 @@ def write(path, text):
     return path
 
 
-def uv(python, *arguments):
+def uv(python, *arguments, **options):
     """Install something with uv."""
     install = ("-m", "uv", "pip", "install", "--python", python, "--no-deps")
-    run(python, *install, *arguments, env={**pip_index(python), **os.environ})
+    run(python, *install, *arguments, env={**pip_index(python), **os.environ}, **options)
 
 
 @lru_cache(maxsize=None)  # noqa: UP033

@@ -4,6 +4,8 @@ import ast
 import json
 import re
 import shutil
+import subprocess
+import sys
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -97,6 +99,20 @@ def test_cells_are_short_and_define_only_what_is_taught(name):
         assert len(lines) <= 15, cell.source
         defined = re.findall(r"^(?:def|class) (\w+)", cell.source, re.MULTILINE)
         assert "solution" in tags(cell) or set(defined) <= taught, cell.source
+
+
+@each_chapter
+def test_without_the_library_the_first_cell_says_how_to_get_it(name):
+    cell = code_cells(name)[0]
+    command = [sys.executable, "-I", "-S", "-c", cell.source]  # -S hides installed packages
+    done = subprocess.run(command, capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1
+    assert last.startswith("ImportError: This chapter needs the course's library: ")
+    assert "make lab" in last
+    assert "%pip install" in last
+    assert cell.metadata.jupyter.source_hidden
+    assert "hide-input" in tags(cell)
 
 
 @each_chapter
@@ -195,14 +211,26 @@ def test_a_copy_with_another_seed_keeps_the_published_outputs(name, tmp_path, lo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CHAPTERS[1:])
-def test_a_chapter_runs_with_other_parameters(name, tmp_path):
+@pytest.mark.parametrize(("name", "checkpoints"), [*zip(CHAPTERS[1:], (1, 2, 2, 0), strict=True)])
+def test_a_chapter_runs_with_other_parameters(name, checkpoints, tmp_path):
     """One epoch on the sample: each chapter alone, in an empty folder, without any data."""
     output = tmp_path / "out.ipynb"
     parameters = {"epochs": 1, "sample": True, "device": "cpu"}
+    if checkpoints:
+        parameters["checkpoint_dir"] = "kept"
     run_chapter(FOLDER / f"{name}.ipynb", output, parameters, progress=False)
     words = "not checked, it is about the chapter's default parameters"
     assert words in output.read_text(encoding="utf-8")
+    assert len(list(tmp_path.glob("kept/*.checkpoint"))) == checkpoints
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_the_first_chapter_runs_with_the_fewest_images(tmp_path, full_data):
+    output = tmp_path / "out.ipynb"
+    parameters = {"n_compared": 100, "n_embedded": 50, "seed": 2**32 - 1}
+    run_chapter(FOLDER / f"{CHAPTERS[0]}.ipynb", output, parameters, progress=False)
+    assert "○ shirts do worst: not checked" in output.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest.mock import ANY, Mock
 
 import pytest
+from tqdm import tqdm
 
 import fmnist_lib
 from fmnist_lib import cli, download
@@ -109,13 +110,18 @@ def test_a_relative_folder_in_the_variable_holds_for_the_chapters(find_data, mon
     assert os.environ["FMNIST_DATA"] == str(tmp_path / "stick")
 
 
-def test_a_warning_is_one_line(find_data, monkeypatch, capsys):
-    find_data.side_effect = lambda root: warnings.warn("no data here", stacklevel=1)
+def test_a_warning_is_one_line_even_in_a_progress_bar(find_data, monkeypatch, capsys):
+    def work(root):
+        with tqdm(total=2, desc="bar", file=sys.stderr):
+            warnings.warn("no data\n  here", stacklevel=1)
+
+    find_data.side_effect = work
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         cli.main(["data"])
-    assert capsys.readouterr().err == "fmnist: no data here\n"
+    lines = [line.rpartition("\r")[2] for line in capsys.readouterr().err.splitlines()]
+    assert "fmnist: no data here" in lines
 
 
 def test_help_and_errors_do_not_wait_for_torch():
@@ -194,12 +200,15 @@ def test_a_run_is_given_what_was_asked_for(monkeypatch, capsys, tmp_path):
     asked = pretend.call_args.args[0]
     assert asked.notebook == NOTEBOOKS / "02_cnn.ipynb"
     assert asked.given == {"epochs": 2, "lr": 0.001}
-    first, summary, page = capsys.readouterr().out.splitlines()
+    first, summary, to_look_at = capsys.readouterr().out.splitlines()
     assert first == f"02_cnn in {folder}"
     assert "61 s, val_accuracy 0.9100" in summary
-    assert page == f"  {folder / '02_cnn.html'}"
+    assert to_look_at == f"  {folder / '02_cnn.ipynb'}"  # for there is no page
+    folder.mkdir(parents=True)
+    (folder / "02_cnn.html").touch()
     assert run("02_cnn", "-p", "epochs=2", "-p", "lr=0.001", "-o", "mine") == 0
     assert run("02_cnn", "-p", "epochs=2", "-p", "lr=0.001") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"  {folder / '02_cnn.html'}"
     assert [call.args[1] for call in pretend.call_args_list[1:]] == [Path("mine"), folder]
 
 
@@ -260,6 +269,20 @@ def test_the_commands_of_a_list_are_the_runs_of_the_sweep(monkeypatch, capsys, t
     assert started == [(r.parameters, Path("my runs", name)) for name, r in plan.all.items()]
     capsys.readouterr()
     assert list_runs(capsys, file, *options, "--only", "2/3") == commands[1::3]
+
+
+@pytest.mark.slow
+def test_after_the_commands_of_a_list_the_sweep_is_done(
+    monkeypatch, capsys, tmp_path, write_chapter
+):
+    write_chapter(tmp_path / "net.ipynb", "text: str = ''", "print(text)")
+    (tmp_path / "s.yml").write_text("chapter: net.ipynb\ngrid: {text: [it's, $A b]}")
+    monkeypatch.chdir(tmp_path)
+    for _, *command in list_runs(capsys, "s.yml"):
+        assert cli.main(command) == 0
+    capsys.readouterr()
+    assert cli.main(["sweep", "s.yml"]) == 0
+    assert "2 finished, 0 to do" in capsys.readouterr().out
 
 
 def test_a_list_names_a_chapter_of_ones_own_by_its_path(capsys, tmp_path, write_chapter):

@@ -226,7 +226,7 @@ def packages(tmp_path):
 @pytest.fixture
 def course(tmp_path, packages):
     """Make a small project, in a folder with an odd name."""
-    (root := tmp_path / "Käfer & {Co} 100%").mkdir()
+    (root := tmp_path / "Käfer & {Co} 100% #1; it's").mkdir()
     (root / "fmnist_lib").mkdir()
     for name in ("__init__.py", "common.py", "install.py"):
         shutil.copy(ROOT / "fmnist_lib" / name, root / "fmnist_lib")

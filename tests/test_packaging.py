@@ -137,7 +137,8 @@ def test_every_import_of_the_library_is_declared():
     pattern = re.compile(r"^ *(?:import|from) (\w+)[\w.]*(?: import .*| as \w+|)$", re.MULTILINE)
     imported = set(pattern.findall("\n".join(sources)))
     imported -= set(sys.stdlib_module_names) | {"fmnist_lib", "IPython"}  # IPython: via ipykernel
-    assert {names.get(name, name) for name in imported} <= set(read_project(*LIBRARY))
+    packages = {canonicalize_name(names.get(name, name)) for name in imported}
+    assert packages <= set(read_project(*LIBRARY))
 
 
 # The public address: what there is with it, and nothing without it.

@@ -119,7 +119,7 @@ ODD = ["1_0", "0x10", " 5 ", "5\n", "１", "nan", "inf", ""]
 BAD = {
     ("int", "a whole number"): [True, 1.0, "2.5", "1e3", None, "9" * 5000, *ODD],
     ("float", "a number"): [True, float("inf"), 10**400, "1e400", "x", [1.0], *ODD],
-    ("bool", "true or false"): [1, "yes", "on", "1"],
+    ("bool", "True or False"): [1, "yes", "on", "1"],
     ("str", "text; put it in quotes"): [1, None],
 }
 GOOD = {
@@ -204,12 +204,18 @@ def enter(given, *others, cell=RANGED_CELL, check=RANGED):
 
 
 REFUSED = {
-    "sample is 'false'": ({"shuffle": "false"}, "shuffle is 'false', expected true or false"),
-    "-5": ({"n": -5}, "n is -5, expected a whole number from 1 to 48,000 (images; default: 6400)"),
-    "none": ({"repeats": 0}, "repeats is 0, expected a whole number of 1 or more"),
-    "over": ({"target": 1.5}, "target is 1.5, expected a number from 0 to 1"),
+    "a flag as text": ({"shuffle": "false"}, "shuffle is the text 'false', expected True or False"),
+    "too low": (
+        {"n": -5},
+        "n is -5, expected a whole number from 1 to 48,000 (images; default: 6400)",
+    ),
+    "too low without a highest": (
+        {"repeats": 0},
+        "repeats is 0, expected a whole number of 1 or more",
+    ),
+    "too high": ({"target": 1.5}, "target is 1.5, expected a number from 0 to 1"),
     "a year": ({"data_dir": 2024}, "data_dir is 2024, expected text"),
-    "YAML 1.1": ({"lr": "1e-3"}, "lr is '1e-3', expected a number"),
+    "YAML 1.1": ({"lr": "1e-3"}, "lr is the text '1e-3', expected a number"),
     "a misspelt name": ({"epoch": 5}, "has no parameter 'epoch'; did you mean epochs? It has"),
     "half an epoch": ({"epochs": 2.5}, "epochs is 2.5, expected a whole number (passes; "),
     "a flag as a number": ({"epochs": True}, "epochs is True, expected a whole number"),
@@ -233,7 +239,7 @@ def test_a_chapter_takes_what_it_declares():
 def test_what_a_reader_writes_later_is_not_the_chapters_business():
     mine = "width: int = 5\nwidth, epoch = 'wide', 7", "# Parameters\nspeed = 3"
     enter(None, *mine)
-    with refused("epochs is 'many', expected a whole number"):
+    with refused("epochs is the text 'many', expected a whole number"):
         enter({}, *mine, "epochs = 'many'")
 
 

@@ -122,12 +122,10 @@ def test_links_lead_to_where_the_pages_are():
     ("make", "scripts"), [(dict, 1), (student_notebook, 0), (solved_notebook, 0)]
 )
 def test_saving_a_copy_in_jupyterlab_writes_no_script(tmp_path, make, scripts):
-    name = "01_data_exploration.ipynb"
-    chapter = nbformat.read(FOLDER / name, 4)
-    chapter.metadata.jupytext["formats"] = "ipynb,py:percent"  # as one's own chapter may have it
-    nbformat.write(nbformat.from_dict(make(chapter)), tmp_path / name)
+    paired = chapter(prose("# 1"), jupytext={"formats": "ipynb,py:percent"})
+    nbformat.write(nbformat.from_dict(make(paired)), tmp_path / "a.ipynb")
     manager = TextFileContentsManager(root_dir=str(tmp_path))
-    manager.save(manager.get(name), name)
+    manager.save(manager.get("a.ipynb"), "a.ipynb")
     assert len([*tmp_path.glob("*.py")]) == scripts
 
 

@@ -116,11 +116,13 @@ def _write_sweep(plan, folder):
     with writing("the sweep", folder, SweepError):
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.glob(f"{STOP}*"):
-            if time.time() - path.stat().st_mtime > 3600:
-                path.unlink(missing_ok=True)
-        if notebook != plan.sweep.notebook.resolve():
-            shutil.copyfile(plan.sweep.notebook, notebook)  # in case the chapter changes meanwhile
+            with suppress(FileNotFoundError):  # another part of the sweep does the same
+                if time.time() - path.stat().st_mtime > 3600:
+                    path.unlink()
     with staged(folder, "the sweep", SweepError) as part:
+        if notebook != plan.sweep.notebook.resolve():
+            # In case the chapter changes meanwhile; whole, since other parts may be reading it.
+            shutil.copyfile(plan.sweep.notebook, part / notebook.name)
         (part / SWEEP).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return notebook
 

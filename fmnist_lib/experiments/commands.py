@@ -163,7 +163,8 @@ def _run(options):
     signal.signal(signal.SIGTERM, INTERRUPT)
     record = run_experiment(run, folder, threads=options.threads)
     print(f"finished: {_summary_line(record)}; to look at:")
-    print(f"  {folder / notebook.stem}.html")
+    page = folder / f"{notebook.stem}.html"
+    print(f"  {page if page.is_file() else folder / notebook.name}")
     return 0
 
 

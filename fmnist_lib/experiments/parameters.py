@@ -37,7 +37,7 @@ def _finite(value):
 KINDS = {
     "int": ("a whole number", Integral, int),
     "float": ("a number", Real, _finite),
-    "bool": ("true or false", bool, lambda value: str(value).lower() == "true"),
+    "bool": ("True or False", bool, lambda value: str(value).lower() == "true"),
     "str": ("text", (str, os.PathLike), os.fspath),
 }
 # A run decides where it keeps its files.
@@ -97,7 +97,9 @@ class Parameter:
                 raise ValueError
             return result
         except (ValueError, OverflowError):
-            raise ParameterError(f"{self.name} is {value!r}, expected {self._expected}") from None
+            # In a chapter, quotes alone would not say what is wrong with 'false' or '1e-3'.
+            found = f"the text {value!r}" if isinstance(value, str) and not pattern else repr(value)
+            raise ParameterError(f"{self.name} is {found}, expected {self._expected}") from None
 
     @property
     def _expected(self):

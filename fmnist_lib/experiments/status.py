@@ -62,7 +62,7 @@ def read_status(folder):
     -------
     dict of str to dict
         By the name of a run's folder: its record, or what is known of it, with the ``state``, which
-        is one of `STATES`:
+        is one of ``STATES``:
 
         - ``"finished"``, ``"failed"`` or ``"stopped"``, as in the record;
         - ``"running"``, while a process holds the lock of its folder;
