@@ -13,8 +13,6 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
-from jupyter_server.services.contents.largefilemanager import LargeFileManager
-from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_class
 
 from fmnist_lib.chapters import CHAPTERS, ChapterError
 from fmnist_lib.experiments.execution import run_chapter
@@ -56,7 +54,7 @@ def test_notebook_and_script_are_in_step(path):
 
 def test_a_copy_of_a_chapter_gets_no_script(tmp_path):
     """When JupyterLab saves it: the chapter itself does."""
-    manager = build_sync_jupytext_contents_manager_class(LargeFileManager)(root_dir=str(tmp_path))
+    manager = jupytext.TextFileContentsManager(root_dir=str(tmp_path))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for folder in ("notebooks", "runs/student"):
         (tmp_path / folder).mkdir(parents=True)

@@ -2,7 +2,6 @@
 
 import json
 import re
-from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import nbformat
@@ -204,15 +203,6 @@ def test_what_cannot_be_written_is_refused_in_one_sentence(
     assert contents(chapters) == before
     assert [path.name for path in Path("full").iterdir()] == ["02_two.ipynb"]
     assert not Path("mine").exists()
-
-
-def test_a_name_that_the_terminal_cannot_show_is_printed_all_the_same(
-    tmp_path, chapters, monkeypatch
-):
-    output = TextIOWrapper(BytesIO(), encoding="ascii")
-    monkeypatch.setattr("sys.stdout", output)
-    assert cli.main(["student", f"{tmp_path}/Übung", "--notebooks", str(chapters)]) == 0
-    assert b"/\\xdcbung/01_one.ipynb" in output.buffer.getvalue()
 
 
 # The real chapters.

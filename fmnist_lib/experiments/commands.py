@@ -394,7 +394,7 @@ def _write_results(folder, table, summary, axes):
         finished = finished.assign(**{group: lines.agg(", ".join, axis=1)})
     with staged(folder, "the table", NoResultsError) as part:
         table.to_csv(part / "results.csv", index=False)
-        table.to_parquet(part / "results.parquet", index=False)
+        (part / "results.parquet").write_bytes(table.to_parquet(index=False))  # to any path
         summary.to_csv(part / "summary.csv", index=False, float_format="%.6g")
         if x in finished and y in finished:
             figure = plotting.sweep_curves(finished, x, y, group).figure
