@@ -258,3 +258,11 @@ def test_the_site_has_the_buttons_with_an_address_only(
     page = (tmp_path / "html/index.html").read_text(encoding="utf-8")
     for part in ("colab.research", "mybinder.org", f"{ADDRESS}/edit/main/", f"{ADDRESS}/issues"):
         assert (part in page) == bool(address), part
+
+
+def test_the_workflow_runs_the_oldest_python_on_three_systems():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))
+    matrix = workflow["jobs"]["check"]["strategy"]["matrix"]
+    assert f">={matrix['python'][0]}" == project["requires-python"]
+    assert [name.split("-")[0] for name in matrix["os"]] == ["ubuntu", "windows", "macos"]
