@@ -127,7 +127,7 @@ def load_trained(folder):
     return TrainedModel(model.eval(), history, config), record
 
 
-def load_or_train(folder, name, data, config, *, sample=False, checkpoint_dir=""):
+def load_or_train(folder, name, data, config, *, sample=False):
     """Load a chapter's trained network, or train one if there is none with these settings.
 
     A network with other settings is left alone; the new one goes into a neighbouring folder, whose
@@ -145,8 +145,6 @@ def load_or_train(folder, name, data, config, *, sample=False, checkpoint_dir=""
         The device does not count as a setting.
     sample : bool
         Whether ``data`` is the sample that ships with the package.
-    checkpoint_dir : path, optional
-        Folder for the checkpoint instead, which is then kept.
 
     Raises
     ------
@@ -168,8 +166,7 @@ def load_or_train(folder, name, data, config, *, sample=False, checkpoint_dir=""
         if _settings(record["network"], trained.config, record["data"]) == wanted:
             return trained
     # Not in the target, which changes if another network is saved meanwhile.
-    checkpoints = Path(checkpoint_dir or folder.parent)
-    checkpoint = Checkpoint(checkpoints / f"{folder.name}-{key}.checkpoint")
+    checkpoint = Checkpoint(folder.with_name(f"{folder.name}-{key}.checkpoint"))
     model = build_model(name, config.seed)
     missing = f"no {name} trained with these settings is kept in {folder.resolve()}"
     warnings.warn(f"{missing}; training it anew", stacklevel=2)
@@ -178,8 +175,7 @@ def load_or_train(folder, name, data, config, *, sample=False, checkpoint_dir=""
         warnings.warn(f"{missing}; it was trained anew", stacklevel=2)
     metrics = {"val_accuracy": trained.history["val_acc"].max()}
     save_trained(target, name, trained, metrics, sample=sample)
-    if not checkpoint_dir:
-        checkpoint.path.unlink(missing_ok=True)  # another process may have trained the same network
+    checkpoint.path.unlink(missing_ok=True)  # missing if another process trained the same network
     return trained
 
 

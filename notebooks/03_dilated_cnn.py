@@ -435,8 +435,7 @@ figure = plotting.training_curves(trained.history, trained.best_epoch)
 # accuracy that this one ends with, its own gap was much smaller than at its end.
 
 # %% tags=["hide-input"]
-options = {"sample": sample, "checkpoint_dir": checkpoint_dir}
-cnn = load_or_train(f"{trained_dir}/02_cnn", "cnn", data, config, **options)
+cnn = load_or_train(f"{trained_dir}/02_cnn", "cnn", data, config, sample=sample)
 histories = {"cnn": cnn.history, "dilated": trained.history}
 gaps = {name: h["train_acc"] - h["val_acc"] for name, h in histories.items()}
 gaps = {name: gap.rolling(5).mean() for name, gap in gaps.items()}  # one epoch is noisy

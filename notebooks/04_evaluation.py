@@ -76,7 +76,6 @@ device: str = "auto"  # "auto", "cpu", "cuda" or "mps"
 sample: bool = False  # True: 1,500 images that need no download, for a quick look
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 trained_dir: str = "trained"  # folder in which the trained networks are kept
-checkpoint_dir: str = ""  # folder that a killed training run goes on from; empty: none
 
 # %%
 check_parameters(globals())
@@ -86,10 +85,9 @@ data = load_fashion_mnist(data_dir, sample=sample)
 
 # %%
 folders = {"cnn": "02_cnn", "dilated_cnn": "03_dilated_cnn"}
-options = {"sample": sample, "checkpoint_dir": checkpoint_dir}
 networks = {
     name: load_or_train(
-        f"{trained_dir}/{folder}", name, data, config, **options
+        f"{trained_dir}/{folder}", name, data, config, sample=sample
     ).model.cpu()
     for name, folder in folders.items()
 }

@@ -175,17 +175,3 @@ def test_a_network_that_cannot_be_saved_keeps_its_checkpoint(sample, tmp_path, m
     monkeypatch.setattr("fmnist_lib.training.loop.TrainingState.batches", None)  # not again
     get()
     assert list(tmp_path.iterdir()) == [tmp_path / "net"]
-
-
-def test_a_checkpoint_in_a_folder_of_its_own_is_kept(sample, tmp_path, monkeypatch):
-    def get(folder):
-        options = {"sample": True, "checkpoint_dir": tmp_path / "kept"}
-        return library.load_or_train(
-            tmp_path / folder / "net", "dilated_cnn", sample, CONFIG, **options
-        )
-
-    first = get("a")
-    monkeypatch.setattr("fmnist_lib.training.loop.TrainingState.batches", None)  # not again
-    assert same_bits(get("b"), first)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "kept"]
-    assert len(list((tmp_path / "kept").glob("*.checkpoint"))) == 1
