@@ -65,7 +65,7 @@ def find_data(root=None):
     """
     cache = cache_folder()
     folders = [cache, DEBIAN_FOLDER]
-    if given := Path(root).expanduser().absolute() if root else given_folder():
+    if given := Path(os.path.expanduser(root)).absolute() if root else given_folder():
         folders.insert(0, given)
     for folder in folders:
         paths = _locate(folder)
@@ -94,7 +94,7 @@ def given_folder():
     """
     if not (given := os.environ.get("FMNIST_DATA")):
         return None
-    folder = Path(given).expanduser()
+    folder = Path(os.path.expanduser(given))
     if folder.is_absolute() or not in_notebook():
         return folder.absolute()
     if typed_in := os.environ.get("PWD"):

@@ -228,6 +228,7 @@ def test_a_count_below_one_is_refused(capsys, command):
         ("--only 1/4/2", "'1/4/2' is not a part"),
         ("--only=-1/4", "'-1/4' is not a part"),
         ("--scheduler=", "the address is empty; is the variable set that holds it?"),
+        ("--output=", "the name is empty; is the variable set that holds it?"),
         ("--scheduler=tcp://a:1 --workers 3", "not allowed with argument"),
         ("--list --dry-run", "not allowed with argument"),
     ],
@@ -312,5 +313,8 @@ def test_a_dry_run_lists_the_runs_and_starts_nothing(nothing_runs, capsys, tmp_p
         "  seed=2: to do",
         "about 1.5 minutes with 2 workers (from the finished runs)",
     ]
+    last = dry_run("seeds: [0, 1]")[-1]  # which two workers cannot share
+    assert last == "about 1.5 minutes with one worker (from the finished runs)"
+    assert "about 0 s" in dry_run("seeds: [1]")[-1]
     last = dry_run("parameters: {sample: true}")[-1]
     assert last == "no estimate of the time: no run on the sample is finished yet"

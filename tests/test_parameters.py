@@ -166,6 +166,11 @@ def test_the_values_that_were_given_come_back_in_the_chapters_order_and_converte
     assert type(values["lr"]) is float
 
 
+def test_text_that_a_notebook_cannot_hold_is_refused():
+    with refused("x is 'a\\udcff', which is not UTF-8"):
+        Parameter("x", "str", "", "").convert("a\udcff")
+
+
 def test_names_that_a_chapter_shares_with_the_settings_are_of_the_same_kind():
     settings = {field.name: field.type.__name__ for field in fields(TrainConfig)}
     for chapter in CHAPTERS:
@@ -183,6 +188,7 @@ def test_a_folder_of_data_is_absolute(known, tmp_path, monkeypatch):
 
     assert folder("../data") == str(tmp_path.parent / "data")
     assert folder("~/data") == str(tmp_path / "home" / "data")
+    assert folder("~no such user/data") == str(tmp_path / "~no such user" / "data")
     assert folder("") == ""  # where fmnist data finds it
     # Event files are in the run's own folder.
     assert convert_parameters("a", known, {"log_dir": "events"}) == {"log_dir": "events"}

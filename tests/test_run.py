@@ -283,7 +283,9 @@ def test_the_digest_of_the_library_is_that_of_its_files(tmp_path, monkeypatch):
     before = runs.library_digest()
     monkeypatch.setattr(runs.fmnist_lib, "__file__", str(copy / "__init__.py"))
     assert runs.library_digest() == before
-    (copy / "new.cpython-311.pyc").write_bytes(b"compiled")
+    (copy / ".ipynb_checkpoints").mkdir()
+    for name in ("new.cpython-311.pyc", ".data.py.swp", "data.py~", ".ipynb_checkpoints/data.py"):
+        (copy / name).write_bytes(b"no code of the library")
     assert runs.library_digest() == before
     (copy / "models.py").open("a").write(" ")
     assert runs.library_digest() != before

@@ -15,7 +15,15 @@ HEADLINE_METRICS = ("val_accuracy", "test_accuracy")
 # For SIGTERM, with which batch systems end a job: clean up as after Ctrl-C.
 INTERRUPT = signal.default_int_handler
 RESULTS = ("results.csv", "results.parquet", "summary.csv", "results.png")
-FOLDER = {"metavar": "FOLDER", "type": Path}
+
+
+def _path(text):
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name is empty; is the variable set that holds it?")
+    return Path(text)
+
+
+FOLDER = {"metavar": "FOLDER", "type": _path}
 
 
 def add_commands(commands, chapters):
@@ -53,7 +61,7 @@ def add_commands(commands, chapters):
         description="Execute the runs that a YAML file describes. Finished runs are not run again, "
         "so the same command continues where it was stopped.",
     )
-    sweep.add_argument("file", metavar="FILE.yml", type=Path)
+    sweep.add_argument("file", metavar="FILE.yml", type=_path)
     sweep.add_argument("-o", "--output", **FOLDER, help="default: runs/ and the file's name")
     look = sweep.add_mutually_exclusive_group()
     dry_run = "only list the runs and estimate the time"
@@ -101,7 +109,7 @@ def add_commands(commands, chapters):
         "data, settings, machine, metrics, and what the network is not for.",
     )
     card.add_argument("folder", **FOLDER, help="of the trained network")
-    card.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: standard output")
+    card.add_argument("-o", "--output", metavar="FILE", type=_path, help="default: standard output")
     card.set_defaults(run=_card)
 
 
@@ -237,9 +245,11 @@ def _print_plan(plan, options):
     if seconds is None:
         print(f"no estimate of the time: {source}")
         return
-    workers, where = 1, "with one worker; a cluster divides it by its workers"
-    if not options.scheduler:
-        workers = options.workers or local_workers(plan.sweep.threads)
+    workers, where = 1, "with one worker"
+    if options.scheduler:
+        where += "; a cluster divides it by its workers"
+    elif len(plan.to_do) > 1:  # one run is not shared
+        workers = min(options.workers or local_workers(plan.sweep.threads), len(plan.to_do))
         where = f"with {workers} workers"
     print(f"about {_duration(seconds / workers)} {where} ({source})")
 

@@ -33,12 +33,17 @@ def _finite(value):
     return number
 
 
+def _text(value):
+    (text := os.fspath(value)).encode()  # fails for bytes that are no letters
+    return text
+
+
 # For each kind of parameter: its name in words, the types it accepts, and how to make them plain.
 KINDS = {
     "int": ("a whole number", Integral, int),
     "float": ("a number", Real, _finite),
     "bool": ("True or False", bool, lambda value: str(value).lower() == "true"),
-    "str": ("text", (str, os.PathLike), os.fspath),
+    "str": ("text", (str, os.PathLike), _text),
 }
 # A run decides where it keeps its files.
 TRAINED = "trained_dir"
@@ -97,6 +102,11 @@ class Parameter:
             if self.kind in ("int", "float") and not self.low <= result <= self.high:
                 raise ValueError
             return result
+        except UnicodeEncodeError:
+            raise ParameterError(
+                f"{self.name} is {value!r}, which is not UTF-8; write other letters, or set the "
+                "variable PYTHONUTF8=1"
+            ) from None
         except (ValueError, OverflowError):
             # In a chapter, quotes alone would not say what is wrong with 'false' or '1e-3'.
             found = f"the text {value!r}" if isinstance(value, str) and not pattern else repr(value)
@@ -172,7 +182,7 @@ def convert_parameters(chapter, parameters, given):
     for name in values.keys() - {"log_dir"}:  # which is in the run's folder
         if name.endswith("_dir") and values[name]:
             # Relative to where it was typed: the chapter runs in a different folder.
-            values[name] = str(Path(values[name]).expanduser().resolve())
+            values[name] = str(Path(os.path.expanduser(values[name])).resolve())
     return values
 
 

@@ -16,6 +16,7 @@ each training run in there after its last finished epoch; any other run starts o
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -200,8 +201,10 @@ def code_digest(notebook):
 def library_digest():
     """Compute the SHA-256 of this library's files, whose version number says less."""
     root = Path(fmnist_lib.__file__).parent
-    files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc")
-    return digest(*(part for path in files for part in (path.relative_to(root).as_posix(), path)))
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    # Not what editors and desktops put there while a sweep is running, in ".data.py.swp", say.
+    names = [name for name in names if not re.search(r"\.pyc$|~$|(^|/)[.#]", name)]
+    return digest(*(part for name in names for part in (name, root / name)))
 
 
 def torch_version():
