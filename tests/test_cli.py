@@ -318,3 +318,14 @@ def test_a_dry_run_lists_the_runs_and_starts_nothing(nothing_runs, capsys, tmp_p
     assert "about 0 s" in dry_run("seeds: [1]")[-1]
     last = dry_run("parameters: {sample: true}")[-1]
     assert last == "no estimate of the time: no run on the sample is finished yet"
+
+
+def test_a_sweep_says_how_many_runs_were_given_up(nothing_runs, capsys, tmp_path, put, runs):
+    (file := tmp_path / "s.yml").write_text(
+        "chapter: 02_cnn\nseeds: 2\nstop: {after: 1, below: median}"
+    )
+    same = [describe_run(prepare_run(NOTEBOOKS / "02_cnn.ipynb", {"seed": n})) for n in (0, 1)]
+    put("seed=0", **same[0])
+    put("seed=1", state="stopped", error="below the median", **same[1])
+    assert cli.main(["sweep", str(file), "--notebooks", str(NOTEBOOKS), "-o", str(runs)]) == 0
+    assert "2 of 2 runs are finished, 1 of them given up early" in capsys.readouterr().out

@@ -234,14 +234,19 @@ def test_a_run_that_was_given_up_counts_only_where_runs_are(load, runs, put):
     assert list(plan.all) == ["seed=0", "seed=1"]
 
 
-def test_a_name_that_another_finished_run_has_gets_a_suffix(load, runs, put):
+def test_a_name_that_another_run_has_finished_or_begun_gets_a_suffix(load, runs, put):
     put("seed=0", {"lr": 0.5})
     put("seed=1", {"lr": 0.5, "seed": 1}, state="failed")
     put("seed=2", {"seed": 2}, chapter="03_net")
-    first, second, third = make_plan(load("seeds: 3"), runs).to_do
+    begun = {"chapter": "02_net", "parameters": DEFAULTS | {"lr": 0.5, "seed": 3}}
+    (runs / "seed=3").mkdir()
+    (runs / "seed=3" / "attempt.json").write_text(json.dumps(begun))
+    first, second, third, fourth = make_plan(load("seeds: 4"), runs).to_do
     assert re.fullmatch(r"seed=0-[0-9a-f]{8}", first)
     assert second == "seed=1"
     assert third.startswith("seed=2-")
+    assert fourth.startswith("seed=3-")
+    assert "seed=3" in make_plan(load("parameters: {lr: 0.5}\nseeds: 4"), runs).to_do
 
 
 def test_finished_runs_of_an_older_version_of_the_chapter_are_refused(

@@ -209,11 +209,15 @@ def _sweep(options):
     if options.dry_run:
         _print_plan(plan, options)
         return 0
-    failed = plan.failed | (_execute(plan, options) if plan.to_do else {})
+    failed, n_stopped = _execute(plan, options) if plan.to_do else ({}, 0)
+    failed = plan.failed | failed
+    n_stopped += sum(record["state"] == "stopped" for record in plan.finished.values())
     for name, error in failed.items():
         before = " before, and would again" if name in plan.failed else ""
         print(f"failed{before}: {name}: {error}", file=sys.stderr)
-    print(f"{total - len(failed)} of {total} runs are finished; for the table and a figure:")
+    finished = f"{total - len(failed)} of {total} runs are finished"
+    given_up = f", {n_stopped} of them given up early" if n_stopped else ""
+    print(f"{finished}{given_up}; for the table and a figure:")
     print(f"  fmnist results {shlex.quote(str(plan.folder))}")
     return 1 if failed else 0
 
@@ -285,7 +289,8 @@ def _execute(plan, options):
             sys.stdout.flush()
 
         try:
-            return run_sweep(plan, options.scheduler, workers=options.workers, report=report)
+            failed = run_sweep(plan, options.scheduler, workers=options.workers, report=report)
+            return failed, ended.count("stopped")
         except KeyboardInterrupt:
             command, kept = shlex.join(["fmnist", *sys.argv[1:]]), ended.count("finished")
             raise KeyboardInterrupt(

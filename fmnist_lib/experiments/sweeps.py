@@ -24,7 +24,15 @@ from statistics import linear_regression, mean
 from fmnist_lib.chapters import ChapterError, find_chapter
 from fmnist_lib.common import ParameterError, did_you_mean, digest
 from fmnist_lib.experiments.parameters import TEXTS, convert_parameters, read_parameters
-from fmnist_lib.experiments.run import CERTAIN, Run, check_same, describe_run, load_record
+from fmnist_lib.experiments.run import (
+    ATTEMPT,
+    CERTAIN,
+    Run,
+    check_same,
+    describe_run,
+    load_json,
+    load_record,
+)
 
 TIMES = Path(__file__).parents[1] / "measured" / "chapter_times.json"
 
@@ -147,11 +155,18 @@ def make_plan(sweep, folder):
     there = {path: load_record(path) for path in _subfolders(folder)}
     over = {path: r for path, r in there.items() if r and _is_over(r, sweep, wanted)}
     done = {_identify(r["chapter"], r["parameters"]): path for path, r in over.items()}
-    taken = {path.name for path in over}
+    # What is unfinished there is running, or may go on.
+    begun = {path: load_json(path / ATTEMPT) for path, record in there.items() if not record}
+    owners = {
+        path.name: _identify(run["chapter"], run["parameters"])
+        for path, run in {**over, **begun}.items()
+        if run
+    }
     plan = Plan(sweep, folder, {}, {}, {}, {})
     for run in sweep.runs:
         identity = _identify(sweep.notebook.stem, run.parameters)
-        name = f"{run.name}-{identity[:8]}" if run.name in taken else run.name
+        is_free = owners.get(run.name, identity) == identity
+        name = run.name if is_free else f"{run.name}-{identity[:8]}"
         if path := done.get(identity):
             name, record = path.name, over[path]
             if record["state"] == "failed":
