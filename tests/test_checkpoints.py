@@ -17,7 +17,7 @@ from torch import nn
 from fmnist_lib.models import build_model
 from fmnist_lib.trained import TrainedModelError, save_trained
 from fmnist_lib.training import Checkpoint, TrainConfig, fit, listeners, loop
-from fmnist_lib.training.checkpoints import CheckpointError
+from fmnist_lib.training.checkpoints import CheckpointError, UnwritableError
 
 # 200 images in batches of 48: five steps per epoch, the last one short.
 QUICK = TrainConfig(epochs=3, batch_size=48, lr=3e-3, device="cpu")
@@ -351,7 +351,7 @@ def test_the_checkpoint_of_another_kind_of_device_is_refused(saved, refused):
 def test_a_place_that_cannot_be_written_is_refused_before_training(train, tmp_path):
     (tmp_path / "file").write_text("a file where the folder should be")
     seen = []
-    with pytest.raises(CheckpointError, match=r"net.pt cannot be written"):
+    with pytest.raises(UnwritableError, match=r"net.pt cannot be written"):
         train(path=tmp_path / "file" / "net.pt", seen=seen)
     assert not seen
 
@@ -360,7 +360,7 @@ def test_a_full_disk_is_one_sentence(train, tmp_path, mount_disk):
     """PyTorch, writing to the disk itself, would raise a RuntimeError."""
     disk = mount_disk(tmp_path / "disk", "64k")
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 40))  # 125 kB
-    with pytest.raises(CheckpointError, match=r"cannot be written .*No space left"):
+    with pytest.raises(UnwritableError, match=r"cannot be written .*No space left"):
         train(lambda: network, path=disk / "net.pt")
     with pytest.raises(TrainedModelError, match=r"cannot be written .*No space left"):
         save_trained(disk, "linear", train(lambda: network), {})

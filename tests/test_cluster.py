@@ -29,6 +29,7 @@ from fmnist_lib.experiments.run import WORK, Run, library_digest, load_record, t
 from fmnist_lib.experiments.stopping import median_rule, read_curve
 from fmnist_lib.experiments.sweeps import load_sweep, make_plan
 from fmnist_lib.models import build_model
+from fmnist_lib.trained import save_trained
 from fmnist_lib.training import Checkpoint, TrainConfig, fit
 
 CELLS = (
@@ -427,6 +428,10 @@ def test_the_curve_of_a_run_in_progress_is_read_from_its_checkpoint(tmp_path, sa
     trained = fit(model, sample.train, sample.validation, config, listeners=[Checkpoint(place)])
     assert read_curve(tmp_path / "a", "02_net") == list(trained.history["val_acc"])
     assert read_curve(tmp_path / "b", "02_net") == []
+    # Its network is kept, and its page is being made.
+    place.unlink()
+    save_trained(place.with_name("02_net"), "cnn", trained, {})
+    assert read_curve(tmp_path / "a", "02_net") == list(trained.history["val_acc"])
 
 
 @pytest.mark.parametrize(

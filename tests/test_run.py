@@ -246,10 +246,18 @@ def test_an_interrupted_run_goes_on_from_its_last_epoch_to_the_same_bits(tmp_pat
 
 
 def test_other_code_starts_over(tmp_path, tiny):
-    """A checkpoint of an older version, or one that cannot be read, is not taken up again."""
+    """A checkpoint of an older version, or one that cannot be read, is not taken up again.
+
+    If the disk is full, the one before is as good as ever.
+    """
     folder = tmp_path / "a"
     write = "open('tiny.checkpoint', 'w'); raise {}('no')"
-    for error, kept in (("OSError", 1), ("ValueError", 0), ("OSError", 1)):
+    for error, kept in (
+        ("OSError", 1),
+        ("ValueError", 0),
+        ("type('CheckpointError', (Exception,), {})", 0),
+        ("type('UnwritableError', (Exception,), {})", 1),
+    ):
         with pytest.raises(ChapterError):
             run(
                 tiny(

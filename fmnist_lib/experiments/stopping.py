@@ -52,12 +52,12 @@ def median_rule(run, folder, after):
 
 def read_curve(folder, chapter):
     """Read the validation accuracies by epoch of a run, in progress or over; empty without any."""
-    name = f"{chapter}.checkpoint"
-    for path in (folder / chapter / "history.csv", folder / WORK / name, folder / name):
-        try:
-            return _read(path, path.stat().st_mtime_ns)
-        except Exception:  # of many kinds: it is missing, is just being replaced, or is odd
-            continue
+    for place in (folder, folder / WORK):
+        for path in (place / chapter / "history.csv", place / f"{chapter}.checkpoint"):
+            try:
+                return _read(path, path.stat().st_mtime_ns)
+            except Exception:  # of many kinds: it is missing, is just being replaced, or is odd
+                continue
     return []
 
 

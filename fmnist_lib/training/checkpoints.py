@@ -21,6 +21,10 @@ class CheckpointError(UserError):
     """A file is not a checkpoint of this training run, or cannot be read or written."""
 
 
+class UnwritableError(CheckpointError):
+    """A checkpoint cannot be written; the one before it is as good as ever."""
+
+
 class Checkpoint:
     """A listener of `fit` that keeps the state after the last finished epoch in a file.
 
@@ -40,8 +44,8 @@ class Checkpoint:
     ------
     CheckpointError
         From `fit`, if the file is damaged, is not a checkpoint, or belongs to another training run
-        (network, settings other than ``device``, data, kind of device), or if its folder cannot be
-        written. The file is left as it is.
+        (network, settings other than ``device``, data, kind of device), or, as an
+        `UnwritableError`, if its folder cannot be written. The file is left as it is.
     """
 
     def __init__(self, path):
@@ -74,7 +78,8 @@ class Checkpoint:
             (part / self.path.name).write_bytes(content.getbuffer())
 
     def _staged(self):
-        return staged(self.path.parent, f"the checkpoint {self.path.name}", CheckpointError)
+        folder = self.path.parent.absolute()
+        return staged(folder, f"the checkpoint {self.path.name}", UnwritableError)
 
 
 def _restore(state, saved):
