@@ -8,7 +8,6 @@ that the other is executing. All machines must see the sweep's folder under the 
 
 import json
 import logging
-import os
 import shutil
 import time
 from collections import deque
@@ -20,7 +19,7 @@ from uuid import uuid4
 
 from fmnist_lib.chapters import ChapterError
 from fmnist_lib.common import UserError, one_line, staged, writing
-from fmnist_lib.download import DataError, find_data
+from fmnist_lib.download import DataError, find_data, given_folder
 from fmnist_lib.experiments.execution import Stopped
 from fmnist_lib.experiments.run import CERTAIN, Busy, library_digest, run_experiment, torch_version
 from fmnist_lib.experiments.stopping import median_rule
@@ -85,9 +84,8 @@ def run_sweep(plan, scheduler=None, *, workers=None, report=lambda event, name, 
     folder = plan.folder.resolve()
     notebook = _write_sweep(plan, folder)
     stop = folder / f"{STOP}{uuid4().hex[:12]}"
-    environment = {
-        name: os.path.abspath(os.environ[name]) for name in ("FMNIST_DATA",) if name in os.environ
-    }
+    data = given_folder()
+    environment = {"FMNIST_DATA": str(data)} if data else {}
     options = {"threads": plan.sweep.threads, "environment": environment}
     limits = (plan.sweep.retries, plan.sweep.stop, stop, library_digest())
     jobs = {
@@ -197,7 +195,7 @@ class _Cluster:
 
     def __init__(self, client, probe, report):
         self.client, self.probe, self.report = client, probe, report
-        self.faults, self.there, self.asked = {}, {}, {}
+        self.faults, self.there = {}, {}
 
     def slots(self):
         """Count the threads of the workers that are there now, after a look at new ones."""
@@ -224,12 +222,12 @@ class _Cluster:
         workers = self.fit()
         executor = self.client.get_executor(workers=workers, pure=False)
         future = executor.submit(function, *arguments)
-        self.asked[future] = workers
+        future.workers = set(workers)
         return future
 
     def orphans(self, running):
         """List the futures whose workers have all gone."""
-        return [each for each in running if not set(self.asked[each]) & self.there.keys()]
+        return [future for future in running if not future.workers & self.there.keys()]
 
 
 @contextmanager
