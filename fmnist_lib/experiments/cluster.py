@@ -23,14 +23,12 @@ from fmnist_lib.download import DataError, find_data, given_folder
 from fmnist_lib.experiments.execution import Stopped
 from fmnist_lib.experiments.run import CERTAIN, Busy, library_digest, run_experiment, torch_version
 from fmnist_lib.experiments.stopping import median_rule
+from fmnist_lib.experiments.sweeps import SWEEP
 
-SWEEP = "sweep.json"  # all runs of the sweep, in its folder
 STOP = ".stop-"  # begins a file there that tells the runs of one call to stop
 VISIBLE = ".visible"  # a file there that every worker must see
 MEMORY = 2e9  # bytes that a run may need: the interpreter, PyTorch, the data, a batch
 PAUSE = 1  # seconds until runs that another process is executing are looked at again
-
-
 LOST = (
     "the connection to the scheduler is lost; finished runs are kept, and those in progress may "
     "still finish there; run the same command again to continue"
@@ -38,7 +36,7 @@ LOST = (
 
 
 class SweepError(UserError):
-    """A sweep cannot start, or cannot go on."""
+    """A sweep cannot start or continue."""
 
 
 def local_workers(threads):
@@ -168,8 +166,8 @@ def _run(run, folder, options, retries, after, stop, library):
             "the files of fmnist_lib have changed since the sweep began; run the same command "
             "again, with a new folder (-o) for the runs of the new version"
         )
-    give_up = median_rule(run, folder, after) if after else None
-    how = {"progress": False, "wait": False, "stopped": stop.exists, "give_up": give_up}
+    stop_early = median_rule(run, folder, after) if after else None
+    how = {"progress": False, "wait": False, "stopped": stop.exists, "stop_early": stop_early}
     for left in reversed(range(retries + 1)):
         try:
             return run_experiment(run, folder, **options, **how)
@@ -213,13 +211,13 @@ class _Cluster:
             self.faults[address] = answer
             if answer:
                 self.report("unfit", address, answer)
-        return sum(n for address, n in self.there.items() if address in self.fit())
+        return sum(n for address, n in self.there.items() if address in self.usable())
 
-    def fit(self):
+    def usable(self):
         return [address for address in self.there if self.faults.get(address) == ""]
 
     def submit(self, function, *arguments):
-        workers = self.fit()
+        workers = self.usable()
         executor = self.client.get_executor(workers=workers, pure=False)
         future = executor.submit(function, *arguments)
         future.workers = set(workers)
@@ -267,7 +265,7 @@ def _probe(visible, library, torch, roots):
         return f"it has PyTorch {torch_version()}, and this is {torch}; install the same there"
     if not visible.exists():
         return (
-            f"it does not see the folder {visible.parent}; name one with -o that all machines of "
+            f"it cannot see the folder {visible.parent}; name one with -o that all machines of "
             "the cluster share"
         )
     try:

@@ -9,7 +9,7 @@ The folder is a finished run if, and only if, it holds ``results.json`` with the
     kernel.log        what libraries wrote outside the notebook, if they did
 
 While a chapter runs, all this grows in the subfolder ``.part-run``, and ``attempt.json`` says what
-runs, where and since when. A kill leaves both behind. The next attempt at the same run continues
+runs, where and since when. A kill leaves both behind. The next attempt at the same run resumes
 each training run in there after its last finished epoch; any other run starts over.
 """
 
@@ -104,7 +104,7 @@ def run_experiment(
     threads=None,
     progress=True,
     stopped=lambda: False,
-    give_up=None,
+    stop_early=None,
     wait=True,
     environment=None,
 ):
@@ -121,8 +121,9 @@ def run_experiment(
         Show a progress bar.
     stopped : callable
         Called once per second; True ends the run.
-    give_up : callable, optional
-        Called once per second; a text ends the run for that reason, and it is kept as stopped.
+    stop_early : callable, optional
+        Called once per second; a non-empty text ends the run, which is kept as stopped, with the
+        text as the reason.
     wait : bool
         Whether to wait for another process that is executing the same run.
     environment : dict of str to str, optional
@@ -162,16 +163,16 @@ def run_experiment(
             if not acquired:
                 raise Busy(f"another process is executing the run in {folder}")
             before = load_record(folder)
-            if before and before["state"] in ("finished", "stopped" if give_up else ""):
+            if before and before["state"] in ("finished", "stopped" if stop_early else ""):
                 check_same(before, wanted, folder)
                 return before
             wanted["attempts"] = _begin_attempt(folder, wanted, before)
             options = {"threads": threads, "progress": progress, "environment": environment}
-            return _execute(run, folder, wanted, stopped, give_up, options)
+            return _execute(run, folder, wanted, stopped, stop_early, options)
 
 
 def load_record(folder):
-    """Read the record of a run: None if none has ended there, `ChapterError` without the rights."""
+    """Read a run's record; None if no run has ended there, `ChapterError` if it is unreadable."""
     record = load_json(Path(folder) / RECORD)
     return record if record.get("state") in STATES else None
 
@@ -198,7 +199,7 @@ def code_digest(notebook):
 
 
 def library_digest():
-    """Compute the SHA-256 of this library's files, whose version number says less."""
+    """Compute the SHA-256 of this library's files: its version does not change at every edit."""
     root = Path(fmnist_lib.__file__).parent
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc")
     return digest(*(part for path in files for part in (path.relative_to(root).as_posix(), path)))
@@ -221,9 +222,9 @@ def check_same(record, wanted, folder):
     elif record["code"] != wanted["code"]:
         what = f"of an older version of {wanted['chapter']}"
     elif record.get("library") != wanted["library"]:
-        what = "made with other files of fmnist_lib"
+        what = "that used other files of fmnist_lib"
     elif record.get("torch") != wanted["torch"]:
-        what = f"made with PyTorch {record.get('torch')}, and this is {wanted['torch']}"
+        what = f"that used PyTorch {record.get('torch')}, and this is {wanted['torch']}"
     else:
         return
     raise ChapterError(
@@ -232,14 +233,15 @@ def check_same(record, wanted, folder):
 
 
 def _begin_attempt(folder, wanted, before):
-    """Remove what earlier attempts left, except what this one can go on from; count attempts."""
+    """Remove what earlier attempts left, except what this one can resume; count attempts."""
     last = before or load_json(folder / ATTEMPT)
     work, same = folder / WORK, wanted.items() <= last.items()
     leftovers = [*folder.glob(f"{PART}*"), *(path.parent for path in folder.glob("*/record.json"))]
-    leftovers += [folder / name for name in (RECORD, LOG, *_names(wanted["chapter"]))]
+    names = (RECORD, LOG, f"{wanted['chapter']}.ipynb", f"{wanted['chapter']}.html")
+    leftovers += [folder / name for name in names]
     if same and work.is_dir():
         leftovers.remove(work)
-        leftovers += [path for path in work.iterdir() if not _can_go_on(path)]
+        leftovers += [path for path in work.iterdir() if not _can_resume(path)]
     for path in leftovers:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     work.mkdir(exist_ok=True)
@@ -252,44 +254,21 @@ def _begin_attempt(folder, wanted, before):
     return attempts
 
 
-def _names(chapter):
-    return f"{chapter}.ipynb", f"{chapter}.html"
-
-
-def _can_go_on(path):
+def _can_resume(path):
     return path.match(CHECKPOINTS) or (path / "record.json").is_file()
 
 
-def _execute(run, folder, wanted, stopped, give_up, options):
-    started, start, reason = datetime.now(UTC), time.perf_counter(), ""
-    ended = {"state": "finished", "error": None, "cause": None}
-
-    def is_over():
-        nonlocal reason
-        reason = reason or (give_up() if give_up else "")
-        return bool(reason) or stopped()
-
-    parameters = run.given | {name: "." for name in RESERVED if name in run.known}
+def _execute(run, folder, wanted, stopped, stop_early, options):
+    """Execute the chapter, and write the record of how it ended; a failure is then raised."""
+    started, start = datetime.now(UTC), time.perf_counter()
     with staged(folder, "the run", ChapterError, last=RECORD, part=WORK) as part:
-        output = part / run.notebook.name
-        try:
-            run_chapter(
-                run.notebook, output, parameters, log=part / LOG, stopped=is_over, **options
-            )
-        except Stopped:
-            if not reason:
-                raise
-            ended |= {"state": "stopped", "error": reason}
-        except ChapterError as failure:
-            if not failure.notebook:
-                raise  # the disk is full, say
-            ended |= {"state": "failed", "error": failure.message, "cause": failure.cause}
+        ended = _run_to_end(run, part, stopped, stop_early, options)
         if not (part / LOG).stat().st_size:
             (part / LOG).unlink()
         if ended["state"] == "finished" or ended["cause"] in CERTAIN | {"CheckpointError"}:
             for path in part.glob(CHECKPOINTS):
                 path.unlink()
-        write_page(output)
+        write_page(part / run.notebook.name)
         record = ended | wanted | _networks(part, run.notebook.stem)
         record |= {
             "seconds": round(time.perf_counter() - start, 2),
@@ -304,6 +283,30 @@ def _execute(run, folder, wanted, stopped, give_up, options):
     if ended["state"] == "failed":
         raise ChapterError(ended["error"], folder / run.notebook.name, ended["cause"])
     return record
+
+
+def _run_to_end(run, part, stopped, stop_early, options):
+    """Execute the chapter, and return how it ended: state, error and cause."""
+    reason = ""
+
+    def is_over():
+        nonlocal reason
+        reason = reason or (stop_early() if stop_early else "")
+        return bool(reason) or stopped()
+
+    parameters = run.given | {name: "." for name in RESERVED if name in run.known}
+    options = options | {"log": part / LOG, "stopped": is_over}
+    try:
+        run_chapter(run.notebook, part / run.notebook.name, parameters, **options)
+    except Stopped:
+        if not reason:
+            raise
+        return {"state": "stopped", "error": reason, "cause": None}
+    except ChapterError as failure:
+        if not failure.notebook:
+            raise  # the disk is full, say
+        return {"state": "failed", "error": failure.message, "cause": failure.cause}
+    return {"state": "finished", "error": None, "cause": None}
 
 
 def _data(run):

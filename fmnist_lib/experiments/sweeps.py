@@ -7,7 +7,7 @@
     seeds: 3                                 # 0, 1, 2; or a list
     threads: 1                               # of each run
     retries: 1                               # of a run that fails, unless it must fail again
-    stop: {after: 3, below: median}          # give up a run that is below the median after 3 epochs
+    stop: {after: 3, below: median}          # stop early if below the median after 3 epochs
 
 Everything but ``chapter`` is optional.
 """
@@ -26,6 +26,7 @@ from fmnist_lib.common import ParameterError, did_you_mean, digest
 from fmnist_lib.experiments.parameters import TEXTS, convert_parameters, read_parameters
 from fmnist_lib.experiments.run import CERTAIN, Run, check_same, describe_run, load_record
 
+SWEEP = "sweep.json"  # lists all runs of a sweep, in its folder
 TIMES = Path(__file__).parents[1] / "measured" / "chapter_times.json"
 
 
@@ -72,7 +73,7 @@ class Sweep:
     runs: tuple
     threads: int
     retries: int
-    stop: int  # epoch after which a run below the median is given up; 0: none is
+    stop: int  # epoch from which a run below the median is stopped early; 0: none is
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Plan:
     sweep : Sweep
     folder : Path
     finished : dict of str to dict
-        The records of the runs that are finished or given up, by the run's name.
+        The records of the runs that are finished or were stopped early, by the run's name.
     to_do : dict of str to Run
         The runs to execute, each by the name of its folder.
     failed : dict of str to str
@@ -138,7 +139,7 @@ def run_name(values):
     name = "_".join(f"{key}={value}" for key, value in values.items()) or "defaults"
     # Windows drops a dot at the end.
     plain = re.sub(r"[^\w.=+-]|\.$", "-", name, flags=re.ASCII)[:100]
-    return plain if plain == name else f"{plain}-{_identify('', values)[:8]}"
+    return plain if plain == name else f"{plain}-{identify('', values)[:8]}"
 
 
 def make_plan(sweep, folder):
@@ -146,11 +147,11 @@ def make_plan(sweep, folder):
     folder, wanted = Path(folder), describe_run(sweep.runs[0])
     there = {path: load_record(path) for path in _subfolders(folder)}
     over = {path: r for path, r in there.items() if r and _is_over(r, sweep, wanted)}
-    done = {_identify(r["chapter"], r["parameters"]): path for path, r in over.items()}
+    done = {identify(r["chapter"], r["parameters"]): path for path, r in over.items()}
     taken = {path.name for path in over}
     plan = Plan(sweep, folder, {}, {}, {}, {})
     for run in sweep.runs:
-        identity = _identify(sweep.notebook.stem, run.parameters)
+        identity = identify(sweep.notebook.stem, run.parameters)
         name = f"{run.name}-{identity[:8]}" if run.name in taken else run.name
         if path := done.get(identity):
             name, record = path.name, over[path]
@@ -238,8 +239,8 @@ def estimate_each(chapter, finished, wanted):
     return [mean(seconds) * n / epochs[0] for n in numbers], source
 
 
-def _identify(chapter, parameters):
-    """Compute a digest that two runs share if, and only if, they are the same."""
+def identify(chapter, parameters):
+    """Compute a digest that two runs share if they have the same chapter and parameters."""
     return digest(json.dumps([chapter, parameters], sort_keys=True))
 
 
@@ -250,7 +251,7 @@ def _name_runs(file, notebook, choices):
         values = convert_parameters(notebook.stem, known, given)
         parameters = Run(notebook, known, values).parameters
         name = run_name({key: parameters.get(key, values.get(key)) for key in varied})
-        identity = _identify(notebook.stem, parameters)
+        identity = identify(notebook.stem, parameters)
         if identity in names:
             raise ParameterError(
                 f"{file.name} asks for the same run twice, as {names[identity]} and as {name}; "
