@@ -227,7 +227,7 @@ def test_a_count_below_one_is_refused(capsys, command):
         ("--only 5/4", "'5/4' is not a part"),
         ("--only 1/4/2", "'1/4/2' is not a part"),
         ("--only=-1/4", "'-1/4' is not a part"),
-        ("--scheduler=", "the address is empty; is the variable set that holds it?"),
+        ("--scheduler=", "the address is empty; is the variable that holds it set?"),
         ("--scheduler=tcp://a:1 --workers 3", "not allowed with argument"),
         ("--list --dry-run", "not allowed with argument"),
     ],

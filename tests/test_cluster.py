@@ -241,7 +241,7 @@ def test_a_stopped_or_killed_sweep_takes_its_kernels_along_and_keeps_finished_ru
     # Ctrl-C reaches every process of the terminal, the others only the one that is named.
     (os.killpg if number == signal.SIGINT else os.kill)(client.pid, number)
     if number != signal.SIGKILL:
-        command = r"stopped after 0 runs .* to go on: fmnist sweep s.yml --workers 2\n$"
+        command = r"stopped after 0 runs .* to continue: fmnist sweep s.yml --workers 2\n$"
         assert re.search(command, site.end(client, 130))
         assert not site.kernels()
         assert not list(site.folder.rglob(".stop-*"))

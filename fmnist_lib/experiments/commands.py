@@ -58,9 +58,9 @@ def add_commands(commands, chapters):
     look = sweep.add_mutually_exclusive_group()
     dry_run = "only list the runs and estimate the time"
     look.add_argument("--dry-run", action="store_true", help=dry_run)
-    commands_only = "only print a command for each run, for another program to execute"
+    commands_only = "only print a command for each run, for another program to start"
     look.add_argument("--list", action="store_true", help=commands_only)
-    only = "execute one of so many equal parts: --only 3/40 is the third of forty"
+    only = "execute one part of the sweep: 3/40 is the third of forty equal parts"
     sweep.add_argument("--only", metavar="K/N", type=_part, help=only)
     where = sweep.add_mutually_exclusive_group()
     where.add_argument("--workers", metavar="N", type=_count, help="runs at a time on this machine")
@@ -71,8 +71,8 @@ def add_commands(commands, chapters):
     status = commands.add_parser(
         "status",
         help="say how far a sweep is, wherever it was started",
-        description="Say which runs below a folder are finished, running, failed, stopped, "
-        "interrupted or left, and when all will be finished.",
+        description="List the runs below a folder that are finished, running, failed, stopped "
+        "early, interrupted or left, and estimate when all will be finished.",
     )
     status.add_argument("folder", **FOLDER)
     status.set_defaults(run=_status)
@@ -91,7 +91,9 @@ def add_commands(commands, chapters):
     results.add_argument("--y", metavar="COLUMN", help="default: val_accuracy")
     group = "a line in the figure for each value (default: the parameter with the next most values)"
     results.add_argument("--group", metavar="COLUMN", help=group)
-    results.add_argument("-o", "--output", **FOLDER, help="default: the same, if it is one")
+    results.add_argument(
+        "-o", "--output", **FOLDER, help="default: the folder given; required if several are"
+    )
     results.set_defaults(run=_results)
 
     card = commands.add_parser(
@@ -122,7 +124,7 @@ def _part(text):
 
 def _address(text):
     if not text.strip():
-        raise argparse.ArgumentTypeError("the address is empty; is the variable set that holds it?")
+        raise argparse.ArgumentTypeError("the address is empty; is the variable that holds it set?")
     return text
 
 
@@ -163,7 +165,7 @@ def _run(options):
     print(f"{notebook.stem} in {folder}", flush=True)
     signal.signal(signal.SIGTERM, INTERRUPT)
     record = run_experiment(run, folder, threads=options.threads)
-    print(f"finished: {_summary_line(record)}; to look at:")
+    print(f"finished: {_summary_line(record)}; open:")
     page = folder / f"{notebook.stem}.html"
     print(f"  {page if page.is_file() else folder / notebook.name}")
     return 0
@@ -279,7 +281,7 @@ def _execute(plan, options):
         except KeyboardInterrupt:
             command, kept = shlex.join(["fmnist", *sys.argv[1:]]), ended.count("finished")
             raise KeyboardInterrupt(
-                f" after {kept} runs of this call, which are kept; to go on: {command}"
+                f" after {kept} runs of this call, which are kept; to continue: {command}"
             ) from None
 
 
@@ -310,7 +312,7 @@ def _status(options):
     if end := estimate_end(runs, now):
         print(f"expected end: {_clock(end)}, in {_duration((end - now).total_seconds())}")
     elif states & {*OPEN} and "running" not in states:
-        print("nothing is running; to go on: fmnist sweep with the same file and folder")
+        print("nothing is running; to continue, run fmnist sweep with the same file and folder")
 
 
 def _describe(run):
@@ -319,8 +321,8 @@ def _describe(run):
     epochs = run.get("parameters", {}).get("epochs")
     done = f", {run['epochs_done']} of {epochs} epochs" if epochs else ""
     if "host" not in run:
-        return f"just begun{done}"
-    return f"begun {_clock(datetime.fromisoformat(run['started']))} on {run['host']}{done}"
+        return f"just started{done}"
+    return f"started {_clock(datetime.fromisoformat(run['started']))} on {run['host']}{done}"
 
 
 def _clock(time):
@@ -369,32 +371,33 @@ def _results(options):
 
 
 def _print_caveats(table):
-    from fmnist_lib.experiments.collection import STATE
+    from fmnist_lib.experiments.collection import VERSION
 
     if repeated := table.attrs["repeated"]:
         run, kept = next(iter(repeated.items()))
         print(
-            f"{len(repeated)} more are repeats and do not count: {run} repeats {kept}, for instance"
+            f"{len(repeated)} more are repeats and not counted; for example, {run} repeats {kept}"
         )
-    if STATE in table:
-        counts = table[table["state"] == "finished"][STATE].value_counts()
-        made = "; ".join(f"{n} with {state}" for state, n in counts.items())
-        print(f"they were not all made with the same code, so they are kept apart: {made}")
+    if VERSION in table:
+        counts = table[table["state"] == "finished"][VERSION].value_counts()
+        found = "; ".join(f"{n} with {each}" for each, n in counts.items())
+        print(f"runs with different code, library or PyTorch are kept apart: {found}")
 
 
 def _write_results(folder, table, summary, axes):
     from fmnist_lib import plotting
-    from fmnist_lib.experiments.collection import STATE, NoResultsError
+    from fmnist_lib.experiments.collection import VERSION, NoResultsError
 
     x, y, group = axes
     finished = table[table["state"] == "finished"]
-    if STATE in table:
-        lines = finished[[name for name in (group, STATE) if name]].astype(str)
+    if VERSION in table:
+        lines = finished[[name for name in (group, VERSION) if name]].astype(str)
         group = ", ".join(lines)
         finished = finished.assign(**{group: lines.agg(", ".join, axis=1)})
     with staged(folder, "the table", NoResultsError) as part:
         table.to_csv(part / "results.csv", index=False)
-        (part / "results.parquet").write_bytes(table.to_parquet(index=False))  # to any path
+        content = table.to_parquet(index=False)  # not to the path, which may not be UTF-8
+        (part / "results.parquet").write_bytes(content)
         summary.to_csv(part / "summary.csv", index=False, float_format="%.6g")
         if x in finished and y in finished:
             figure = plotting.sweep_curves(finished, x, y, group).figure
