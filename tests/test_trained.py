@@ -99,7 +99,7 @@ def test_a_network_with_the_same_settings_is_loaded_and_any_other_kept(
     def get(name="cnn", config=CONFIG, is_sample=True):
         return library.load_or_train(tmp_path / "net", name, sample, config, sample=is_sample)
 
-    with pytest.warns(UserWarning, match=f"kept in {tmp_path / 'net'}; training it anew"):
+    with pytest.warns(UserWarning, match=f"kept in {tmp_path / 'net'}; training one"):
         made = get()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
