@@ -84,7 +84,7 @@ def test_a_run_is_kept_with_its_record(tmp_path, tiny):
 
 def test_a_run_is_kept_where_its_page_cannot_be_made(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(page, "_exporter", None)
-    with pytest.warns(UserWarning, match="tiny is kept without a page"):
+    with pytest.warns(UserWarning, match="tiny is kept without an HTML page"):
         record = run(tiny("print(x)"), tmp_path / "a")
     assert record["state"] == "finished"
     assert names(tmp_path / "a") == ["results.json", "tiny.ipynb"]

@@ -3,7 +3,7 @@
 A run writes its own folder, wherever it is executed; this process only hands out runs and waits. So
 a finished run depends on nothing that may be killed later, a second call with the same folder
 continues where the first one stopped, and two calls at once share the work: neither waits for a run
-that the other is executing. All machines must see the sweep's folder under the same path.
+that the other is executing. All machines must see the sweep's folder at the same path.
 """
 
 import json
@@ -132,7 +132,7 @@ def _hand_out(jobs, team, report):
         for future in team.orphans(running):
             future.cancel()
             queue.appendleft(running.pop(future))
-        # No more than there are workers, so that one that comes later finds work.
+        # No more than there are slots, so that a worker that joins later finds work.
         for _ in range(min(len(queue), slots - len(running))):
             name = queue.popleft()
             running[team.submit(_run, *jobs[name])] = name
@@ -153,7 +153,7 @@ def _hand_out(jobs, team, report):
             else:
                 report(record["state"], name, record)
             n_busy = 0
-        if not running or n_busy > len(queue):  # nothing to do but to wait for others
+        if not running or n_busy > len(queue):  # other processes are executing what is left
             time.sleep(PAUSE if queue else 0)
             n_busy = 0
     return failed
@@ -179,7 +179,7 @@ def _run(run, folder, options, retries, after, stop, library):
 
 
 class _Threads:
-    """Threads of this process; all they do is wait for the kernels of their runs."""
+    """Threads of this process, which only wait for the kernels of their runs."""
 
     def __init__(self, executor, slots):
         self.submit, self.slots = executor.submit, lambda: slots
@@ -258,7 +258,7 @@ def _open_team(plan, folder, scheduler, workers, environment, report):
 
 
 def _probe(visible, library, torch, roots):
-    """Say, on a worker, why it cannot execute the runs; nothing if it can."""
+    """Say, on a worker, why it cannot execute the runs; "" if it can."""
     if library_digest() != library:
         return "its files of fmnist_lib differ from those here; install the same library there"
     if torch_version() != torch:

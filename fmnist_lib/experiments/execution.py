@@ -17,7 +17,7 @@ from fmnist_lib.progress import DISPLAY_ID, outside_options
 # Every library that the chapters use obeys the first, unless one of the others is set.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 START_SECONDS = 120  # that a kernel may take to start: many at once, from a slow disk
-# How the messages of jupyter_client and nbclient begin, which have no types of errors for it.
+# How messages of jupyter_client and nbclient begin: they have no error classes for these.
 FAULTS = {
     "Kernel died before": "died as it started",
     "Kernel didn't respond": f"did not start in {START_SECONDS} s",
@@ -42,8 +42,8 @@ def run_chapter(
 ):
     """Execute a chapter with papermill; several threads may do so at once.
 
-    The kernel is this environment's, whichever one the notebook names, and knows nothing of the
-    user's IPython profile: no start-up file, configuration or history.
+    The kernel is this environment's, whichever one the notebook names, and ignores the user's
+    IPython profile: no start-up file, configuration or history.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def run_chapter(
 
 
 def _variables(profile, threads):
-    """Make the kernel's environment variables of this process's own."""
+    """Derive the kernel's environment variables from this process's own."""
     variables = os.environ | {"IPYTHONDIR": profile}
     # A Dask worker's nanny sets the first. With it, PyTorch requests every large tensor from the
     # system again, and training takes more than half as long again. IPython executes the second.
@@ -129,9 +129,9 @@ def _variables(profile, threads):
 
 
 def _quota():
-    """Count the processors that this process may use; None if they are all that there are.
+    """Count the processors that this process may use; None if it may use them all.
 
-    A library sees those of the machine, not of the container.
+    Libraries count those of the machine, not of the container.
     """
     from dask.system import CPU_COUNT as allowed
 
@@ -219,7 +219,7 @@ def _engine():
 
         @classmethod
         def execute_notebook(cls, nb, *args, **options):
-            # An executed copy has no script beside it, and may move; also, JSON cannot hold every
+            # An executed copy has no script beside it, and may be moved; nor can JSON hold every
             # path.
             nb.metadata.pop("jupytext", None)
             for path in ("input_path", "output_path"):

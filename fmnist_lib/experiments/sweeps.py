@@ -89,7 +89,7 @@ class Plan:
     to_do : dict of str to Run
         The runs to execute, each by the name of its folder.
     failed : dict of str to str
-        The runs that have failed and would fail again, each with what went wrong.
+        The runs that failed and would fail again, each with what went wrong.
     all : dict of str to Run
         All runs, each by the name of its folder.
     """
@@ -143,7 +143,10 @@ def run_name(values):
 
 
 def make_plan(sweep, folder):
-    """Compare a sweep with what is in a folder; refuse runs of older code with `ChapterError`."""
+    """Compare a sweep with a folder: what is finished, what is left.
+
+    Raises `ChapterError` if the folder cannot be read, or holds a finished run of other code.
+    """
     folder, wanted = Path(folder), describe_run(sweep.runs[0])
     there = {path: load_record(path) for path in _subfolders(folder)}
     over = {path: r for path, r in there.items() if r and _is_over(r, sweep, wanted)}
@@ -193,7 +196,7 @@ def take_part(plan, part, parts):
 
 
 def _is_over(record, sweep, wanted):
-    """Tell whether a run need not be executed again: it would end in the same way."""
+    """Tell whether a run need not be executed again, since it would end in the same way."""
     if record["state"] == "failed":
         same = all(record.get(key) == wanted[key] for key in ("code", "library", "torch"))
         return same and record.get("cause") in CERTAIN
