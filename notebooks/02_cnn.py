@@ -392,7 +392,7 @@ claim_between("the best validation accuracy", best, 0.89, 0.93, applies=as_publi
 # > <details>
 # > <summary>Nearly all right, for it has just seen them.</summary>
 # >
-# > No. It has seen each of them once, and moved its weights a little each time. Memorizing takes
+# > No. It has seen each of them once, and moved its weights a little each time. Memorising takes
 # > many epochs.
 # >
 # > </details>

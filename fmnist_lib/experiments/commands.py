@@ -20,6 +20,13 @@ FOLDER = {"metavar": "FOLDER", "type": Path}
 
 def add_commands(commands, chapters):
     """Add this wing's commands; the parser ``chapters`` has the option for the chapters' folder."""
+    for add in (_add_course, _add_run, _add_sweep):
+        add(commands, chapters)
+    for add in (_add_status, _add_results, _add_card):
+        add(commands)
+
+
+def _add_course(commands, chapters):
     course = commands.add_parser(
         "course",
         parents=[chapters],
@@ -29,6 +36,8 @@ def add_commands(commands, chapters):
     course.add_argument("-o", "--output", **FOLDER, default=Path("runs/course"))
     course.set_defaults(run=_course)
 
+
+def _add_run(commands, chapters):
     run = commands.add_parser(
         "run",
         parents=[chapters],
@@ -46,6 +55,8 @@ def add_commands(commands, chapters):
     run.add_argument("-h", "--help", action="store_true", help="show this, and the parameters")
     run.set_defaults(run=_run, parser=run)
 
+
+def _add_sweep(commands, chapters):
     sweep = commands.add_parser(
         "sweep",
         parents=[chapters],
@@ -68,6 +79,8 @@ def add_commands(commands, chapters):
     where.add_argument("--scheduler", metavar="ADDRESS", type=_address, help=scheduler)
     sweep.set_defaults(run=_sweep)
 
+
+def _add_status(commands):
     status = commands.add_parser(
         "status",
         help="say how far a sweep is, wherever it was started",
@@ -77,6 +90,8 @@ def add_commands(commands, chapters):
     status.add_argument("folder", **FOLDER)
     status.set_defaults(run=_status)
 
+
+def _add_results(commands):
     results = commands.add_parser(
         "results",
         help="collect many runs in a table and a figure, and find the best settings",
@@ -96,6 +111,8 @@ def add_commands(commands, chapters):
     )
     results.set_defaults(run=_results)
 
+
+def _add_card(commands):
     card = commands.add_parser(
         "card",
         help="write the model card of a trained network",

@@ -107,10 +107,9 @@ def run_chapter(
     except RuntimeError as error:
         if stopped():
             raise Stopped(f"{name} was stopped") from None
-        known = [what for start, what in FAULTS.items() if str(error).startswith(start)]
-        if not known:
+        if not (fault := _find_fault(error)):
             raise
-        message = f"the kernel of {name} {known[0]}{_last_line(log)}"
+        message = f"the kernel of {name} {fault}{_last_line(log)}"
         raise ChapterError(message, output, "kernel") from None
 
 
@@ -143,6 +142,11 @@ def _escaped(path):
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
+def _find_fault(error):
+    """Say what happened to a kernel; None for any other error."""
+    return next((what for start, what in FAULTS.items() if str(error).startswith(start)), None)
+
+
 def _last_line(log):
     """Quote the end of what a kernel's process wrote, if it wrote anything."""
     lines = log and Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -170,13 +174,12 @@ def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None)
     return {name: load_trained(folder / name)[1]["metrics"] for name in done}
 
 
-@cache
-def _engine():
+def _client():
+    """Make the class of a client that passes on progress and can be stopped."""
     from jupyter_client import AsyncKernelClient
     from jupyter_client.kernelspec import KernelSpecManager
     from nbclient.exceptions import DeadKernelError
     from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import NBClientEngine
 
     class Connection(AsyncKernelClient):
         async def is_alive(self):
@@ -214,9 +217,17 @@ def _engine():
             if not await self.kc.is_alive():
                 raise DeadKernelError
 
-    class Engine(NBClientEngine):
-        """papermill's own engine, with a client that passes on progress and can be stopped."""
+    return Client
 
+
+@cache
+def _engine():
+    """Make the class of papermill's own engine with that client."""
+    from papermill.engines import NBClientEngine
+
+    make_client = _client()
+
+    class Engine(NBClientEngine):
         @classmethod
         def execute_notebook(cls, nb, *args, **options):
             # An executed copy has no script beside it, and may be moved; nor can JSON hold every
@@ -230,7 +241,7 @@ def _engine():
         def execute_managed_notebook(
             cls, nb_man, kernel_name, stopped, folder, env, stream, **options
         ):
-            client = Client(
+            client = make_client(
                 nb_man,
                 kernel_name=kernel_name,
                 timeout=None,
