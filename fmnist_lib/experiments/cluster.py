@@ -106,21 +106,27 @@ def run_sweep(plan, scheduler=None, *, workers=None, report=lambda event, name, 
 
 
 def _write_sweep(plan, folder):
+    """Write the list of runs and the copy of the chapter, and return the copy's path."""
     notebook = folder / plan.sweep.notebook.name
     runs = {name: run.parameters for name, run in plan.all.items()}
     content = {"chapter": notebook.stem, "threads": plan.sweep.threads, "runs": runs}
     with writing("the sweep", folder, SweepError):
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob(f"{STOP}*"):
-            with suppress(FileNotFoundError):  # another part of the sweep does the same
-                if time.time() - path.stat().st_mtime > 3600:
-                    path.unlink()
+        _remove_old_stops(folder)
     with staged(folder, "the sweep", SweepError) as part:
         if notebook != plan.sweep.notebook.resolve():
             # In case the chapter changes meanwhile; whole, since other parts may be reading it.
             shutil.copyfile(plan.sweep.notebook, part / notebook.name)
         (part / SWEEP).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return notebook
+
+
+def _remove_old_stops(folder):
+    """Remove stop files that are older than an hour: their runs ended long ago."""
+    for path in folder.glob(f"{STOP}*"):
+        with suppress(FileNotFoundError):  # another part of the sweep does the same
+            if time.time() - path.stat().st_mtime > 3600:
+                path.unlink()
 
 
 def _hand_out(jobs, team, report):

@@ -40,6 +40,7 @@ KINDS = {
     "bool": ("True or False", bool, lambda value: str(value).lower() == "true"),
     "str": ("text", (str, os.PathLike), os.fspath),
 }
+FOLDER_SUFFIX = "_dir"  # ends the name of a parameter that says where, not what
 # A run decides where it keeps its files.
 TRAINED = "trained_dir"
 RESERVED = (TRAINED, "checkpoint_dir")
@@ -170,7 +171,7 @@ def convert_parameters(chapter, parameters, given):
     values = {name: p.convert(given[name]) for name, p in parameters.items() if name in given}
     _check_settings({name: p.default for name, p in parameters.items()} | values)
     for name in values.keys() - {"log_dir"}:  # which is in the run's folder
-        if name.endswith("_dir") and values[name]:
+        if name.endswith(FOLDER_SUFFIX) and values[name]:
             # Relative to where it was typed: the chapter runs in a different folder.
             values[name] = str(Path(values[name]).expanduser().resolve())
     return values

@@ -29,14 +29,17 @@ from fmnist_lib.common import PART, digest, locked, staged, writing
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments.execution import Stopped, run_chapter
 from fmnist_lib.experiments.page import write_page
-from fmnist_lib.experiments.parameters import RESERVED, convert_parameters, read_parameters
+from fmnist_lib.experiments.parameters import (
+    FOLDER_SUFFIX,
+    RESERVED,
+    convert_parameters,
+    read_parameters,
+)
 
 RECORD, ATTEMPT = "results.json", "attempt.json"
 LOG, LOCK, WORK = "kernel.log", ".lock", f"{PART}run"
 CHECKPOINTS = "*.checkpoint"
 PACKAGES = ("fmnist-lib", "papermill", "nbclient", "ipykernel")
-# Parameters that say where and not what: runs that differ in nothing else are the same run.
-FOLDER_SUFFIX = "_dir"
 STATES = ("finished", "failed", "stopped")
 # With the same code, parameters and seed, these exceptions come again. Any other may have to do
 # with the machine: its memory, its disk, its network, its GPU.
@@ -85,7 +88,10 @@ class Run:
 
     @property
     def parameters(self):
-        """The value of every parameter that decides the results: all but the folders."""
+        """The value of every parameter that decides the results: all but the folders.
+
+        Runs that differ in nothing but folders are the same run.
+        """
         values = {name: parameter.default for name, parameter in self.known.items()} | self.given
         return {name: value for name, value in values.items() if not name.endswith(FOLDER_SUFFIX)}
 
