@@ -16,6 +16,9 @@ CONFIG = TrainConfig(epochs=1, device="cpu")
 FILES = ["history.csv", "record.json", "weights.pt"]
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:no .* trained with these settings")
+
+
 @pytest.fixture(scope="module")
 def trained(sample):
     return fit(build_model("dilated_cnn", seed=0), sample.train, sample.validation, CONFIG)
