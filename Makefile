@@ -1,6 +1,6 @@
 # Every command of the project. Each is a line or two around a tool, which can be typed by hand
 # where make is missing (on Windows: .venv\Scripts instead of .venv/bin). TORCH=cpu, cuda or default
-# chooses the build of PyTorch; else the set-up does.
+# chooses the build of PyTorch; without it, the set-up does.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,7 +12,7 @@ EXTRAS := notebooks book tensorboard setup
 # Test files run in parallel on a core each; a file stays whole, so its fixtures are made once.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 CHAPTERS := $(sort $(wildcard notebooks/*.ipynb))
-# The chapters run in folders other than this one. (abspath would take a space for a separator.)
+# Chapters run in other folders. (Make's own abspath would split the path at a space.)
 ifdef FMNIST_DATA
 override FMNIST_DATA := $(or $(shell cd '$(subst ','\'',$(FMNIST_DATA))' 2>/dev/null && pwd),$(FMNIST_DATA))
 export FMNIST_DATA
@@ -25,7 +25,7 @@ endif
 help:  ## list these commands
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "%-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The environment, and with the tools of the tests. Nothing happens where all is in place.
+# Both do nothing if everything is in place; `tools` adds what the tests need.
 ready:
 	@$(SET_UP)
 tools:
@@ -118,7 +118,7 @@ sync: tools  ## bring notebooks and scripts into step: the newer one wins
 picture: ready  ## make the README's picture from the chapters' outputs
 	$(BIN)/python book/make_picture.py
 
-links: ready  ## write links to Colab and Binder: for the Repository in pyproject.toml, if any
+links: ready  ## write links to Colab and Binder, or remove them: see Repository in pyproject.toml
 	$(BIN)/python book/_ext/links.py
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

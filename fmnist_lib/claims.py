@@ -37,7 +37,7 @@ def claim(statement, holds, *, applies=True, timing=False):
     elif holds:
         print(f"✓ {statement}")
     elif timing:
-        print(f"✗ {statement}: not on this machine, now")
+        print(f"✗ {statement}: not on this machine this time")
     else:
         raise ClaimError(
             f"this run does not bear out the claim '{statement}'; look at the figures in the "

@@ -23,7 +23,7 @@ def main(argv=None):
     request, 130 after Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
-        # Its encoding may lack a letter of a folder's name.
+        # Its encoding may lack a letter in a folder's name.
         stream.reconfigure(errors="backslashreplace")
     try:
         try:
@@ -39,9 +39,6 @@ def main(argv=None):
 def _dispatch(argv):
     options = _parser().parse_args(argv)
     warnings.showwarning = _show_warning
-    if folder := os.environ.get("FMNIST_DATA"):
-        # Chapters do not run in this command's folder.
-        os.environ["FMNIST_DATA"] = os.path.abspath(os.path.expanduser(folder))
     try:
         return options.run(options) or 0
     except KeyboardInterrupt as error:

@@ -49,8 +49,8 @@ def find_data(root=None):
 
     Looks in the folder given (or named by the environment variable ``FMNIST_DATA``), the user's
     cache and the folder of Debian's package, in this order, then downloads. A folder may hold the
-    files plain or gzipped, directly, or in torchvision's subfolder ``FashionMNIST/raw``, of which
-    it may be a part; any other layout than torchvision's is unpacked into the cache.
+    files plain or gzipped, and may be any level of torchvision's layout, ``FashionMNIST/raw``. From
+    any other layout, the files are unpacked into the cache.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def find_data(root=None):
             )
         if folder == given:
             warnings.warn(
-                f"no Fashion-MNIST to read in the folder given, {folder}; looking elsewhere",
+                f"no readable Fashion-MNIST in the given folder {folder}; looking elsewhere",
                 stacklevel=2,
             )
     _download(f"in {given} or elsewhere " if given else "")
@@ -89,8 +89,9 @@ def find_data(root=None):
 def given_folder():
     """Return the folder that ``FMNIST_DATA`` names, as an absolute path, or None.
 
-    A relative one starts in the folder where the command was typed. A kernel's own is that of its
-    notebook, so there it is the folder that the shell left in the variable ``PWD``.
+    A relative path starts where the command was typed. A kernel starts in its notebook's folder, so
+    there it is the folder that the shell left in the variable ``PWD``. Raises `DataError` if a
+    notebook has a relative path and no ``PWD``.
     """
     if not (given := os.environ.get("FMNIST_DATA")):
         return None
@@ -100,8 +101,8 @@ def given_folder():
     if typed_in := os.environ.get("PWD"):
         return Path(typed_in, folder)
     raise DataError(
-        f"FMNIST_DATA is {given}, and a notebook cannot tell which folder that starts in; give it "
-        "as an absolute path"
+        f"FMNIST_DATA is {given}, and a notebook cannot tell what that is relative to; give it as "
+        "an absolute path"
     )
 
 

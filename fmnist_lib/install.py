@@ -1,8 +1,8 @@
-"""Set the course up: an environment in ``.venv`` with the packages of the lock.
+"""Set up the course: an environment in ``.venv`` with the packages of the lock.
 
-``python3 -m fmnist_lib.install``, typed in the project's folder, is all that it takes; ``make``
-does the same before each command. Where all is in place, nothing happens. This module needs no
-package, and is written so that an old Python can read it and say that it is too old.
+``python3 -m fmnist_lib.install`` in the project's folder is all it takes; ``make`` does the same
+before each command. If everything is in place, nothing happens. This module needs no package, and
+its syntax is old enough for an old Python to read it and say that it is too old.
 """
 
 import argparse
@@ -30,12 +30,10 @@ BUILDS = {
 
 
 def main(arguments=None):
-    """Set the environment up, or bring it up to date."""
+    """Set up the environment, or bring it up to date."""
     parser = argparse.ArgumentParser(prog="python3 -m fmnist_lib.install", description=main.__doc__)
     parser.add_argument("--torch", metavar="cpu|cuda|default", help="build of PyTorch (or: TORCH)")
-    parser.add_argument(
-        "--with", dest="tools", choices=["test"], help="what the tests need as well"
-    )
+    parser.add_argument("--with", dest="tools", choices=["test"], help="add what the tests need")
     options = parser.parse_args(arguments)
     if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit(
@@ -43,22 +41,22 @@ def main(arguments=None):
         )
     if not (ROOT / LOCK).is_file():
         sys.exit(f"There is no {LOCK} in {ROOT}; run this in the project's folder.")
-    asked = usual_name(options.torch or os.environ.get("TORCH"), sys.platform)
+    asked = check_build(options.torch or os.environ.get("TORCH"), sys.platform)
     try:
         install(ROOT, asked, [LOCK, TOOLS, PROJECT] if options.tools else [LOCK, PROJECT])
     except subprocess.CalledProcessError as error:
         step = " ".join(error.cmd[2:5])
         sys.exit(
-            f"The set-up stopped at '{step}' (its messages are above); mend that, and try again."
+            f"The set-up stopped at '{step}' (its messages are above); fix that, and try again."
         )
     except OSError as error:
-        sys.exit(f"The set-up stopped: {error}; mend that, and try again.")
+        sys.exit(f"The set-up stopped: {error}; fix that, and try again.")
     except KeyboardInterrupt:
-        sys.exit("The set-up was interrupted; the next command makes the environment anew.")
+        sys.exit("The set-up was interrupted; the next command starts it again.")
 
 
 def install(root, asked, sources):
-    """Make what is missing or out of date of the environment in a folder."""
+    """Install what is missing or out of date in a folder's environment, or rebuild it."""
     from fmnist_lib.common import digest
 
     venv = root / ".venv"
@@ -66,7 +64,7 @@ def install(root, asked, sources):
     state = read_marker(marker)
     fault = find_fault(venv, state, root, asked)
     if fault:
-        print(f".venv {fault}; making it anew.", flush=True)
+        print(f".venv {fault}; rebuilding it.", flush=True)
     if fault or not venv.exists():
         state = {"folder": str(root), "sources": {}}
     now = {source: digest(root / source) for source in sources}
@@ -76,7 +74,7 @@ def install(root, asked, sources):
     marker.unlink(missing_ok=True)  # an interrupted set-up is no environment
     if not state["sources"]:
         state["torch"] = announce_torch(root, asked)
-        # The Python beneath, should this one be that of the environment.
+        # The base Python, since this one may be that of the environment to clear.
         run(getattr(sys, "_base_executable", sys.executable), "-m", "venv", "--clear", venv)
         state["python"] = python_version(venv)
     for source in outdated:
@@ -86,7 +84,7 @@ def install(root, asked, sources):
 
 
 def read_marker(path):
-    """Read what an environment was made of; nothing unless it was finished."""
+    """Read what an environment was made from; empty unless the set-up finished."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -94,17 +92,17 @@ def read_marker(path):
 
 
 def find_fault(venv, state, root, asked):
-    """Say why an environment has to be made anew; nothing if it need not."""
+    """Say why an environment has to be rebuilt; "" if it need not be."""
     if not venv.exists():
         return ""
     if not state:
-        return "was not finished"
-    if state["folder"] != str(root):  # its commands and the project's path lead there
+        return "is incomplete"
+    if state["folder"] != str(root):  # its scripts, and its link to the project, point there
         return f"was made in {state['folder']}"
     if python_version(venv) != state["python"]:
-        return f"has lost its Python {state['python']}"
+        return f"no longer has Python {state['python']}"
     if asked and asked != state["torch"]:
-        return f"holds {BUILDS[state['torch']]} of PyTorch, and TORCH={asked} asks for another"
+        return f"has PyTorch in {BUILDS[state['torch']]}, and TORCH={asked} asks for another"
     return ""
 
 
@@ -122,8 +120,8 @@ def python_version(venv):
         return ""
 
 
-def usual_name(asked, platform):
-    """Check a wish for a build; on most systems one of the names means the build of the lock."""
+def check_build(asked, platform):
+    """Check the build asked for; "default" if that is what the lock installs on this platform."""
     if not asked:
         return ""
     if asked not in BUILDS:
@@ -157,13 +155,13 @@ def choose_torch(root, platform):
 
 
 def find_driver():
-    """Return the path of what shows an NVIDIA driver; nothing if there is none."""
+    """Return the path of a sign of an NVIDIA driver; "" if there is none."""
     files = [path for path in DRIVER_FILES if os.path.exists(path)]
     return shutil.which("nvidia-smi") or (files or [""])[0]
 
 
 def has_cpu_build(root):
-    """Whether PyTorch's index answers in time, and has the version of the lock without CUDA."""
+    """Tell whether PyTorch's index answers in time, and has the lock's version without CUDA."""
     (torch, *_), _ = split_lock((root / LOCK).read_text(encoding="utf-8"))
     pages = []
 
@@ -174,7 +172,7 @@ def has_cpu_build(root):
         except OSError:
             pass
 
-    # In a thread, since no timeout ends the search for a host's address.
+    # In a thread, since the timeout does not cover the look-up of the host's address.
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     thread.join(SECONDS)
@@ -182,7 +180,7 @@ def has_cpu_build(root):
 
 
 def split_lock(text):
-    """Split a lock into the pins of PyTorch, and its entries without those and without CUDA's."""
+    """Split a lock into the pins of PyTorch, and the entries of all but PyTorch and CUDA."""
     entries = re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)
     pins = [re.match(r"(?:torch|torchvision)==[0-9.]+", entry) for entry in entries]
     rest = [entry for entry in entries if not re.match("torch|triton|nvidia|cuda", entry)]
@@ -193,7 +191,7 @@ def install_source(root, venv, source, build):
     """Install the packages of a lock, or the project itself."""
     python = python_of(venv)
     if source == PROJECT:
-        # From the folder itself, whose path could be read as a comment or a marker.
+        # As ".", since parts of the folder's path could be read as a comment or a marker.
         uv(python, "--no-build-isolation", "--editable", ".", cwd=root)
         return
     text = (root / source).read_text(encoding="utf-8")
@@ -202,7 +200,7 @@ def install_source(root, venv, source, build):
         pinned = write(venv / "uv.txt", entry)
         pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps")
         run(python, *pip, "--require-hashes", "-r", pinned)
-        if build != "default":  # PyTorch's index does not say which hashes are right
+        if build != "default":  # the lock has no hashes of PyTorch's own index
             pins, rest = split_lock(text)
             text = "".join(rest)
             cpu = ("--default-index", f"{TORCH_INDEX}/cpu")
@@ -217,14 +215,14 @@ def write(path, text):
 
 
 def uv(python, *arguments, **options):
-    """Install something with uv."""
+    """Run uv's install command, without dependencies: the locks name them all."""
     install = ("-m", "uv", "pip", "install", "--python", python, "--no-deps")
     run(python, *install, *arguments, env={**pip_index(python), **os.environ}, **options)
 
 
 @lru_cache(maxsize=None)  # noqa: UP033
 def pip_index(python):
-    """Find the index that pip is set to, if any, since uv does not read pip's settings."""
+    """Find the index that pip is configured with, which uv does not read."""
     command = [str(python), "-m", "pip", "config", "list"]
     listed = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8").stdout
     found = re.findall(r"^\S+\.index-url='(.*)'$", listed, flags=re.MULTILINE)
@@ -232,7 +230,7 @@ def pip_index(python):
 
 
 def run(*command, **options):
-    """Run a command, which shows its messages."""
+    """Run a command, showing its output."""
     subprocess.run([str(part) for part in command], check=True, **options)
 
 

@@ -169,10 +169,10 @@ def load_or_train(folder, name, data, config, *, sample=False):
     checkpoint = Checkpoint(folder.with_name(f"{folder.name}-{key}.checkpoint"))
     model = build_model(name, config.seed)
     missing = f"no {name} trained with these settings is kept in {folder.resolve()}"
-    warnings.warn(f"{missing}; training it anew", stacklevel=2)
+    warnings.warn(f"{missing}; training one", stacklevel=2)
     trained = fit(model, data.train, data.validation, config, listeners=[checkpoint])
     if in_notebook():  # where the end of the bar has cleared the first one
-        warnings.warn(f"{missing}; it was trained anew", stacklevel=2)
+        warnings.warn(f"{missing}; one was trained", stacklevel=2)
     metrics = {"val_accuracy": trained.history["val_acc"].max()}
     save_trained(target, name, trained, metrics, sample=sample)
     checkpoint.path.unlink(missing_ok=True)  # missing if another process trained the same network

@@ -72,7 +72,7 @@ sample: bool = False  # True: 1,500 images that need no download, for a quick lo
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 trained_dir: str = "trained"  # folder in which the trained network is kept
 log_dir: str = ""  # folder for TensorBoard's event files; empty: none
-checkpoint_dir: str = ""  # folder that a killed training run goes on from; empty: none
+checkpoint_dir: str = ""  # folder for checkpoints, to resume from; empty: none
 
 # %%
 check_parameters(globals())
@@ -392,7 +392,7 @@ claim_between("the best validation accuracy", best, 0.89, 0.93, applies=as_publi
 # > <details>
 # > <summary>Nearly all right, for it has just seen them.</summary>
 # >
-# > No. It has seen each of them once, and moved its weights a little each time. Learning by heart takes
+# > No. It has seen each of them once, and moved its weights a little each time. Memorising takes
 # > many epochs.
 # >
 # > </details>

@@ -75,7 +75,7 @@ device: str = "auto"  # "auto", "cpu", "cuda" or "mps"
 sample: bool = False  # True: 1,500 images that need no download, for a quick look
 data_dir: str = ""  # folder with the data; empty: where fmnist data finds it
 trained_dir: str = "trained"  # folder in which the trained networks are kept
-checkpoint_dir: str = ""  # folder that a killed training run goes on from; empty: none
+checkpoint_dir: str = ""  # folder for checkpoints, to resume from; empty: none
 
 # %%
 check_parameters(globals())
@@ -581,7 +581,7 @@ claim(
 )
 
 # %% [markdown]
-# > **Question.** Suppose the padded network turns out exactly as good as the plain one, with any seed. What has then cost
+# > **Question.** Suppose the padded network turns out exactly as good as the plain one, with any seed. What, then, cost
 # > the dilated network its accuracy?
 # >
 # > <details>

@@ -357,7 +357,7 @@ claim(
 # > <details>
 # > <summary>The plain recipe is better, with a probability of 99 %.</summary>
 # >
-# > No. There are two mistakes in it. The test knows these two networks, and no recipes. And $p$ is
+# > No. There are two mistakes here. The test knows these two networks, not the recipes. And $p$ is
 # > not the probability that they are equally good: it is how often equally good networks would differ
 # > this much by luck.
 # >

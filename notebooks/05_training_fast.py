@@ -131,8 +131,8 @@ part = data.train[:n_images].to(place)
 # > <details>
 # > <summary>The second: its lowest time is the lowest of all.</summary>
 # >
-# > No. The lowest time is a good measure, since what else a machine does can only add to it. But of
-# > three calls it varies, too, and here it differs by no more than two calls of the same way do.
+# > No. The lowest time is a good measure, since what else a machine does can only add to it. But over
+# > three calls it varies, too, and here it differs by no more than two calls of one way do.
 # >
 # > </details>
 # ## The classic loop

@@ -19,7 +19,7 @@ def test_a_claim_about_seconds_stops_nothing(capsys):
     claim("shirts are fast", True, timing=True)
     claim("shirts are fast", False, timing=True)
     lines = capsys.readouterr().out.splitlines()
-    assert lines == ["✓ shirts are fast", "✗ shirts are fast: not on this machine, now"]
+    assert lines == ["✓ shirts are fast", "✗ shirts are fast: not on this machine this time"]
 
 
 @pytest.mark.parametrize("value", [0.889, 0.921, float("nan")])

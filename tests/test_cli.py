@@ -103,13 +103,6 @@ def test_course_prints_the_accuracies_and_where_to_look(monkeypatch, capsys, tmp
     assert "book/_build/html/index.html" in printed.replace("\\", "/")
 
 
-def test_a_relative_folder_in_the_variable_holds_for_the_chapters(find_data, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FMNIST_DATA", "stick")
-    cli.main(["data"])
-    assert os.environ["FMNIST_DATA"] == str(tmp_path / "stick")
-
-
 def test_a_warning_is_one_line_even_in_a_progress_bar(find_data, monkeypatch, capsys):
     def work(root):
         with tqdm(total=2, desc="bar", file=sys.stderr):
@@ -227,8 +220,8 @@ def test_a_count_below_one_is_refused(capsys, command):
         ("--only 5/4", "'5/4' is not a part"),
         ("--only 1/4/2", "'1/4/2' is not a part"),
         ("--only=-1/4", "'-1/4' is not a part"),
-        ("--scheduler=", "the address is empty; is the variable set that holds it?"),
-        ("--output=", "the name is empty; is the variable set that holds it?"),
+        ("--scheduler=", "the address is empty; is the variable that holds it set?"),
+        ("--output=", "the name is empty; is the variable that holds it set?"),
         ("--scheduler=tcp://a:1 --workers 3", "not allowed with argument"),
         ("--list --dry-run", "not allowed with argument"),
     ],

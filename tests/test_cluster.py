@@ -242,7 +242,7 @@ def test_a_stopped_or_killed_sweep_takes_its_kernels_along_and_keeps_finished_ru
     # Ctrl-C reaches every process of the terminal, the others only the one that is named.
     (os.killpg if number == signal.SIGINT else os.kill)(client.pid, number)
     if number != signal.SIGKILL:
-        command = r"stopped after 0 runs .* to go on: fmnist sweep s.yml --workers 2\n$"
+        command = r"stopped after 0 runs .* to continue: fmnist sweep s.yml --workers 2\n$"
         assert re.search(command, site.end(client, 130))
         assert not site.kernels()
         assert not list(site.folder.rglob(".stop-*"))
@@ -373,7 +373,7 @@ def test_data_that_cannot_be_had_is_missed_before_the_first_run(plan, monkeypatc
         ({}, ""),
         ({"library": "x"}, "its files of fmnist_lib differ from those here; install the same"),
         ({"torch": "1.0"}, "it has PyTorch .*, and this is 1.0; install the same"),
-        ({"visible": Path("/nowhere/x")}, "it does not see the folder /nowhere; name one with -o"),
+        ({"visible": Path("/nowhere/x")}, "it cannot see the folder /nowhere; name one with -o"),
         ({"roots": ["/nowhere"]}, "Fashion-MNIST is not on this machine"),
     ],
 )
@@ -392,17 +392,17 @@ def test_what_a_worker_cannot_do(tmp_path, monkeypatch, change, fault):
 
 
 @pytest.mark.parametrize(
-    ("curves", "given_up"),
+    ("curves", "stopped"),
     [
         ((0.5, 0.6, 0.7), True),
         ((0.4, 0.4, 0.9), False),  # equal to the median is not below it
         ((0.6, 0.7), False),  # too few to tell
     ],
 )
-def test_a_run_below_the_median_of_the_others_is_given_up(tmp_path, curves, given_up):
+def test_a_run_below_the_median_of_the_others_is_stopped(tmp_path, curves, stopped):
     run = Run(Path("02_net.ipynb"), {}, {"epochs": 5}, "")
     run = replace(run, known={"epochs": Parameter("epochs", "int", 5, "")})
-    give_up = median_rule(run, tmp_path / "mine", after=2)
+    stop_early = median_rule(run, tmp_path / "mine", after=2)
 
     def write(name, *accuracies):
         (folder := tmp_path / name / "02_net").mkdir(parents=True, exist_ok=True)
@@ -412,13 +412,13 @@ def test_a_run_below_the_median_of_the_others_is_given_up(tmp_path, curves, give
     for number, last in enumerate(curves):
         write(f"other{number}", 0.9, last)
     write("short", 0.1)
-    assert give_up() == ""
+    assert stop_early() == ""
     write("mine", 0.1)
-    assert give_up() == ""  # too early
+    assert stop_early() == ""  # too early
     write("mine", 0.1, 0.4)
     words = "after epoch 2: its validation accuracy of 0.4000 is below 0.6000, the median of 3"
-    assert (words in give_up()) == given_up
-    assert give_up() == ""  # it is asked each second, and each epoch counts once
+    assert (words in stop_early()) == stopped
+    assert stop_early() == ""  # it is asked each second, and each epoch counts once
 
 
 @pytest.mark.slow

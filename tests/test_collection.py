@@ -147,13 +147,13 @@ def test_runs_of_different_code_are_never_averaged(runs, put, capsys, part):
     rows = pd.read_csv(runs / "summary.csv").query("metric == 'val_accuracy'")
     assert rows["runs"].tolist() == [2, 1, 1]
     assert rows["mean"].tolist() == pytest.approx([0.05, 0.2, 0.3])
-    assert rows["made_with"].str[: len(part) + 9].str.strip().tolist() == shown
+    assert rows["version"].str[: len(part) + 9].str.strip().tolist() == shown
 
 
-def test_two_chapters_have_different_code_and_are_one_state(runs, put):
+def test_two_chapters_have_different_code_and_one_version(runs, put):
     put("a", {}, code="a")
     put("b", {}, code="b", chapter="01_net")
-    assert "made_with" not in collection.load_results(runs)
+    assert "version" not in collection.load_results(runs)
 
 
 def test_what_cannot_be_read_is_named(runs, put, as_a_user, capsys):

@@ -195,6 +195,7 @@ def test_an_exception_becomes_one_line_of_bearable_length():
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, number):
     """As Lustre mounted without the option, and some network file systems."""
+    pytest.importorskip("fcntl", reason="needs the locks of Unix")
     refuse = Mock(side_effect=OSError(number, os.strerror(number)))
     monkeypatch.setattr("fcntl.flock", refuse)
     monkeypatch.setattr("fcntl.lockf", refuse)

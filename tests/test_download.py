@@ -154,7 +154,7 @@ def test_the_order_of_the_search(cache, tmp_path, contents, monkeypatch, serve):
     monkeypatch.setenv("FMNIST_DATA", str(variable))
     assert download.find_data() == variable
     assert download.find_data(argument) == argument
-    with pytest.warns(UserWarning, match="no Fashion-MNIST to read in the folder given"):
+    with pytest.warns(UserWarning, match="no readable Fashion-MNIST in the given folder"):
         assert download.find_data(tmp_path / "nowhere") == cache
 
 

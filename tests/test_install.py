@@ -1,4 +1,4 @@
-"""The set-up: which PyTorch, when all is made anew, and a whole one from an index here."""
+"""The set-up: which PyTorch, when it rebuilds, and a whole one from an index on the loopback."""
 
 import os
 import re
@@ -123,13 +123,13 @@ def test_an_index_that_is_silent_is_not_waited_for(project, monkeypatch):
         ("cuda", "win32", "cuda"),
     ],
 )
-def test_a_name_that_means_what_the_lock_says_is_the_same_wish(asked, platform, build):
-    assert install.usual_name(asked, platform) == build
+def test_a_name_for_what_the_lock_installs_is_the_default(asked, platform, build):
+    assert install.check_build(asked, platform) == build
 
 
 def test_there_is_no_cuda_for_macos():
     with pytest.raises(SystemExit, match="not have for macOS; leave it out"):
-        install.usual_name("cuda", "darwin")
+        install.check_build("cuda", "darwin")
 
 
 def test_the_lock_without_cuda_keeps_all_else():
@@ -142,7 +142,7 @@ def test_the_lock_without_cuda_keeps_all_else():
     assert {"numpy", "filelock", "sympy", "uv", "tensorboard"} <= kept
 
 
-# When an environment is made anew.
+# When an environment is rebuilt.
 
 
 @pytest.fixture
@@ -160,9 +160,9 @@ def environment(tmp_path):
     [
         ({}, "", ""),
         ({}, "cpu", ""),
-        ({}, "default", "holds the build without CUDA .* TORCH=default asks for another"),
+        ({}, "default", "has PyTorch in the build without CUDA, .* TORCH=default asks for another"),
         ({"folder": "/elsewhere"}, "", "was made in /elsewhere"),
-        ({"python": "3.99"}, "", r"has lost its Python 3\.99"),
+        ({"python": "3.99"}, "", r"no longer has Python 3\.99"),
     ],
 )
 def test_an_environment_has_a_fault_or_none(environment, change, asked, fault):
@@ -172,9 +172,9 @@ def test_an_environment_has_a_fault_or_none(environment, change, asked, fault):
 
 def test_an_environment_without_its_python_or_its_marker_is_none(environment):
     venv, state = environment
-    assert install.find_fault(venv, {}, venv.parent, "") == "was not finished"
+    assert install.find_fault(venv, {}, venv.parent, "") == "is incomplete"
     install.python_of(venv).unlink()
-    assert "has lost its Python" in install.find_fault(venv, state, venv.parent, "")
+    assert "no longer has Python" in install.find_fault(venv, state, venv.parent, "")
 
 
 @pytest.mark.parametrize("text", [None, "", "default\n", "[1]", '{"folder": "/a'])
@@ -268,7 +268,7 @@ BUILD = "import torch; print(torch.build)"
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere no build is chosen")
-def test_an_environment_is_made_once_and_anew_where_it_has_to_be(
+def test_an_environment_is_made_once_and_rebuilt_when_it_must_be(
     course, set_up, packages, tmp_path
 ):
     asked = set_up(course, TORCH="cpu")
@@ -285,13 +285,13 @@ def test_an_environment_is_made_once_and_anew_where_it_has_to_be(
     (copy / install.LOCK).write_text(wrong)
     refused = set_up(copy, TORCH="default")
     assert refused.returncode == 1
-    assert f".venv was made in {course}; making it anew." in refused.stdout
+    assert f".venv was made in {course}; rebuilding it." in refused.stdout
     assert "Hash mismatch" in refused.stderr
     assert "The set-up stopped at 'uv pip install'" in refused.stderr
 
     (copy / install.LOCK).write_text(packages)
     mended = set_up(copy, TORCH="default")
     assert mended.returncode == 0, mended.stderr
-    assert ".venv was not finished; making it anew." in mended.stdout
+    assert ".venv is incomplete; rebuilding it." in mended.stdout
     assert ask(copy, BUILD) == "cuda"
     assert ask(copy, "import fmnist_lib; print(fmnist_lib.__file__)").startswith(str(copy))

@@ -232,7 +232,7 @@ def test_the_address_is_read_from_the_project(links, tmp_path, urls, address):
 def test_an_address_elsewhere_is_refused(links, tmp_path):
     urls = '[project.urls]\nRepository = "https://example.org/course"\n'
     (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\n{urls}')
-    with pytest.raises(SystemExit, match=r"example\.org/course; .* https://github\.com/OWNER/NAME"):
+    with pytest.raises(SystemExit, match=r"example\.org/course, .* https://github\.com/OWNER/NAME"):
         links.read_address(tmp_path)
 
 

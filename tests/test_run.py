@@ -84,7 +84,7 @@ def test_a_run_is_kept_with_its_record(tmp_path, tiny):
 
 def test_a_run_is_kept_where_its_page_cannot_be_made(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(page, "_exporter", None)
-    with pytest.warns(UserWarning, match="tiny is kept without a page"):
+    with pytest.warns(UserWarning, match="tiny is kept without an HTML page"):
         record = run(tiny("print(x)"), tmp_path / "a")
     assert record["state"] == "finished"
     assert names(tmp_path / "a") == ["results.json", "tiny.ipynb"]
@@ -107,7 +107,7 @@ def test_a_finished_run_is_not_run_again(tmp_path, tiny, monkeypatch):
     for name, words in (("library_digest", "other files of"), ("torch_version", "PyTorch")):
         with monkeypatch.context() as patch:
             patch.setattr(runs, name, lambda: "another")
-            with pytest.raises(ChapterError, match=f"made with {words}"):
+            with pytest.raises(ChapterError, match=f"used {words}"):
                 run(chapter, tmp_path / "a", {"x": 2})
     assert load_record(tmp_path / "a") == record
 
@@ -268,14 +268,14 @@ def test_other_code_starts_over(tmp_path, tiny):
         assert len(list(folder.glob("*.checkpoint"))) == kept
 
 
-def test_a_run_that_is_given_up_is_kept_as_stopped(tmp_path, tiny):
+def test_a_run_that_is_stopped_early_is_kept(tmp_path, tiny):
     folder, reason = tmp_path / "a", "it does badly"
     chapter = tiny("open('tiny.checkpoint', 'w')", "import time; time.sleep(x * 600)")
-    give_up = lambda: reason if list(folder.rglob("*.checkpoint")) else ""  # noqa: E731
-    record = run(chapter, folder, give_up=give_up)
+    stop_early = lambda: reason if list(folder.rglob("*.checkpoint")) else ""  # noqa: E731
+    record = run(chapter, folder, stop_early=stop_early)
     assert (record["state"], record["error"], record["cause"]) == ("stopped", reason, None)
     assert names(folder) == ["results.json", "tiny.checkpoint", "tiny.html", "tiny.ipynb"]
-    assert run(chapter, folder, give_up=lambda: "") == record
+    assert run(chapter, folder, stop_early=lambda: "") == record
 
 
 def test_a_run_that_another_process_executes_is_not_waited_for(tmp_path, tiny):

@@ -121,7 +121,7 @@ def test_a_page_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
 
     monkeypatch.setattr(page, "_exporter", broken)
     with pytest.warns(
-        UserWarning, match="^a is kept without a page.*: No template 'lab' in the paths"
+        UserWarning, match="^a is kept without an HTML page.*: No template 'lab' in the paths"
     ):
         page.write_page(tmp_path / "a.ipynb")
     assert list(tmp_path.iterdir()) == []

@@ -162,9 +162,9 @@ def test_status_says_where_and_since_when(runs, put, begin, plan, capsys, monkey
         assert cli.main(["status", str(runs)]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"4 runs in {runs}\n  1 finished\n  1 running\n")
-    assert re.search(r"    seed=2: begun (\S+ )?\d\d:\d\d on node7, 3 of 5 epochs\n", printed)
+    assert re.search(r"    seed=2: started (\S+ )?\d\d:\d\d on node7, 3 of 5 epochs\n", printed)
     assert "  1 failed\n    seed=1: no luck\n" in printed
     assert "  1 left\n" in printed
     assert re.search(r"expected end: (\S+ )?\d\d:\d\d, in \d\.\d hours\n$", printed)
     assert cli.main(["status", str(runs)]) == 0
-    assert "nothing is running; to go on: fmnist sweep" in capsys.readouterr().out
+    assert "nothing is running; to continue, run fmnist sweep" in capsys.readouterr().out

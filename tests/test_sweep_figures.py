@@ -114,12 +114,12 @@ def test_a_second_parameter_that_varies_has_lines_and_a_third_is_said_to_be_aver
 def test_runs_of_different_code_have_lines_of_their_own(swept, put, drawn):
     put("4", {"lr": 0.1, "seed": 0, "device": "cpu"}, {"val_accuracy": 0.5}, torch="2.0")
     assert cli.main(["results", str(swept)]) == 0
-    assert drawn() == ("lr", "val_accuracy", "made_with")
+    assert drawn() == ("lr", "val_accuracy", "version")
     assert cli.main(["results", str(swept), "--group", "seed"]) == 0
-    assert drawn() == ("lr", "val_accuracy", "seed, made_with")
+    assert drawn() == ("lr", "val_accuracy", "seed, version")
     labels = {text.get_text() for text in plt.gca().get_legend().get_texts()}
     expected = {(0, "unknown"), (0, "2.0"), (1, "unknown")}
-    assert labels == {f"seed, made_with = {seed}, torch {torch}" for seed, torch in expected}
+    assert labels == {f"seed, version = {seed}, torch {torch}" for seed, torch in expected}
 
 
 def test_results_draws_the_columns_named_and_writes_elsewhere(swept, drawn, tmp_path):

@@ -226,7 +226,7 @@ def test_a_failed_run_is_left_unless_it_would_fail_again(load, runs, put):
     assert (list(plan.to_do), plan.failed) == (["seed=1", "seed=2"], {"seed=0": "a broken claim"})
 
 
-def test_a_run_that_was_given_up_counts_only_where_runs_are(load, runs, put):
+def test_a_run_that_was_stopped_early_counts_only_where_runs_are(load, runs, put):
     put("seed=0", {"seed": 0}, state="stopped", error="below the median")
     assert list(make_plan(load("seeds: 2"), runs).to_do) == ["seed=0", "seed=1"]
     plan = make_plan(load("seeds: 2\nstop: {after: 3, below: median}"), runs)

@@ -16,6 +16,9 @@ CONFIG = TrainConfig(epochs=1, device="cpu")
 FILES = ["history.csv", "record.json", "weights.pt"]
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:no .* trained with these settings")
+
+
 @pytest.fixture(scope="module")
 def trained(sample):
     return fit(build_model("dilated_cnn", seed=0), sample.train, sample.validation, CONFIG)
@@ -99,7 +102,7 @@ def test_a_network_with_the_same_settings_is_loaded_and_any_other_kept(
     def get(name="cnn", config=CONFIG, is_sample=True):
         return library.load_or_train(tmp_path / "net", name, sample, config, sample=is_sample)
 
-    with pytest.warns(UserWarning, match=f"kept in {tmp_path / 'net'}; training it anew"):
+    with pytest.warns(UserWarning, match=f"kept in {tmp_path / 'net'}; training one"):
         made = get()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

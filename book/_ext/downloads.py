@@ -1,8 +1,8 @@
 """Each chapter for download: as a notebook to solve, as the published notebook, and as a script.
 
 The theme's download button offers the source of a page. For a chapter, two entries are added: the
-student's copy, made here from the chapter, and the script that is kept next to the notebook. No
-notebook is paired with that script any longer.
+student's copy, made here from the chapter, and the script next to the notebook. Neither notebook
+is paired with that script, so that JupyterLab does not overwrite it.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""What needs the project's public address: buttons of the site, links in README and chapters.
+"""What needs the project's public address: the site's buttons, links in README and chapters.
 
 The address is ``Repository`` in pyproject.toml's ``[project.urls]``. Without it, there are none.
 The site asks for it at each build; the command ``make links`` writes it into the files.
@@ -30,7 +30,7 @@ try:
 except ModuleNotFoundError:
     library = "git+{address}"
     if "google.colab" not in str(get_ipython()):
-        raise ImportError(f"First type this: %pip install {{library}}") from None
+        raise ImportError(f"This chapter needs: %pip install {{library}}") from None
     get_ipython().run_line_magic("pip", f"install --quiet {{library}}")"""
 
 
@@ -40,14 +40,14 @@ def read_address(project):
     address = settings["project"].get("urls", {}).get("Repository", "").rstrip("/")
     if address and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
         sys.exit(
-            f"Repository in pyproject.toml is {address}; Colab and Binder are known to open "
-            "https://github.com/OWNER/NAME only. Write one like that, or none."
+            f"Repository in pyproject.toml is {address}, expected https://github.com/OWNER/NAME, "
+            "which Colab and Binder can open; correct it, or remove it"
         )
     return address
 
 
 def theme_options(address):
-    """List the options of the site's theme that an address turns on."""
+    """Return the options of the site's theme that an address turns on."""
     if not address:
         return {}
     return {

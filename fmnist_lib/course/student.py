@@ -64,8 +64,8 @@ def student_notebook(notebook, pages="../book/{}.md"):
 def solved_notebook(notebook, pages="../book/{}.md"):
     """Make a copy of a chapter with solutions and outputs, for the same ``pages``.
 
-    Only links are changed, and the copy is not paired with a script either: JupyterLab would
-    write one beside it.
+    Only links are changed, and the copy is not paired with a script: JupyterLab would write one
+    beside it.
     """
     copy = deepcopy(notebook)
     copy.metadata.pop("jupytext", None)

@@ -3,12 +3,11 @@
 A run writes its own folder, wherever it is executed; this process only hands out runs and waits. So
 a finished run depends on nothing that may be killed later, a second call with the same folder
 continues where the first one stopped, and two calls at once share the work: neither waits for a run
-that the other is executing. All machines must see the sweep's folder under the same path.
+that the other is executing. All machines must see the sweep's folder at the same path.
 """
 
 import json
 import logging
-import os
 import shutil
 import time
 from collections import deque
@@ -20,18 +19,16 @@ from uuid import uuid4
 
 from fmnist_lib.chapters import ChapterError
 from fmnist_lib.common import UserError, one_line, staged, writing
-from fmnist_lib.download import DataError, find_data
+from fmnist_lib.download import DataError, find_data, given_folder
 from fmnist_lib.experiments.execution import Stopped
 from fmnist_lib.experiments.run import CERTAIN, Busy, library_digest, run_experiment, torch_version
 from fmnist_lib.experiments.stopping import median_rule
+from fmnist_lib.experiments.sweeps import SWEEP
 
-SWEEP = "sweep.json"  # all runs of the sweep, in its folder
 STOP = ".stop-"  # begins a file there that tells the runs of one call to stop
 VISIBLE = ".visible"  # a file there that every worker must see
 MEMORY = 2e9  # bytes that a run may need: the interpreter, PyTorch, the data, a batch
 PAUSE = 1  # seconds until runs that another process is executing are looked at again
-
-
 LOST = (
     "the connection to the scheduler is lost; finished runs are kept, and those in progress may "
     "still finish there; run the same command again to continue"
@@ -39,7 +36,7 @@ LOST = (
 
 
 class SweepError(UserError):
-    """A sweep cannot start, or cannot go on."""
+    """A sweep cannot start or continue."""
 
 
 def local_workers(threads):
@@ -85,9 +82,8 @@ def run_sweep(plan, scheduler=None, *, workers=None, report=lambda event, name, 
     folder = plan.folder.resolve()
     notebook = _write_sweep(plan, folder)
     stop = folder / f"{STOP}{uuid4().hex[:12]}"
-    environment = {
-        name: os.path.abspath(os.environ[name]) for name in ("FMNIST_DATA",) if name in os.environ
-    }
+    data = given_folder()
+    environment = {"FMNIST_DATA": str(data)} if data else {}
     options = {"threads": plan.sweep.threads, "environment": environment}
     limits = (plan.sweep.retries, plan.sweep.stop, stop, library_digest())
     jobs = {
@@ -110,21 +106,27 @@ def run_sweep(plan, scheduler=None, *, workers=None, report=lambda event, name, 
 
 
 def _write_sweep(plan, folder):
+    """Write the list of runs and the copy of the chapter, and return the copy's path."""
     notebook = folder / plan.sweep.notebook.name
     runs = {name: run.parameters for name, run in plan.all.items()}
     content = {"chapter": notebook.stem, "threads": plan.sweep.threads, "runs": runs}
     with writing("the sweep", folder, SweepError):
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob(f"{STOP}*"):
-            with suppress(FileNotFoundError):  # another part of the sweep does the same
-                if time.time() - path.stat().st_mtime > 3600:
-                    path.unlink()
+        _remove_old_stops(folder)
     with staged(folder, "the sweep", SweepError) as part:
         if notebook != plan.sweep.notebook.resolve():
             # In case the chapter changes meanwhile; whole, since other parts may be reading it.
             shutil.copyfile(plan.sweep.notebook, part / notebook.name)
         (part / SWEEP).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return notebook
+
+
+def _remove_old_stops(folder):
+    """Remove stop files that are older than an hour: their runs ended long ago."""
+    for path in folder.glob(f"{STOP}*"):
+        with suppress(FileNotFoundError):  # another part of the sweep does the same
+            if time.time() - path.stat().st_mtime > 3600:
+                path.unlink()
 
 
 def _hand_out(jobs, team, report):
@@ -136,7 +138,7 @@ def _hand_out(jobs, team, report):
         for future in team.orphans(running):
             future.cancel()
             queue.appendleft(running.pop(future))
-        # No more than there are workers, so that one that comes later finds work.
+        # No more than there are slots, so that a worker that joins later finds work.
         for _ in range(min(len(queue), slots - len(running))):
             name = queue.popleft()
             running[team.submit(_run, *jobs[name])] = name
@@ -157,7 +159,7 @@ def _hand_out(jobs, team, report):
             else:
                 report(record["state"], name, record)
             n_busy = 0
-        if not running or n_busy > len(queue):  # nothing to do but to wait for others
+        if not running or n_busy > len(queue):  # other processes are executing what is left
             time.sleep(PAUSE if queue else 0)
             n_busy = 0
     return failed
@@ -170,8 +172,8 @@ def _run(run, folder, options, retries, after, stop, library):
             "the files of fmnist_lib have changed since the sweep began; run the same command "
             "again, with a new folder (-o) for the runs of the new version"
         )
-    give_up = median_rule(run, folder, after) if after else None
-    how = {"progress": False, "wait": False, "stopped": stop.exists, "give_up": give_up}
+    stop_early = median_rule(run, folder, after) if after else None
+    how = {"progress": False, "wait": False, "stopped": stop.exists, "stop_early": stop_early}
     for left in reversed(range(retries + 1)):
         try:
             return run_experiment(run, folder, **options, **how)
@@ -183,7 +185,7 @@ def _run(run, folder, options, retries, after, stop, library):
 
 
 class _Threads:
-    """Threads of this process; all they do is wait for the kernels of their runs."""
+    """Threads of this process, which only wait for the kernels of their runs."""
 
     def __init__(self, executor, slots):
         self.submit, self.slots = executor.submit, lambda: slots
@@ -197,7 +199,7 @@ class _Cluster:
 
     def __init__(self, client, probe, report):
         self.client, self.probe, self.report = client, probe, report
-        self.faults, self.there, self.asked = {}, {}, {}
+        self.faults, self.there = {}, {}
 
     def slots(self):
         """Count the threads of the workers that are there now, after a look at new ones."""
@@ -215,21 +217,21 @@ class _Cluster:
             self.faults[address] = answer
             if answer:
                 self.report("unfit", address, answer)
-        return sum(n for address, n in self.there.items() if address in self.fit())
+        return sum(n for address, n in self.there.items() if address in self.usable())
 
-    def fit(self):
+    def usable(self):
         return [address for address in self.there if self.faults.get(address) == ""]
 
     def submit(self, function, *arguments):
-        workers = self.fit()
+        workers = self.usable()
         executor = self.client.get_executor(workers=workers, pure=False)
         future = executor.submit(function, *arguments)
-        self.asked[future] = workers
+        future.workers = set(workers)
         return future
 
     def orphans(self, running):
         """List the futures whose workers have all gone."""
-        return [each for each in running if not set(self.asked[each]) & self.there.keys()]
+        return [future for future in running if not future.workers & self.there.keys()]
 
 
 @contextmanager
@@ -262,14 +264,14 @@ def _open_team(plan, folder, scheduler, workers, environment, report):
 
 
 def _probe(visible, library, torch, roots):
-    """Say, on a worker, why it cannot execute the runs; nothing if it can."""
+    """Say, on a worker, why it cannot execute the runs; "" if it can."""
     if library_digest() != library:
         return "its files of fmnist_lib differ from those here; install the same library there"
     if torch_version() != torch:
         return f"it has PyTorch {torch_version()}, and this is {torch}; install the same there"
     if not visible.exists():
         return (
-            f"it does not see the folder {visible.parent}; name one with -o that all machines of "
+            f"it cannot see the folder {visible.parent}; name one with -o that all machines of "
             "the cluster share"
         )
     try:

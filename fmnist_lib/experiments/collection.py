@@ -9,13 +9,13 @@ from fmnist_lib.experiments.status import find_runs, load_latest
 
 SEED = "seed"
 SELECTION_METRIC = "val_accuracy"
-# Runs in which one of these differs are never averaged; with how much of it tells them apart.
-MADE_BY = {"code": 8, "library": 8, "torch": None}
-STATE = "made_with"
-FIRST, LAST = ("run", "chapter", "state"), ("seconds", "threads", "attempts", "error", *MADE_BY)
+# Runs that differ in one of these are never averaged; with how many characters of it are shown.
+VERSIONS = {"code": 8, "library": 8, "torch": None}
+VERSION = "version"
+FIRST, LAST = ("run", "chapter", "state"), ("seconds", "threads", "attempts", "error", *VERSIONS)
 # Names that no parameter or metric can have: these columns, and those of the summary.
 SUMMARY = ("metric", "value", "runs", "mean", "sd", "min", "max")
-RESERVED_COLUMNS = (*FIRST, *LAST, STATE, *SUMMARY)
+RESERVED_COLUMNS = (*FIRST, *LAST, VERSION, *SUMMARY)
 
 
 class NoResultsError(UserError):
@@ -35,12 +35,12 @@ def load_results(*folders):
         One row per run: ``run`` (its folder), ``chapter``, ``state`` (``"finished"``, ``"failed"``,
         ``"stopped"``, or ``"unfinished"`` where it is running or was killed), each parameter, each
         metric (one of a network other than the chapter's own as ``02_cnn.val_accuracy``; one by
-        class as ``test_recall.Bag``), ``seconds``, ``threads``, ``attempts``, ``error``, and what
-        made it: ``code`` and ``library`` (digests), ``torch`` (its version). If finished runs of
-        one chapter differ in these, ``made_with`` tells them apart. A name that is already taken is
-        prefixed with ``parameter.`` or ``metric.``. In ``attrs``, the lists ``parameters`` and
-        ``metrics`` say which columns are which, and ``repeated`` which runs were left out, each
-        with the one that it repeats.
+        class as ``test_recall.Bag``), ``seconds``, ``threads``, ``attempts``, ``error``, ``code``
+        and ``library`` (digests), ``torch`` (its version). If finished runs of one chapter differ
+        in the last three, ``version`` tells them apart. A name that is already taken is prefixed
+        with ``parameter.`` or ``metric.``. In ``attrs``, the lists ``parameters`` and ``metrics``
+        say which columns are which, and the dict ``repeated`` names the runs that were left out,
+        each with the run that it repeats.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def load_results(*folders):
     given = _rename(given, RESERVED_COLUMNS, "parameter")
     measured = _rename(measured, (*RESERVED_COLUMNS, *given), "metric")
     table = pd.concat([own[[*FIRST]], given, measured, own[[*LAST]]], axis="columns")
-    _tell_states_apart(table)
+    _add_version(table)
     table.attrs = {"parameters": [*given], "metrics": [*measured], "repeated": repeated}
     return table
 
@@ -84,14 +84,13 @@ def summarize(table):
     """Summarize each setting's finished runs over their seeds.
 
     Takes a table from `load_results`, and returns one with a row per setting and metric: varied
-    parameters, ``made_with`` where there are several states, ``metric, runs, mean, sd`` (the sample
-    standard deviation; empty for one run), ``min, max``. Raises a `NoResultsError` if no run is
-    finished.
+    parameters, ``version`` if there are several, ``metric, runs, mean, sd`` (the sample standard
+    deviation; empty for one run), ``min, max``. Raises `NoResultsError` if no run is finished.
     """
     finished = table[table["state"] == "finished"]
     if finished.empty:
         raise NoResultsError("no run is finished; run fmnist sweep again to continue")
-    setting = [*varied_parameters(table), *table.columns.intersection([STATE])]
+    setting = [*varied_parameters(table), *table.columns.intersection([VERSION])]
     measured = finished[[*table.attrs["metrics"], "seconds"]].select_dtypes("number")
     long = finished.melt(setting, list(measured), "metric")
     # Unsorted: the metrics in the order of the table.
@@ -119,24 +118,24 @@ def _read(folders):
 
 
 def _drop_repeated(records):
-    """Keep one of runs that are the same, a finished one if there is one."""
+    """Keep one of several equal runs, a finished one if there is one."""
     kept, repeated = {}, {}
     for run in sorted(records, key=lambda run: records[run]["state"] != "finished"):
         record = records[run]
-        same = [record.get(name) for name in ("chapter", "parameters", *MADE_BY)]
+        same = [record.get(name) for name in ("chapter", "parameters", *VERSIONS)]
         key = json.dumps(same, sort_keys=True) if record.get("parameters") is not None else run
         if kept.setdefault(key, run) != run:
             repeated[run] = kept[key]
     return {run: record for run, record in records.items() if run not in repeated}, repeated
 
 
-def _tell_states_apart(table):
-    """Add a column for what made each run, if finished runs of a chapter differ in it."""
+def _add_version(table):
+    """Add a column for the versions in which finished runs of one chapter differ, if they do."""
     finished = table[table["state"] == "finished"]
-    counts = finished.groupby("chapter")[list(MADE_BY)].nunique(dropna=False).max()
-    if differing := [name for name in MADE_BY if counts[name] > 1]:
-        parts = [f"{n} " + table[n].fillna("unknown").str[: MADE_BY[n]] for n in differing]
-        table[STATE] = parts[0].str.cat(parts[1:], sep=", ")
+    counts = finished.groupby("chapter")[list(VERSIONS)].nunique(dropna=False).max()
+    if differing := [name for name in VERSIONS if counts[name] > 1]:
+        parts = [f"{n} " + table[n].fillna("unknown").str[: VERSIONS[n]] for n in differing]
+        table[VERSION] = parts[0].str.cat(parts[1:], sep=", ")
 
 
 def _is_whole(name, given):

@@ -19,7 +19,7 @@ RESULTS = ("results.csv", "results.parquet", "summary.csv", "results.png")
 
 def _path(text):
     if not text.strip():
-        raise argparse.ArgumentTypeError("the name is empty; is the variable set that holds it?")
+        raise argparse.ArgumentTypeError("the name is empty; is the variable that holds it set?")
     return Path(text)
 
 
@@ -28,6 +28,13 @@ FOLDER = {"metavar": "FOLDER", "type": _path}
 
 def add_commands(commands, chapters):
     """Add this wing's commands; the parser ``chapters`` has the option for the chapters' folder."""
+    for add in (_add_course, _add_run, _add_sweep):
+        add(commands, chapters)
+    for add in (_add_status, _add_results, _add_card):
+        add(commands)
+
+
+def _add_course(commands, chapters):
     course = commands.add_parser(
         "course",
         parents=[chapters],
@@ -37,6 +44,8 @@ def add_commands(commands, chapters):
     course.add_argument("-o", "--output", **FOLDER, default=Path("runs/course"))
     course.set_defaults(run=_course)
 
+
+def _add_run(commands, chapters):
     run = commands.add_parser(
         "run",
         parents=[chapters],
@@ -54,6 +63,8 @@ def add_commands(commands, chapters):
     run.add_argument("-h", "--help", action="store_true", help="show this, and the parameters")
     run.set_defaults(run=_run, parser=run)
 
+
+def _add_sweep(commands, chapters):
     sweep = commands.add_parser(
         "sweep",
         parents=[chapters],
@@ -66,9 +77,9 @@ def add_commands(commands, chapters):
     look = sweep.add_mutually_exclusive_group()
     dry_run = "only list the runs and estimate the time"
     look.add_argument("--dry-run", action="store_true", help=dry_run)
-    commands_only = "only print a command for each run, for another program to execute"
+    commands_only = "only print a command for each run, for another program to start"
     look.add_argument("--list", action="store_true", help=commands_only)
-    only = "execute one of so many equal parts: --only 3/40 is the third of forty"
+    only = "execute one part of the sweep: 3/40 is the third of forty equal parts"
     sweep.add_argument("--only", metavar="K/N", type=_part, help=only)
     where = sweep.add_mutually_exclusive_group()
     where.add_argument("--workers", metavar="N", type=_count, help="runs at a time on this machine")
@@ -76,15 +87,19 @@ def add_commands(commands, chapters):
     where.add_argument("--scheduler", metavar="ADDRESS", type=_address, help=scheduler)
     sweep.set_defaults(run=_sweep)
 
+
+def _add_status(commands):
     status = commands.add_parser(
         "status",
         help="say how far a sweep is, wherever it was started",
-        description="Say which runs below a folder are finished, running, failed, stopped, "
-        "interrupted or left, and when all will be finished.",
+        description="List the runs below a folder that are finished, running, failed, stopped "
+        "early, interrupted or left, and estimate when all will be finished.",
     )
     status.add_argument("folder", **FOLDER)
     status.set_defaults(run=_status)
 
+
+def _add_results(commands):
     results = commands.add_parser(
         "results",
         help="collect many runs in a table and a figure, and find the best settings",
@@ -99,9 +114,13 @@ def add_commands(commands, chapters):
     results.add_argument("--y", metavar="COLUMN", help="default: val_accuracy")
     group = "a line in the figure for each value (default: the parameter with the next most values)"
     results.add_argument("--group", metavar="COLUMN", help=group)
-    results.add_argument("-o", "--output", **FOLDER, help="default: the same, if it is one")
+    results.add_argument(
+        "-o", "--output", **FOLDER, help="default: the folder given; required if several are"
+    )
     results.set_defaults(run=_results)
 
+
+def _add_card(commands):
     card = commands.add_parser(
         "card",
         help="write the model card of a trained network",
@@ -130,7 +149,7 @@ def _part(text):
 
 def _address(text):
     if not text.strip():
-        raise argparse.ArgumentTypeError("the address is empty; is the variable set that holds it?")
+        raise argparse.ArgumentTypeError("the address is empty; is the variable that holds it set?")
     return text
 
 
@@ -171,7 +190,7 @@ def _run(options):
     print(f"{notebook.stem} in {folder}", flush=True)
     signal.signal(signal.SIGTERM, INTERRUPT)
     record = run_experiment(run, folder, threads=options.threads)
-    print(f"finished: {_summary_line(record)}; to look at:")
+    print(f"finished: {_summary_line(record)}; open:")
     page = folder / f"{notebook.stem}.html"
     print(f"  {page if page.is_file() else folder / notebook.name}")
     return 0
@@ -294,7 +313,7 @@ def _execute(plan, options):
         except KeyboardInterrupt:
             command, kept = shlex.join(["fmnist", *sys.argv[1:]]), ended.count("finished")
             raise KeyboardInterrupt(
-                f" after {kept} runs of this call, which are kept; to go on: {command}"
+                f" after {kept} runs of this call, which are kept; to continue: {command}"
             ) from None
 
 
@@ -325,7 +344,7 @@ def _status(options):
     if end := estimate_end(runs, now):
         print(f"expected end: {_clock(end)}, in {_duration((end - now).total_seconds())}")
     elif states & {*OPEN} and "running" not in states:
-        print("nothing is running; to go on: fmnist sweep with the same file and folder")
+        print("nothing is running; to continue, run fmnist sweep with the same file and folder")
 
 
 def _describe(run):
@@ -334,8 +353,8 @@ def _describe(run):
     epochs = run.get("parameters", {}).get("epochs")
     done = f", {run['epochs_done']} of {epochs} epochs" if epochs else ""
     if "host" not in run:
-        return f"just begun{done}"
-    return f"begun {_clock(datetime.fromisoformat(run['started']))} on {run['host']}{done}"
+        return f"just started{done}"
+    return f"started {_clock(datetime.fromisoformat(run['started']))} on {run['host']}{done}"
 
 
 def _clock(time):
@@ -384,32 +403,33 @@ def _results(options):
 
 
 def _print_caveats(table):
-    from fmnist_lib.experiments.collection import STATE
+    from fmnist_lib.experiments.collection import VERSION
 
     if repeated := table.attrs["repeated"]:
         run, kept = next(iter(repeated.items()))
         print(
-            f"{len(repeated)} more are repeats and do not count: {run} repeats {kept}, for instance"
+            f"{len(repeated)} more are repeats and not counted; for example, {run} repeats {kept}"
         )
-    if STATE in table:
-        counts = table[table["state"] == "finished"][STATE].value_counts()
-        made = "; ".join(f"{n} with {state}" for state, n in counts.items())
-        print(f"they were not all made with the same code, so they are kept apart: {made}")
+    if VERSION in table:
+        counts = table[table["state"] == "finished"][VERSION].value_counts()
+        found = "; ".join(f"{n} with {each}" for each, n in counts.items())
+        print(f"runs with different code, library or PyTorch are kept apart: {found}")
 
 
 def _write_results(folder, table, summary, axes):
     from fmnist_lib import plotting
-    from fmnist_lib.experiments.collection import STATE, NoResultsError
+    from fmnist_lib.experiments.collection import VERSION, NoResultsError
 
     x, y, group = axes
     finished = table[table["state"] == "finished"]
-    if STATE in table:
-        lines = finished[[name for name in (group, STATE) if name]].astype(str)
+    if VERSION in table:
+        lines = finished[[name for name in (group, VERSION) if name]].astype(str)
         group = ", ".join(lines)
         finished = finished.assign(**{group: lines.agg(", ".join, axis=1)})
     with staged(folder, "the table", NoResultsError) as part:
         table.to_csv(part / "results.csv", index=False)
-        (part / "results.parquet").write_bytes(table.to_parquet(index=False))  # to any path
+        content = table.to_parquet(index=False)  # not to the path, which may not be UTF-8
+        (part / "results.parquet").write_bytes(content)
         summary.to_csv(part / "summary.csv", index=False, float_format="%.6g")
         if x in finished and y in finished:
             figure = plotting.sweep_curves(finished, x, y, group).figure

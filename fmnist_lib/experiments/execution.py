@@ -17,7 +17,7 @@ from fmnist_lib.progress import DISPLAY_ID, outside_options
 # Every library that the chapters use obeys the first, unless one of the others is set.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 START_SECONDS = 120  # that a kernel may take to start: many at once, from a slow disk
-# How the messages of jupyter_client and nbclient begin, which have no types of errors for it.
+# How messages of jupyter_client and nbclient begin: they have no error classes for these.
 FAULTS = {
     "Kernel died before": "died as it started",
     "Kernel didn't respond": f"did not start in {START_SECONDS} s",
@@ -42,8 +42,8 @@ def run_chapter(
 ):
     """Execute a chapter with papermill; several threads may do so at once.
 
-    The kernel is this environment's, whichever one the notebook names, and knows nothing of the
-    user's IPython profile: no start-up file, configuration or history.
+    The kernel is this environment's, whichever one the notebook names, and ignores the user's
+    IPython profile: no start-up file, configuration or history.
 
     Parameters
     ----------
@@ -107,15 +107,14 @@ def run_chapter(
     except RuntimeError as error:
         if stopped():
             raise Stopped(f"{name} was stopped") from None
-        known = [what for start, what in FAULTS.items() if str(error).startswith(start)]
-        if not known:
+        if not (fault := _find_fault(error)):
             raise
-        message = f"the kernel of {name} {known[0]}{_last_line(log)}"
+        message = f"the kernel of {name} {fault}{_last_line(log)}"
         raise ChapterError(message, output, "kernel") from None
 
 
 def _variables(profile, threads):
-    """Make the kernel's environment variables of this process's own."""
+    """Derive the kernel's environment variables from this process's own."""
     variables = os.environ | {"IPYTHONDIR": profile}
     # A Dask worker's nanny sets the first. With it, PyTorch requests every large tensor from the
     # system again, and training takes more than half as long again. IPython executes the second.
@@ -129,9 +128,9 @@ def _variables(profile, threads):
 
 
 def _quota():
-    """Count the processors that this process may use; None if they are all that there are.
+    """Count the processors that this process may use; None if it may use them all.
 
-    A library sees those of the machine, not of the container.
+    Libraries count those of the machine, not of the container.
     """
     from dask.system import CPU_COUNT as allowed
 
@@ -141,6 +140,11 @@ def _quota():
 def _escaped(path):
     # papermill takes a path for a format string.
     return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _find_fault(error):
+    """Say what happened to a kernel; None for any other error."""
+    return next((what for start, what in FAULTS.items() if str(error).startswith(start)), None)
 
 
 def _last_line(log):
@@ -170,13 +174,12 @@ def run_course(folder, notebooks="notebooks", report=lambda name, seconds: None)
     return {name: load_trained(folder / name)[1]["metrics"] for name in done}
 
 
-@cache
-def _engine():
+def _client():
+    """Make the class of a client that passes on progress and can be stopped."""
     from jupyter_client import AsyncKernelClient
     from jupyter_client.kernelspec import KernelSpecManager
     from nbclient.exceptions import DeadKernelError
     from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import NBClientEngine
 
     class Connection(AsyncKernelClient):
         async def is_alive(self):
@@ -214,12 +217,20 @@ def _engine():
             if not await self.kc.is_alive():
                 raise DeadKernelError
 
-    class Engine(NBClientEngine):
-        """papermill's own engine, with a client that passes on progress and can be stopped."""
+    return Client
 
+
+@cache
+def _engine():
+    """Make the class of papermill's own engine with that client."""
+    from papermill.engines import NBClientEngine
+
+    make_client = _client()
+
+    class Engine(NBClientEngine):
         @classmethod
         def execute_notebook(cls, nb, *args, **options):
-            # An executed copy has no script beside it, and may move; also, JSON cannot hold every
+            # An executed copy has no script beside it, and may be moved; nor can JSON hold every
             # path.
             nb.metadata.pop("jupytext", None)
             for path in ("input_path", "output_path"):
@@ -230,7 +241,7 @@ def _engine():
         def execute_managed_notebook(
             cls, nb_man, kernel_name, stopped, folder, env, stream, **options
         ):
-            client = Client(
+            client = make_client(
                 nb_man,
                 kernel_name=kernel_name,
                 timeout=None,

@@ -22,9 +22,9 @@ def write_page(notebook):
             page, _ = _exporter().from_filename(str(notebook))
     except Exception as error:
         reason = one_line(error)
-        warnings.warn(f"{notebook.stem} is kept without a page to look at: {reason}", stacklevel=2)
+        warnings.warn(f"{notebook.stem} is kept without an HTML page: {reason}", stacklevel=2)
         return
-    # The folder's name, in the page, may have letters that the system's encoding lacks.
+    # The page holds the folder's name, which may have bytes that are not UTF-8.
     notebook.with_suffix(".html").write_text(page, encoding="utf-8", errors="surrogateescape")
 
 
@@ -34,7 +34,7 @@ def _exporter():
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
-    # Widgets need a script from another site; what is written beside them stands for them.
+    # Widgets need a script from another site, so the text beside them is shown instead.
     kinds = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")
     return HTMLExporter(
         config=Config(NbConvertBase={"display_data_priority": list(kinds)}),

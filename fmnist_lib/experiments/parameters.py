@@ -1,8 +1,8 @@
-"""The parameters of a chapter: read from its tagged cell, and checked by every way into it.
+"""The parameters of a chapter: read from its tagged cell, and checked whoever sets them.
 
-``fmnist run`` and ``fmnist sweep`` check them with `convert_parameters`, before any kernel starts.
-Papermill and students set them as well, so the chapter itself calls `check_parameters`. That call
-holds the ranges for both.
+``fmnist run`` and ``fmnist sweep`` check them with `convert_parameters` before any kernel starts.
+Papermill and students set them, too, so the chapter itself calls `check_parameters`. The ranges in
+that call hold for both.
 """
 
 import ast
@@ -45,6 +45,7 @@ KINDS = {
     "bool": ("True or False", bool, lambda value: str(value).lower() == "true"),
     "str": ("text", (str, os.PathLike), _text),
 }
+FOLDER_SUFFIX = "_dir"  # ends the name of a parameter that says where, not what
 # A run decides where it keeps its files.
 TRAINED = "trained_dir"
 RESERVED = (TRAINED, "checkpoint_dir")
@@ -84,7 +85,7 @@ class Parameter:
     def check(self, value):
         """Raise `ParameterError` if a value is not of the parameter's kind, or outside its bounds.
 
-        Text is no number here: what computes with it would fail, or take "false" for true.
+        Text is not converted here: a chapter would compute with it, and take "false" for true.
         """
         self._read(value)
 
@@ -131,7 +132,7 @@ def read_parameters(notebook):
     Raises
     ------
     ParameterError
-        If a default is not a literal number, text, True or False.
+        If a default is not a literal number, text, True or False, or a range is not a literal pair.
     ChapterError
         If the file is not a readable notebook.
     """
@@ -180,7 +181,7 @@ def convert_parameters(chapter, parameters, given):
     values = {name: p.convert(given[name]) for name, p in parameters.items() if name in given}
     _check_settings({name: p.default for name, p in parameters.items()} | values)
     for name in values.keys() - {"log_dir"}:  # which is in the run's folder
-        if name.endswith("_dir") and values[name]:
+        if name.endswith(FOLDER_SUFFIX) and values[name]:
             # Relative to where it was typed: the chapter runs in a different folder.
             values[name] = str(Path(os.path.expanduser(values[name])).resolve())
     return values
@@ -189,18 +190,18 @@ def convert_parameters(chapter, parameters, given):
 def check_parameters(namespace, **ranges):
     """Check a chapter's parameters from inside the chapter, whoever set them.
 
-    The kinds are those that the parameters cell declares, and the names are those that papermill
-    added in the next cell. Both are read from the executed cells, as IPython keeps them. Without
-    IPython only the ranges, and what `TrainConfig` checks, are known.
+    The kinds come from the parameters cell, the names from the cell that papermill adds after it.
+    Both are read from IPython's list of executed cells. Without IPython, only the ranges and what
+    `TrainConfig` checks are known.
 
     Parameters
     ----------
     namespace : dict
         The chapter's variables, from ``globals()``.
     **ranges : pair of numbers
-        The lowest and the highest value of a parameter, both allowed; None for no highest value.
-        Not needed for those that `TrainConfig` checks. To be written as literals, since ``fmnist
-        run`` reads them from the chapter.
+        The lowest and the highest value allowed for a parameter; None if there is no highest. Not
+        needed for those that `TrainConfig` checks. Must be literals, since ``fmnist run`` reads
+        them from the chapter.
 
     Raises
     ------
@@ -261,8 +262,8 @@ def _parameter(assignment):
 def _executed(sources):
     """Find the declared parameters among executed cells, and the names that papermill injected.
 
-    The first cell that declares kinds is the parameters cell: a reader may have written others
-    later, which are nobody else's business. There, a reader may also have changed a value.
+    The first cell that declares kinds is the parameters cell. A reader may have changed a value in
+    it; cells that a reader adds later are not checked.
     """
     for source, following in pairwise(sources):
         declared = {
@@ -299,7 +300,7 @@ def _parse(source):
 
 
 def _limit(parameters, ranges):
-    """Give parameters the ranges that stand in a call of `check_parameters`."""
+    """Give parameters the ranges from a call of `check_parameters`."""
     bounds = {
         name: {"low": low, "high": inf if high is None else high}
         for name, (low, high) in ranges.items()

@@ -9,7 +9,7 @@ The folder is a finished run if, and only if, it holds ``results.json`` with the
     kernel.log        what libraries wrote outside the notebook, if they did
 
 While a chapter runs, all this grows in the subfolder ``.part-run``, and ``attempt.json`` says what
-runs, where and since when. A kill leaves both behind. The next attempt at the same run continues
+runs, where and since when. A kill leaves both behind. The next attempt at the same run resumes
 each training run in there after its last finished epoch; any other run starts over.
 """
 
@@ -30,14 +30,17 @@ from fmnist_lib.common import PART, digest, locked, staged, writing
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments.execution import Stopped, run_chapter
 from fmnist_lib.experiments.page import write_page
-from fmnist_lib.experiments.parameters import RESERVED, convert_parameters, read_parameters
+from fmnist_lib.experiments.parameters import (
+    FOLDER_SUFFIX,
+    RESERVED,
+    convert_parameters,
+    read_parameters,
+)
 
 RECORD, ATTEMPT = "results.json", "attempt.json"
 LOG, LOCK, WORK = "kernel.log", ".lock", f"{PART}run"
 CHECKPOINTS = "*.checkpoint"
 PACKAGES = ("fmnist-lib", "papermill", "nbclient", "ipykernel")
-# Parameters that say where and not what: runs that differ in nothing else are the same run.
-FOLDER_SUFFIX = "_dir"
 STATES = ("finished", "failed", "stopped")
 # With the same code, parameters and seed, these exceptions come again. Any other may have to do
 # with the machine: its memory, its disk, its network, its GPU.
@@ -86,7 +89,10 @@ class Run:
 
     @property
     def parameters(self):
-        """The value of every parameter that decides the results: all but the folders."""
+        """The value of every parameter that decides the results: all but the folders.
+
+        Runs that differ in nothing but folders are the same run.
+        """
         values = {name: parameter.default for name, parameter in self.known.items()} | self.given
         return {name: value for name, value in values.items() if not name.endswith(FOLDER_SUFFIX)}
 
@@ -105,7 +111,7 @@ def run_experiment(
     threads=None,
     progress=True,
     stopped=lambda: False,
-    give_up=None,
+    stop_early=None,
     wait=True,
     environment=None,
 ):
@@ -122,8 +128,9 @@ def run_experiment(
         Show a progress bar.
     stopped : callable
         Called once per second; True ends the run.
-    give_up : callable, optional
-        Called once per second; a text ends the run for that reason, and it is kept as stopped.
+    stop_early : callable, optional
+        Called once per second; a non-empty text ends the run, which is kept as stopped, with the
+        text as the reason.
     wait : bool
         Whether to wait for another process that is executing the same run.
     environment : dict of str to str, optional
@@ -163,16 +170,16 @@ def run_experiment(
             if not acquired:
                 raise Busy(f"another process is executing the run in {folder}")
             before = load_record(folder)
-            if before and before["state"] in ("finished", "stopped" if give_up else ""):
+            if before and before["state"] in ("finished", "stopped" if stop_early else ""):
                 check_same(before, wanted, folder)
                 return before
             wanted["attempts"] = _begin_attempt(folder, wanted, before)
             options = {"threads": threads, "progress": progress, "environment": environment}
-            return _execute(run, folder, wanted, stopped, give_up, options)
+            return _execute(run, folder, wanted, stopped, stop_early, options)
 
 
 def load_record(folder):
-    """Read the record of a run: None if none has ended there, `ChapterError` without the rights."""
+    """Read a run's record; None if no run has ended there, `ChapterError` if it is unreadable."""
     record = load_json(Path(folder) / RECORD)
     return record if record.get("state") in STATES else None
 
@@ -199,7 +206,7 @@ def code_digest(notebook):
 
 
 def library_digest():
-    """Compute the SHA-256 of this library's files, whose version number says less."""
+    """Compute the SHA-256 of this library's files: its version does not change at every edit."""
     root = Path(fmnist_lib.__file__).parent
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     # Not what editors and desktops put there while a sweep is running, in ".data.py.swp", say.
@@ -224,9 +231,9 @@ def check_same(record, wanted, folder):
     elif record["code"] != wanted["code"]:
         what = f"of an older version of {wanted['chapter']}"
     elif record.get("library") != wanted["library"]:
-        what = "made with other files of fmnist_lib"
+        what = "that used other files of fmnist_lib"
     elif record.get("torch") != wanted["torch"]:
-        what = f"made with PyTorch {record.get('torch')}, and this is {wanted['torch']}"
+        what = f"that used PyTorch {record.get('torch')}, and this is {wanted['torch']}"
     else:
         return
     raise ChapterError(
@@ -235,14 +242,15 @@ def check_same(record, wanted, folder):
 
 
 def _begin_attempt(folder, wanted, before):
-    """Remove what earlier attempts left, except what this one can go on from; count attempts."""
+    """Remove what earlier attempts left, except what this one can resume; count attempts."""
     last = before or load_json(folder / ATTEMPT)
     work, same = folder / WORK, wanted.items() <= last.items()
     leftovers = [*folder.glob(f"{PART}*"), *(path.parent for path in folder.glob("*/record.json"))]
-    leftovers += [folder / name for name in (RECORD, LOG, *_names(wanted["chapter"]))]
+    names = (RECORD, LOG, f"{wanted['chapter']}.ipynb", f"{wanted['chapter']}.html")
+    leftovers += [folder / name for name in names]
     if same and work.is_dir():
         leftovers.remove(work)
-        leftovers += [path for path in work.iterdir() if not _can_go_on(path)]
+        leftovers += [path for path in work.iterdir() if not _can_resume(path)]
     for path in leftovers:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     work.mkdir(exist_ok=True)
@@ -255,44 +263,21 @@ def _begin_attempt(folder, wanted, before):
     return attempts
 
 
-def _names(chapter):
-    return f"{chapter}.ipynb", f"{chapter}.html"
-
-
-def _can_go_on(path):
+def _can_resume(path):
     return path.match(CHECKPOINTS) or (path / "record.json").is_file()
 
 
-def _execute(run, folder, wanted, stopped, give_up, options):
-    started, start, reason = datetime.now(UTC), time.perf_counter(), ""
-    ended = {"state": "finished", "error": None, "cause": None}
-
-    def is_over():
-        nonlocal reason
-        reason = reason or (give_up() if give_up else "")
-        return bool(reason) or stopped()
-
-    parameters = run.given | {name: "." for name in RESERVED if name in run.known}
+def _execute(run, folder, wanted, stopped, stop_early, options):
+    """Execute the chapter, and write the record of how it ended; a failure is then raised."""
+    started, start = datetime.now(UTC), time.perf_counter()
     with staged(folder, "the run", ChapterError, last=RECORD, part=WORK) as part:
-        output = part / run.notebook.name
-        try:
-            run_chapter(
-                run.notebook, output, parameters, log=part / LOG, stopped=is_over, **options
-            )
-        except Stopped:
-            if not reason:
-                raise
-            ended |= {"state": "stopped", "error": reason}
-        except ChapterError as failure:
-            if not failure.notebook:
-                raise  # the disk is full, say
-            ended |= {"state": "failed", "error": failure.message, "cause": failure.cause}
+        ended = _run_to_end(run, part, stopped, stop_early, options)
         if not (part / LOG).stat().st_size:
             (part / LOG).unlink()
         if ended["state"] == "finished" or ended["cause"] in CERTAIN | {"CheckpointError"}:
             for path in part.glob(CHECKPOINTS):
                 path.unlink()
-        write_page(output)
+        write_page(part / run.notebook.name)
         record = ended | wanted | _networks(part, run.notebook.stem)
         record |= {
             "seconds": round(time.perf_counter() - start, 2),
@@ -307,6 +292,30 @@ def _execute(run, folder, wanted, stopped, give_up, options):
     if ended["state"] == "failed":
         raise ChapterError(ended["error"], folder / run.notebook.name, ended["cause"])
     return record
+
+
+def _run_to_end(run, part, stopped, stop_early, options):
+    """Execute the chapter, and return how it ended: state, error and cause."""
+    reason = ""
+
+    def is_over():
+        nonlocal reason
+        reason = reason or (stop_early() if stop_early else "")
+        return bool(reason) or stopped()
+
+    parameters = run.given | {name: "." for name in RESERVED if name in run.known}
+    options = options | {"log": part / LOG, "stopped": is_over}
+    try:
+        run_chapter(run.notebook, part / run.notebook.name, parameters, **options)
+    except Stopped:
+        if not reason:
+            raise
+        return {"state": "stopped", "error": reason, "cause": None}
+    except ChapterError as failure:
+        if not failure.notebook:
+            raise  # the disk is full, say
+        return {"state": "failed", "error": failure.message, "cause": failure.cause}
+    return {"state": "finished", "error": None, "cause": None}
 
 
 def _data(run):

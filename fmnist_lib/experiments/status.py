@@ -1,6 +1,5 @@
-"""How far the runs in a folder are, read from the folder alone, wherever they were started."""
+"""How far the runs in a folder are, read from that folder alone, wherever they were started."""
 
-import json
 import os
 from collections import defaultdict
 from datetime import datetime, timedelta
@@ -9,9 +8,8 @@ from pathlib import Path
 from fmnist_lib.common import PART, LockError, UserError, locked
 from fmnist_lib.experiments.run import ATTEMPT, LOCK, RECORD, load_json, load_record
 from fmnist_lib.experiments.stopping import read_curve
-from fmnist_lib.experiments.sweeps import estimate_each
+from fmnist_lib.experiments.sweeps import SWEEP, estimate_each, identify
 
-SWEEP = "sweep.json"
 OPEN = ("running", "interrupted", "left")
 STATES = ("finished", "running", "failed", "stopped", "interrupted", "unclear", "left")
 
@@ -52,7 +50,7 @@ def load_latest(folder):
 
 
 def read_status(folder):
-    """Read how far each run below a folder is.
+    """Read the state of each run below a folder.
 
     Parameters
     ----------
@@ -85,14 +83,15 @@ def read_status(folder):
         if run["state"] == "unfinished":
             run |= _try_lock(place) | {"epochs_done": _count_epochs(place, run)}
         runs[place.relative_to(folder).as_posix()] = run
-    seen = {_identify(run) for run in runs.values()}
+    seen = {identify(run.get("chapter"), run.get("parameters")) for run in runs.values()}
     for place in find_runs(folder, [SWEEP]):
         sweep = load_json(place / SWEEP)
         for name, parameters in sweep.get("runs", {}).items():
-            run = {"chapter": sweep["chapter"], "parameters": parameters, "state": "left"}
+            identity = identify(sweep["chapter"], parameters)
             # Parts of one sweep may lie in several folders, each with the list of all runs.
-            if _identify(run) not in seen:
-                seen.add(_identify(run))
+            if identity not in seen:
+                seen.add(identity)
+                run = {"chapter": sweep["chapter"], "parameters": parameters, "state": "left"}
                 runs[(place / name).relative_to(folder).as_posix()] = run
     if not runs:
         raise StatusError(
@@ -102,10 +101,10 @@ def read_status(folder):
 
 
 def estimate_end(runs, now):
-    """Estimate when all runs will have ended if as many are running until then.
+    """Estimate when all runs will have ended, if as many keep running at a time as do now.
 
-    Takes what `read_status` returns, and a time; returns None where nothing is running, or no time
-    of a run is known.
+    Takes what `read_status` returns, and the time now; returns None if nothing is running, or the
+    duration of some run cannot be estimated.
     """
     chapters, left, running = defaultdict(list), [], []
     for run in runs.values():
@@ -124,12 +123,8 @@ def estimate_end(runs, now):
                 left.append(each)
     if not running:
         return None
-    # The last run cannot be shared.
+    # The longest run cannot be shared.
     return now + timedelta(seconds=max(sum(running + left) / len(running), *running))
-
-
-def _identify(run):
-    return json.dumps([run.get("chapter"), run.get("parameters")], sort_keys=True)
 
 
 def _try_lock(folder):

@@ -1,4 +1,4 @@
-"""Stopping early the runs of a sweep that do worse than most of the others.
+"""Early stopping of the runs of a sweep that do worse than most of the others.
 
 The median rule: Golovin and others, "Google Vizier: A Service for Black-Box Optimization", 2017.
 """
@@ -13,7 +13,7 @@ LEAST = 3  # other runs that must have come as far
 
 
 def median_rule(run, folder, after):
-    """Make a function that says when a run is to be given up, and why.
+    """Make a function that says when a run should be stopped early, and why.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def median_rule(run, folder, after):
     folder : Path
         Of the run; the others of its sweep are next to it.
     after : int
-        Epochs that each run may train for in any case.
+        Epochs that each run trains for in any case.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def median_rule(run, folder, after):
     """
     chapter, epochs, seen = run.notebook.stem, run.parameters.get("epochs"), 0
 
-    def give_up():
+    def stop_early():
         nonlocal seen
         curve = read_curve(folder, chapter)
         epoch = len(curve)
@@ -43,11 +43,11 @@ def median_rule(run, folder, after):
         if len(others) < LEAST or curve[-1] >= median(others):
             return ""
         return (
-            f"given up after epoch {epoch}: its validation accuracy of {curve[-1]:.4f} is below "
-            f"{median(others):.4f}, the median of {len(others)} others"
+            f"stopped early after epoch {epoch}: its validation accuracy of {curve[-1]:.4f} is "
+            f"below {median(others):.4f}, the median of {len(others)} others"
         )
 
-    return give_up
+    return stop_early
 
 
 def read_curve(folder, chapter):

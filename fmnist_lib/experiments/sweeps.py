@@ -7,7 +7,7 @@
     seeds: 3                                 # 0, 1, 2; or a list
     threads: 1                               # of each run
     retries: 1                               # of a run that fails, unless it must fail again
-    stop: {after: 3, below: median}          # give up a run that is below the median after 3 epochs
+    stop: {after: 3, below: median}          # stop early if below the median after 3 epochs
 
 Everything but ``chapter`` is optional.
 """
@@ -34,6 +34,7 @@ from fmnist_lib.experiments.run import (
     load_record,
 )
 
+SWEEP = "sweep.json"  # lists all runs of a sweep, in its folder
 TIMES = Path(__file__).parents[1] / "measured" / "chapter_times.json"
 
 
@@ -80,7 +81,7 @@ class Sweep:
     runs: tuple
     threads: int
     retries: int
-    stop: int  # epoch after which a run below the median is given up; 0: none is
+    stop: int  # epoch from which a run below the median is stopped early; 0: none is
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,11 @@ class Plan:
     sweep : Sweep
     folder : Path
     finished : dict of str to dict
-        The records of the runs that are finished or given up, by the run's name.
+        The records of the runs that are finished or were stopped early, by the run's name.
     to_do : dict of str to Run
         The runs to execute, each by the name of its folder.
     failed : dict of str to str
-        The runs that have failed and would fail again, each with what went wrong.
+        The runs that failed and would fail again, each with what went wrong.
     all : dict of str to Run
         All runs, each by the name of its folder.
     """
@@ -146,25 +147,28 @@ def run_name(values):
     name = "_".join(f"{key}={value}" for key, value in values.items()) or "defaults"
     # Windows drops a dot at the end.
     plain = re.sub(r"[^\w.=+-]|\.$", "-", name, flags=re.ASCII)[:100]
-    return plain if plain == name else f"{plain}-{_identify('', values)[:8]}"
+    return plain if plain == name else f"{plain}-{identify('', values)[:8]}"
 
 
 def make_plan(sweep, folder):
-    """Compare a sweep with what is in a folder; refuse runs of older code with `ChapterError`."""
+    """Compare a sweep with a folder: what is finished, what is left.
+
+    Raises `ChapterError` if the folder cannot be read, or holds a finished run of other code.
+    """
     folder, wanted = Path(folder), describe_run(sweep.runs[0])
     there = {path: load_record(path) for path in _subfolders(folder)}
     over = {path: r for path, r in there.items() if r and _is_over(r, sweep, wanted)}
-    done = {_identify(r["chapter"], r["parameters"]): path for path, r in over.items()}
+    done = {identify(r["chapter"], r["parameters"]): path for path, r in over.items()}
     # What is unfinished there is running, or may go on.
     begun = {path: load_json(path / ATTEMPT) for path, record in there.items() if not record}
     owners = {
-        path.name: _identify(run["chapter"], run["parameters"])
+        path.name: identify(run["chapter"], run["parameters"])
         for path, run in {**over, **begun}.items()
         if run
     }
     plan = Plan(sweep, folder, {}, {}, {}, {})
     for run in sweep.runs:
-        identity = _identify(sweep.notebook.stem, run.parameters)
+        identity = identify(sweep.notebook.stem, run.parameters)
         is_free = owners.get(run.name, identity) == identity
         name = run.name if is_free else f"{run.name}-{identity[:8]}"
         if path := done.get(identity):
@@ -207,7 +211,7 @@ def take_part(plan, part, parts):
 
 
 def _is_over(record, sweep, wanted):
-    """Tell whether a run need not be executed again: it would end in the same way."""
+    """Tell whether a run need not be executed again, since it would end in the same way."""
     if record["state"] == "failed":
         same = all(record.get(key) == wanted[key] for key in ("code", "library", "torch"))
         return same and record.get("cause") in CERTAIN
@@ -253,8 +257,8 @@ def estimate_each(chapter, finished, wanted):
     return [mean(seconds) * n / epochs[0] for n in numbers], source
 
 
-def _identify(chapter, parameters):
-    """Compute a digest that two runs share if, and only if, they are the same."""
+def identify(chapter, parameters):
+    """Compute a digest that two runs share if they have the same chapter and parameters."""
     return digest(json.dumps([chapter, parameters], sort_keys=True))
 
 
@@ -265,7 +269,7 @@ def _name_runs(file, notebook, choices):
         values = convert_parameters(notebook.stem, known, given)
         parameters = Run(notebook, known, values).parameters
         name = run_name({key: parameters.get(key, values.get(key)) for key in varied})
-        identity = _identify(notebook.stem, parameters)
+        identity = identify(notebook.stem, parameters)
         if identity in names:
             raise ParameterError(
                 f"{file.name} asks for the same run twice, as {names[identity]} and as {name}; "
