@@ -167,4 +167,4 @@ def test_status_says_where_and_since_when(runs, put, begin, plan, capsys, monkey
     assert "  1 left\n" in printed
     assert re.search(r"expected end: (\S+ )?\d\d:\d\d, in \d\.\d hours\n$", printed)
     assert cli.main(["status", str(runs)]) == 0
-    assert "nothing is running; to continue, run fmnist sweep" in capsys.readouterr().out
+    assert "nothing is running; to continue, repeat the command" in capsys.readouterr().out

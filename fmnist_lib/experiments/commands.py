@@ -344,7 +344,7 @@ def _status(options):
     if end := estimate_end(runs, now):
         print(f"expected end: {_clock(end)}, in {_duration((end - now).total_seconds())}")
     elif states & {*OPEN} and "running" not in states:
-        print("nothing is running; to continue, run fmnist sweep with the same file and folder")
+        print("nothing is running; to continue, repeat the command that was interrupted")
 
 
 def _describe(run):
