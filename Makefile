@@ -39,7 +39,7 @@ check: tools  ## lint, and the tests that need no kernel, cluster or browser (2 
 	$(BIN)/ruff format --check .
 	$(TESTS) -m "not slow"
 
-test: tools data  ## set up, then check everything: lint, unit tests, chapters, site (20 min)
+test: tools data  ## set up, then check everything: lint, unit tests, chapters, site (30 min)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) book
