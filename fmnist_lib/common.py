@@ -80,6 +80,18 @@ def writing(what, place, error=UserError):
 
 
 @contextmanager
+def reading(place, error=UserError):
+    """Turn an `OSError` in a ``with`` block into an ``error`` that names what cannot be read."""
+    try:
+        yield
+    except OSError as problem:
+        raise error(
+            f"{place} cannot be read ({problem.strerror}); check its permissions, or name another "
+            "folder"
+        ) from None
+
+
+@contextmanager
 def staged(folder, what, error=UserError, *, last=None, part=None):
     """Write files or folders so that a kill leaves each one old or new, never half-written.
 

@@ -122,7 +122,7 @@ def _locate(folder):
     for name in FILE_NAMES:
         names = [name + end for end in ("", ".gz")]
         names += [other.replace("-idx", ".idx") for other in names]  # as some archives have them
-        places = [folder / "FashionMNIST" / "raw", folder / "raw", folder]
+        places = [raw_folder(folder), folder / "raw", folder]
         paths = [place / spelled for spelled in names for place in places]
         if path := next(filter(os.path.isfile, paths), None):
             found[name] = path

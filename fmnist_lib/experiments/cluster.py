@@ -159,8 +159,9 @@ def _hand_out(jobs, team, report):
             else:
                 report(record["state"], name, record)
             n_busy = 0
-        if not running or n_busy > len(queue):  # other processes are executing what is left
-            time.sleep(PAUSE if queue else 0)
+        # Other processes are executing what is left, or no worker is there.
+        if queue and (not running or n_busy > len(queue)):
+            time.sleep(PAUSE)
             n_busy = 0
     return failed
 

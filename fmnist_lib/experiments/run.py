@@ -26,7 +26,7 @@ from pathlib import Path
 
 import fmnist_lib
 from fmnist_lib.chapters import ChapterError
-from fmnist_lib.common import PART, digest, locked, staged, writing
+from fmnist_lib.common import PART, digest, locked, reading, staged, writing
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments.execution import Stopped, run_chapter
 from fmnist_lib.experiments.page import write_page
@@ -326,15 +326,11 @@ def _data(run):
 
 def load_json(path):
     """Read a JSON object; an empty one if the file is missing or holds something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return {}
-    except OSError as problem:
-        raise ChapterError(
-            f"{path} cannot be read ({problem.strerror}); check its permissions, or name another "
-            "folder"
-        ) from None
+    with reading(path, ChapterError):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return {}
     return content if isinstance(content, dict) else {}
 
 

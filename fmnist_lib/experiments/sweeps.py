@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import linear_regression, mean
 
 from fmnist_lib.chapters import ChapterError, find_chapter
-from fmnist_lib.common import ParameterError, did_you_mean, digest
+from fmnist_lib.common import ParameterError, did_you_mean, digest, reading
 from fmnist_lib.experiments.parameters import TEXTS, convert_parameters, read_parameters
 from fmnist_lib.experiments.run import (
     ATTEMPT,
@@ -185,15 +185,11 @@ def make_plan(sweep, folder):
 
 
 def _subfolders(folder):
-    try:
-        return [folder / name for name in os.listdir(folder)]
-    except FileNotFoundError:
-        return []
-    except OSError as problem:
-        raise ChapterError(
-            f"{folder} cannot be read ({problem.strerror}); check its permissions, or name another "
-            "folder"
-        ) from None
+    with reading(folder, ChapterError):
+        try:
+            return [folder / name for name in os.listdir(folder)]
+        except FileNotFoundError:
+            return []
 
 
 def take_part(plan, part, parts):
