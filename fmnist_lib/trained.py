@@ -166,8 +166,8 @@ def load_or_train(folder, name, data, config):
     # Not in that place, which another process may take meanwhile.
     checkpoint = Checkpoint(f"{places[1]}.checkpoint")
     missing = f"no {name} trained with these settings on these images is kept in {folder}"
-    warnings.warn(f"{missing}; training one", stacklevel=2)
     model = build_model(name, config.seed)
+    warnings.warn(f"{missing}; training one", stacklevel=2)
     trained = fit(model, data.train, data.validation, config, listeners=[checkpoint])
     if in_notebook():  # where the end of the bar has cleared the first one
         warnings.warn(f"{missing}; one was trained", stacklevel=2)
