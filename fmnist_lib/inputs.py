@@ -97,7 +97,7 @@ def checked_probabilities(probabilities, n_classes=None):
     return probabilities
 
 
-def logits_of(model, images, batch_size=None):
+def logits_of(model, images, batch_size=None, stacklevel=3):
     """Run a model on copies of images, and return its logits, Tensor (N, C).
 
     ``batch_size`` of them go through it together, by default all. Warns if the model returns
@@ -113,7 +113,7 @@ def logits_of(model, images, batch_size=None):
         warnings.warn(
             "the model returns probabilities, expected logits: a softmax follows anyway, and a "
             "second one blurs what is learned; leave the model's own out",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     return logits
 
