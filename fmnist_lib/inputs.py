@@ -107,7 +107,9 @@ def logits_of(model, images, batch_size=None, stacklevel=3):
     logits = torch.cat([_run(model, batch) for batch in batches])
     low, high = logits.aminmax()  # of all batches, since a GPU waits for each such question
     if not (low > -torch.inf and high < torch.inf):  # phrased so that a NaN fails, too
-        raise ValueError(f"the model returns logits from {low:g} to {high:g}, expected finite ones")
+        raise ValueError(
+            f"the model returns numbers from {low:g} to {high:g}, expected logits, all finite"
+        )
     sums = logits.sum(dim=1, dtype=torch.float32)
     if low >= 0 and ((sums - 1).abs() < ROUNDING).all():
         warnings.warn(
