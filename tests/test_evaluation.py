@@ -57,6 +57,13 @@ def test_logits_of_any_precision_become_probabilities_in_32_bits(sample, dtype, 
     assert np.allclose(probabilities, logits.double().softmax(dim=1), atol=1e-6)
 
 
+def test_images_go_through_in_batches(sample):
+    sizes, model = [], build_model("cnn", seed=0)
+    model.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    evaluation.predict(model, sample.test.images[:23], batch_size=10)
+    assert sizes == [10, 10, 3]
+
+
 def test_a_model_that_writes_into_its_input_leaves_the_images_alone(sample):
     images = sample.test.images[:8]
     before = images.clone()
@@ -96,6 +103,11 @@ def test_tables_agree_with_counting(answers, one_of_each):
         assert row["f1"] == pytest.approx(f1)
         for other, other_name in enumerate(CLASS_NAMES):
             assert confusion.loc[name, other_name] == answers.count((k, other))
+
+
+def test_a_class_that_is_never_predicted_has_no_precision():
+    report = evaluation.class_report([0, 1, 2], [0, 0, 2], ("bat", "cat", "rat"))
+    assert report.loc["cat"].tolist() == [0, 0, 0, 1]
 
 
 def test_the_worst_confusions_are_mistakes():

@@ -107,7 +107,7 @@ def test_a_lack_of_memory_is_no_fault_of_the_model():
 
 
 def test_only_probabilities_cause_a_warning(recwarn):
-    for logits in (torch.eye(3) * 2, torch.eye(3) - 0.1, torch.eye(3).log_softmax(dim=1)):
+    for logits in (torch.eye(3) * 2, torch.eye(3) * 1.3 - 0.1, torch.eye(3).log_softmax(dim=1)):
         assert logits_of(Net(lambda images, logits=logits: logits), IMAGES).equal(logits)
     assert not recwarn
     assert logits_of(Net(lambda images: torch.eye(3)), IMAGES).equal(torch.eye(3))

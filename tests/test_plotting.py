@@ -110,11 +110,13 @@ def test_other_classes_have_names_of_their_own(sample):
     assert titles(figure) == ["bat\n→ bat (1.00)", "cat\n→ rat (1.00)", "rat\n→ cat (1.00)"]
     figure = plotting.compared_predictions(images, labels, {"a": probabilities}, NAMES)
     assert titles(figure) == ["bat\na: bat", "cat\na: rat", "rat\na: cat"]
-    split = Split(images, torch.tensor(labels), NAMES)
-    assert titles(plotting.image_pairs(split, split)) == ["bat · bat", "cat · cat", "rat · rat"]
+    bats, shirts = (Split(images, torch.tensor(labels), names) for names in (NAMES, CLASS_NAMES))
+    pairs = ["bat · T-shirt", "cat · Trouser", "rat · Pullover"]
+    assert titles(plotting.image_pairs(bats, shirts)) == pairs
     figure = plotting.pixel_histograms(images, labels, (*NAMES, "a", "b", "none of these"))
     assert titles(figure) == [*NAMES, "a", "b", "none of these", "", "", "", ""]
     assert [ax.axison for ax in figure.axes] == [True] * 6 + [False] * 4
+    assert {patch.get_height() for patch in figure.axes[5].patches} == {0}
     ax = plotting.confusion_heatmap(confusion_matrix(labels, [0, 2, 1], NAMES))
     assert [label.get_text() for label in ax.get_yticklabels()] == list(NAMES)
 
