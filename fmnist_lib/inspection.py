@@ -153,8 +153,9 @@ def _parameters_behind(output):
 
 
 def _pass_one_image(model):
-    # With gradients: attention then runs as separate products, and parameters can be traced.
-    with evaluating(model), _uncompiled(), torch.inference_mode(False), torch.enable_grad():
+    # With gradients, which this turns on: attention then runs as separate products that can be
+    # counted, and the parameters behind an output can be found.
+    with evaluating(model), _uncompiled(), torch.inference_mode(False):
         model(torch.zeros(1, 1, 28, 28, device=device_of(model)))
 
 
@@ -260,21 +261,29 @@ def input_gradient(features, images, unit):
         If the images are none, not finite or of another shape, if the features are no maps
         (N, C, H, W) computed from them, or if the unit lies outside these.
     """
-    with evaluating(features), torch.inference_mode(False), torch.enable_grad():
+    with evaluating(features), torch.inference_mode(False):
         images = _finite(images, "images are", "(N, C, H, W)").detach().clone().requires_grad_()
-        maps = features(images.clone())  # a layer may modify its input
-        good = isinstance(maps, torch.Tensor) and maps.ndim == 4 and maps.requires_grad
-        found = tuple(maps.shape) if isinstance(maps, torch.Tensor) else type(maps).__name__
-        require(good, "the output", found, "feature maps (N, C, H, W) computed from the images")
-        require(np.shape(unit) == (2,), "the unit", unit, "its row and its column")
-        row, column = (
-            whole_number(f"the {name} of the unit", place, most=length - 1)
-            for name, place, length in zip(("row", "column"), unit, maps.shape[2:], strict=True)
-        )
-        (gradient,) = torch.autograd.grad(
-            maps[:, :, row, column].sum(), images, materialize_grads=True
-        )
+        maps = _checked_maps(features(images.clone()))  # a layer may modify its input
+        row, column = _checked_unit(unit, *maps.shape[2:])
+        seen = maps[:, :, row, column].sum()
+        (gradient,) = torch.autograd.grad(seen, images, materialize_grads=True)
     return gradient.abs().mean(dim=(0, 1))
+
+
+def _checked_maps(maps):
+    good = isinstance(maps, torch.Tensor) and maps.ndim == 4 and maps.requires_grad
+    found = tuple(maps.shape) if isinstance(maps, torch.Tensor) else type(maps).__name__
+    require(good, "the output", found, "feature maps (N, C, H, W) computed from the images")
+    return maps
+
+
+def _checked_unit(unit, height, width):
+    require(np.shape(unit) == (2,), "the unit", unit, "its row and its column")
+    row, column = unit
+    return (
+        whole_number("the row of the unit", row, most=height - 1),
+        whole_number("the column of the unit", column, most=width - 1),
+    )
 
 
 def _finite(tensor, name, shape):
