@@ -1,6 +1,7 @@
 """What can be read off a network without training it: layers, costs, receptive fields.
 
-N is the number of images, C channels, H and W height and width.
+N is the number of images, C channels, H and W height and width. A network that runs here runs in
+evaluation mode, one thread at a time, and stays as it was.
 
 Receptive fields: Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural
 Networks", Distill 2019, https://doi.org/10.23915/distill.00021.
@@ -31,8 +32,9 @@ ONE_PIXEL = *RECTIFIERS, *CURVES, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.I
 """Layers of which a unit sees one pixel, in evaluation mode: they leave its field as it is."""
 
 UNCOUNTED = (
-    "_cdist_forward _cudnn_rnn _native_multi_head_attention _transformer_encoder_layer_fwd "
-    "_trilinear addbmm addmv dot miopen_rnn mkldnn_rnn_layer mv"
+    "_cdist_forward _cudnn_rnn _euclidean_dist _native_multi_head_attention _sparse_addmm "
+    "_transformer_encoder_layer_fwd _trilinear addbmm addmv conv_tbc dot miopen_rnn "
+    "mkldnn_rnn_layer mv"
 )
 """Operations that multiply and add, but that PyTorch's counter passes over."""
 
@@ -77,7 +79,7 @@ def multiply_adds(model):
     from torch.utils.flop_counter import FlopCounterMode
 
     refused = {getattr(torch.ops.aten, name): partial(_refuse, name) for name in UNCOUNTED.split()}
-    with FlopCounterMode(display=False, custom_mapping=refused) as counter:
+    with evaluating(model), FlopCounterMode(display=False, custom_mapping=refused) as counter:
         _pass_one_image(model)
     return counter.get_total_flops() // 2
 
@@ -155,7 +157,7 @@ def _parameters_behind(output):
 def _pass_one_image(model):
     # With gradients, which this turns on: attention then runs as separate products that can be
     # counted, and the parameters behind an output can be found.
-    with evaluating(model), _uncompiled(), torch.inference_mode(False):
+    with _uncompiled(), torch.inference_mode(False):
         model(torch.zeros(1, 1, 28, 28, device=device_of(model)))
 
 

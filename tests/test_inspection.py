@@ -629,20 +629,30 @@ def test_multiply_adds_of_other_networks(name, expected):
     assert multiply_adds(NETWORKS[name]()) == expected
 
 
-class Product(nn.Module):
-    def forward(self, images):
-        return images[0, 0] @ images[0, 0, 0]
+class Own(nn.Module):
+    def __init__(self, compute):
+        super().__init__()
+        self.compute = compute
 
-
-class Twins(nn.Bilinear):
     def forward(self, images):
-        return super().forward(images, images)
+        return self.compute(images[0])
 
 
 @pytest.mark.parametrize(
     "model",
-    [recurrent(nn.LSTM), encoder().requires_grad_(False), Product(), Twins(28, 28, 3)],
-    ids=["LSTM", "frozen encoder", "matrix by vector", "bilinear"],
+    [
+        recurrent(nn.LSTM),
+        encoder().requires_grad_(False),
+        Own(lambda rows: nn.functional.bilinear(rows, rows, torch.ones(3, 28, 28))),
+        Own(lambda rows: rows[0] @ rows[0, 0]),
+        Own(lambda rows: rows[0, 0] @ rows[0, 0]),
+        Own(lambda rows: torch.addmv(rows[0, 0], rows[0], rows[0, 0])),
+        Own(lambda rows: torch.addbmm(rows[0], rows, rows)),
+        Own(lambda rows: torch.cdist(rows, rows)),
+        Own(lambda rows: torch.cdist(rows[:, :9], rows[:, :9])),  # few rows go another way
+        Own(lambda rows: torch.conv_tbc(rows, torch.ones(1, 28, 2), torch.zeros(2))),
+        Own(lambda rows: torch.sparse.mm(torch.eye(28).to_sparse(), rows[0])),
+    ],
 )
 def test_multiply_adds_that_cannot_be_counted_are_refused(model):
     with pytest.raises(ValueError, match="PyTorch does not count, expected"):
