@@ -149,6 +149,13 @@ def test_temperature_scaling_agrees_with_scikit_learn():
     assert np.allclose(ours, oracle.predict_proba(logits), atol=1e-3)
 
 
+def test_the_ends_of_all_temperatures():
+    probabilities = np.array([[0.1, 0.7, 0.2]])
+    for temperature, expected in ((1e-320, [0, 1, 0]), (1e300, [1 / 3] * 3)):
+        cooled = evaluation.apply_temperature(probabilities, temperature)
+        assert cooled[0] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("temperature", [0, -1, float("nan"), float("inf"), "2", None])
 def test_a_temperature_is_finite_and_positive(temperature):
     with pytest.raises(ValueError, match=r"temperature is .+, expected a finite number above 0"):
