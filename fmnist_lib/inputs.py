@@ -70,7 +70,7 @@ def checked_answers(labels, predicted, n_classes=None):
     labels = as_array(labels)
     if labels.size == 0:
         raise ValueError("there are no labels, expected at least one")
-    labels = checked_labels(labels, labels.size, n_classes)
+    labels = checked_labels(labels, len(np.atleast_1d(labels)), n_classes)
     return labels, checked_labels(predicted, len(labels), n_classes, "predictions")
 
 
@@ -147,12 +147,12 @@ def _run(model, images):
 
 def checked_confusion(confusion):
     """Return a `confusion_matrix`, or the difference of two: DataFrame (C, C) of whole numbers."""
-    shape = getattr(confusion, "shape", "")
+    shape = getattr(confusion, "shape", ())
     table = hasattr(confusion, "dtypes") and shape == (len(confusion),) * 2
     if not table or any(dtype.kind not in "iu" for dtype in confusion.dtypes):
         raise ValueError(
-            f"confusion is a {type(confusion).__name__} {shape}, expected the DataFrame of counts "
-            "that confusion_matrix returns"
+            f"confusion is a {type(confusion).__name__} {shape}, expected the counts of "
+            "confusion_matrix, a DataFrame (C, C) of whole numbers"
         )
     return confusion
 

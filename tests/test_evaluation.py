@@ -161,6 +161,12 @@ def test_any_number_of_classes_will_do(n_classes):
         evaluation.class_report(labels, predicted, names[1:])
 
 
+def test_two_classes_of_one_name_are_refused():
+    for function in (evaluation.class_report, evaluation.confusion_matrix):
+        with pytest.raises(ValueError, match=r"class_names is .*expected a different name"):
+            function([0, 1], [0, 1], ("cat", "cat"))
+
+
 def test_tensors_and_lists_are_as_good_as_arrays(sample):
     probabilities = torch.eye(10, requires_grad=True)[sample.test.labels].flip(0)
     labels, predicted = sample.test.labels, probabilities.argmax(dim=1)
@@ -185,7 +191,9 @@ def test_a_number_of_mistakes_is_a_whole_number(n):
 )
 def test_what_is_no_table_of_counts_is_refused(change):
     confusion = change(evaluation.confusion_matrix([0, 1, 1], [0, 1, 2]))
-    with pytest.raises(ValueError, match=r"confusion is a .*, expected the DataFrame of counts"):
+    with pytest.raises(
+        ValueError, match=r"confusion is a .*, expected the counts of confusion_matrix"
+    ):
         evaluation.worst_confusions(confusion)
 
 
@@ -219,6 +227,8 @@ def test_predictions_that_are_not_a_class_for_each_image_are_refused(function, b
 def test_labels_that_are_not_classes_are_refused():
     with pytest.raises(ValueError, match=r"labels are \(2,\) float64, expected \(2,\) whole"):
         evaluation.accuracy([0.0, 1.0], [0, 1])
+    with pytest.raises(ValueError, match=r"labels are \(2, 10\) float64, expected \(2,\) whole"):
+        evaluation.accuracy(np.eye(10)[:2], [0, 1])
     with pytest.raises(ValueError, match="there are no labels, expected at least one"):
         evaluation.accuracy([], [])
     for function in (evaluation.class_report, evaluation.confusion_matrix):

@@ -7,7 +7,7 @@ array, (N, C), and ``class_names`` a sequence of C str. `ValueError` is raised f
 import numpy as np
 import pandas as pd
 
-from fmnist_lib.common import whole_number
+from fmnist_lib.common import require, whole_number
 from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.evaluation.calibration import calibration_error, log_loss
 from fmnist_lib.evaluation.significance import accuracy_interval
@@ -46,7 +46,7 @@ def class_report(labels, predicted, class_names=CLASS_NAMES):
         )
     columns = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
     table = dict(zip(("precision", "recall", "f1", "images"), columns, strict=True))
-    return pd.DataFrame(table, index=pd.Index(class_names, name="class"))
+    return pd.DataFrame(table, index=_class_index(class_names, "class"))
 
 
 def confusion_matrix(labels, predicted, class_names=CLASS_NAMES):
@@ -55,7 +55,7 @@ def confusion_matrix(labels, predicted, class_names=CLASS_NAMES):
 
     labels, predicted = checked_answers(labels, predicted, len(class_names))
     counts = count(labels, predicted, labels=range(len(class_names)))
-    rows, columns = (pd.Index(class_names, name=name) for name in ("true", "predicted"))
+    rows, columns = (_class_index(class_names, name) for name in ("true", "predicted"))
     return pd.DataFrame(counts, rows, columns)
 
 
@@ -107,3 +107,9 @@ def summarize_predictions(labels, probabilities, class_names=CLASS_NAMES):
         "test_calibration_error": calibration_error(labels, probabilities),
         "test_recall": class_report(labels, predicted, class_names)["recall"].to_dict(),
     }
+
+
+def _class_index(class_names, name):
+    index = pd.Index(class_names, name=name)
+    require(index.is_unique, "class_names", class_names, "a different name for each class")
+    return index
