@@ -1,6 +1,7 @@
 """The commands ``fmnist course``, ``run``, ``sweep``, ``status``, ``results`` and ``card``."""
 
 import argparse
+import re
 import shlex
 import signal
 import sys
@@ -133,18 +134,19 @@ def _add_card(commands):
 
 
 def _count(text):
-    if not text.isdecimal() or int(text) < 1:
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 
 def _part(text):
-    part, _, parts = text.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+    numbers = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
+    part, parts = map(int, numbers.groups() if numbers else (0, 0))
+    if not 1 <= part <= parts:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a part such as 3/40, counted from 1/40 to 40/40"
         )
-    return int(part), int(parts)
+    return part, parts
 
 
 def _address(text):

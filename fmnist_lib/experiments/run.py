@@ -237,7 +237,7 @@ def check_same(record, wanted, folder):
     else:
         return
     raise ChapterError(
-        f"{folder} holds a finished run {what}; name another folder with -o, or remove this one"
+        f"{folder} holds a finished run {what}, and is left as it is; name another folder with -o"
     )
 
 
@@ -329,7 +329,7 @@ def load_json(path):
     with reading(path, ChapterError):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return {}
     return content if isinstance(content, dict) else {}
 
