@@ -385,7 +385,7 @@ def _results(options):
             if name and name not in known:
                 raise ParameterError(did_you_mean(kind, name, known, "the table of runs"))
     x = options.x or (varied[0] if varied else collection.SEED)
-    y = options.y or (HEADLINE_METRICS[0] if HEADLINE_METRICS[0] in table else "seconds")
+    y = options.y or (HEADLINE_METRICS[0] if HEADLINE_METRICS[0] in measured else "seconds")
     others = [name for name in varied if name not in (x, options.group)]
     group = options.group or (others.pop(0) if others else None)
     for metric in dict.fromkeys((y, *HEADLINE_METRICS)):

@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import NoneType
 
 import fmnist_lib
 from fmnist_lib.chapters import ChapterError
-from fmnist_lib.common import PART, digest, locked, reading, staged, writing
+from fmnist_lib.common import PART, digest, locked, reading, shown, staged, writing
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments.execution import Stopped, run_chapter
 from fmnist_lib.experiments.page import write_page
@@ -42,6 +43,10 @@ LOG, LOCK, WORK = "kernel.log", ".lock", f"{PART}run"
 CHECKPOINTS = "*.checkpoint"
 PACKAGES = ("fmnist-lib", "papermill", "nbclient", "ipykernel")
 STATES = ("finished", "failed", "stopped")
+# The kinds of values in the files of runs and sweeps.
+FORM = dict.fromkeys(("state", "chapter", "code", "library", "torch", "error"), (str,))
+FORM |= dict.fromkeys(("parameters", "metrics", "networks", "runs"), (dict,))
+FORM |= {"seconds": (int, float), "threads": (int,), "attempts": (int,)}
 # With the same code, parameters and seed, these exceptions come again. Any other may have to do
 # with the machine: its memory, its disk, its network, its GPU.
 CERTAIN = {
@@ -325,13 +330,25 @@ def _data(run):
 
 
 def load_json(path):
-    """Read a JSON object; an empty one if the file is missing or holds something else."""
+    """Read a JSON object; an empty one if the file is missing or holds something else.
+
+    Raises `ChapterError` if the file cannot be read, or one of its values is of another kind than
+    this library writes there.
+    """
     with reading(path, ChapterError):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return {}
-    return content if isinstance(content, dict) else {}
+    content = content if isinstance(content, dict) else {}
+    for name, kind in FORM.items():
+        value = content.get(name)
+        if type(value) not in (*kind, NoneType) or (type(value) is int and value >= 2**63):
+            raise ChapterError(
+                f"{name} in {path} is {shown(value)}, which no run writes; move that folder away, "
+                "or name another one"
+            )
+    return content
 
 
 def _networks(part, chapter):
