@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fmnist_lib.common import whole_number
+from fmnist_lib.common import digest, whole_number
 from fmnist_lib.download import FILE_NAMES, find_data, raw_folder
 from fmnist_lib.inputs import checked_images, checked_labels
 
@@ -29,6 +29,18 @@ CLASS_NAMES = (
 )
 
 N_TRAIN = 48_000  # of the 60,000 official training images; the rest are for validation
+
+# SHA-256, as `Split.describe` gives it, of the splits that `load_fashion_mnist` returns.
+OFFICIAL = {
+    "train": "90b63628862a9053f58fea0a4f5e996d927ce60adff5fbffc86eedb57f99e8d7",
+    "validation": "308abf7c1a2491f5978e2cea5503d61ca6ea04a72829f21749e0bc0136b3ce00",
+    "test": "85becac1ad785a4af13d68041f78ad7bbc4d7dd9091c4d8e90869bb47bb80296",
+}
+SAMPLE = {
+    "train": "271c2ea6dea5a431f27ca3c164eee12f1e947eca6b8cc0728ec9ec1cf48970c1",
+    "validation": "8219017633318b5c767aef62a54b5361befcf7055a987a2ce269186fc236301a",
+    "test": "4711b0baa6504b3bf24a0ae25f0657e6421c00f5628f762da1c1f674b4e7470f",
+}
 
 SAMPLE_FILE = Path(__file__).parent / "sample" / "fashion-mnist-sample.npz"
 
@@ -71,6 +83,11 @@ class Split:
             return images, labels.item()
         return replace(self, images=images, labels=labels)
 
+    def describe(self):
+        """Say what it holds: a dict of ``images`` (how many) and the ``sha256`` of all numbers."""
+        tensors = (tensor.cpu().contiguous().numpy() for tensor in (self.images, self.labels))
+        return {"images": len(self), "sha256": digest(*tensors)}
+
     def to(self, device):
         """Copy to a device, unless already there."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
@@ -91,7 +108,7 @@ def load_fashion_mnist(root=None, *, sample=False):
     Parameters
     ----------
     root : path, optional
-        Folder to look in first, see `fmnist_lib.download.find_data`.
+        Folder that holds the files, see `fmnist_lib.download.find_data`.
     sample : bool
         True loads the 1,500 real images that ship with this package (800 for training, 200 for
         validation, 500 for testing, with equal shares of the classes), and needs no download.

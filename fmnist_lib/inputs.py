@@ -74,7 +74,7 @@ def checked_probabilities(probabilities):
     return probabilities
 
 
-def logits_of(model, images):
+def logits_of(model, images, stacklevel=3):
     """Run a model on a copy of images, and return its logits, Tensor (N, C).
 
     Warns if they are probabilities: cross-entropy and `predict` take the softmax themselves.
@@ -93,7 +93,7 @@ def logits_of(model, images):
         warnings.warn(
             "the model returns probabilities, expected logits: a softmax follows anyway, and a "
             "second one blurs what is learned; leave the model's own out",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     return logits
 

@@ -2,8 +2,9 @@
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from fmnist_lib import cli, evaluation
-from fmnist_lib.data import CLASS_NAMES, N_TRAIN
+from fmnist_lib.data import CLASS_NAMES, N_TRAIN, OFFICIAL, SAMPLE
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments import cards
 from fmnist_lib.inspection import count_parameters, layer_table
@@ -49,10 +50,13 @@ def trained(sample):
 
 @pytest.fixture
 def make(tmp_path, trained):
-    """Make a card of the same network: (metrics, sample) -> text, record."""
+    """Make a card of the same network: (metrics, origin of the data) -> text, record."""
 
-    def make(metrics, sample=False):
-        folder = save_trained(tmp_path / "run", "dilated_cnn", trained, metrics, sample=sample)
+    def make(metrics, data=OFFICIAL, test=None):
+        splits = {name: {"images": 800, "sha256": data[name]} for name in ("train", "validation")}
+        test = test or SimpleNamespace(describe=lambda: {"images": 9, "sha256": data["test"]})
+        own = replace(trained, data=splits)
+        folder = save_trained(tmp_path / "run", "dilated_cnn", own, metrics, test=test)
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         card = cards.model_card(folder)
         assert_well_formed(card)
@@ -132,7 +136,7 @@ def test_the_card_leaves_out_nothing_that_a_chapter_records_and_names_the_sample
 ):
     probabilities = evaluation.predict(trained.model, sample.test.images)
     metrics = evaluation.summarize_predictions(sample.test.labels.numpy(), probabilities)
-    card, _ = make({"val_accuracy": 0.5} | metrics, sample=True)
+    card, record = make({"val_accuracy": 0.5} | metrics, SAMPLE, sample.test)
     assert "Not in the record" not in card
     listed = rows(section(card, "Metrics"))
     assert listed["accuracy, test images"][0] == f"{metrics['test_accuracy']:.4f}"
@@ -140,7 +144,22 @@ def test_the_card_leaves_out_nothing_that_a_chapter_records_and_names_the_sample
     assert "**Trained on the sample only**" in section(card, "Training")
     assert "48,000" not in card
     assert "500 test images of the sample" in section(card, "Metrics")
-    assert set(rows(section(card, "SHA-256"))) == {"file", "---", "weights.pt", "history.csv"}
+    hashes = rows(section(card, "SHA-256"))
+    assert set(SHA256).isdisjoint(hashes)
+    assert hashes["test split"] == [f"`{record['data']['test']['sha256']}`"]
+
+
+def test_the_card_of_other_images_says_so(make):
+    card, _ = make(METRICS, dict.fromkeys(SAMPLE, "a" * 64))
+    training, metrics = section(card, "Training"), section(card, "Metrics")
+    assert "**Not trained on the official split of Fashion-MNIST**, but on 800 other" in training
+    assert "10,000 test images that were used; they are not the official ones." in metrics
+    assert "played no part" not in metrics
+    assert rows(section(card, "SHA-256"))["train split"] == [f"`{'a' * 64}`"]
+    assert "official training images" not in card
+    # The official test images may have been among other training images.
+    mixed, _ = make(METRICS, dict.fromkeys(SAMPLE, "a" * 64) | {"test": OFFICIAL["test"]})
+    assert "10,000 test images of Fashion-MNIST.\n" in section(mixed, "Metrics")
 
 
 @pytest.mark.parametrize(
@@ -186,15 +205,12 @@ def test_a_record_adds_nothing_but_text_to_a_card(make, tmp_path):
         tokens = [(token, *(token.children or [])) for token in MARKDOWN.parse(card)]
         return [token.type for each in tokens for token in each if token.type != "softbreak"]
 
-    plain, record = make(METRICS)
+    plain, record = make(METRICS, dict.fromkeys(("train", "validation", "test"), "of others"))
     file = tmp_path / "run" / "record.json"
     names = dict(zip([evil, *CLASS_NAMES[1:]], METRICS["test_recall"].values(), strict=True))
     record |= {"device": evil, "machine": record["machine"] | {"system": evil}}
     record["machine"]["packages"]["fmnist-lib"] = evil
-    record["data"] = {
-        evil if name == "t10k-labels-idx1-ubyte" else name: digest
-        for name, digest in record["data"].items()
-    }
+    record["data"][evil] = record["data"].pop("test") | {"sha256": evil}
     record["metrics"]["test_recall"] = names
     file.write_text(json.dumps(record))
     card = cards.model_card(tmp_path / "run")
@@ -224,7 +240,7 @@ def test_a_record_that_lacks_something_is_one_sentence(make, tmp_path, capsys, c
     (tmp_path / "run" / "record.json").write_text(json.dumps(record))
     assert cli.main(["card", str(tmp_path / "run")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "run does not hold what a card needs (" in line
+    assert re.search(r"run (cannot be read|does not hold what a card needs) \(", line)
 
 
 def test_the_code_of_the_card_runs_and_the_command_prints_or_writes_it(make, tmp_path, capsys):

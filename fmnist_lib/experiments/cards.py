@@ -12,6 +12,8 @@ from math import isfinite
 from pathlib import Path
 
 from fmnist_lib.common import one_line
+from fmnist_lib.data import OFFICIAL, SAMPLE
+from fmnist_lib.download import SHA256
 from fmnist_lib.inspection import count_parameters, layer_table
 from fmnist_lib.trained import TrainedModelError, load_trained
 from fmnist_lib.training import TrainConfig
@@ -85,14 +87,17 @@ def inert(value):
 
 def _facts(folder, trained, record):
     """Collect what the card shows, by the names in its template."""
-    sample, machine = record["data"] == "sample", record["machine"]
+    machine, data = record["machine"], record["data"]
     facts = {"device": record["device"]} | machine | machine["packages"]
-    hashes = record["sha256"] | ({} if sample else record["data"])
+    trained_on = _origin(data, "train", "validation")
+    splits = {f"{name} split": split["sha256"] for name, split in data.items()}
+    hashes = record["sha256"] | (SHA256 if trained_on == "official" else splits)
     default = asdict(TrainConfig())
     return dict(
         record=record,
         config=trained.config,
-        sample=sample,
+        trained_on=trained_on,
+        tested_on=_origin(data, "test"),
         title=TITLES.get(record["network"], record["network"]),
         parameters=count_parameters(trained.model),
         layers=[(*row[:2], f"{row[2]:,}") for row in layer_table(trained.model).to_numpy()],
@@ -120,6 +125,13 @@ def _quote(text):
     """Write text as a literal in Python, of letters that can be seen and encoded."""
     literal = json.dumps(text, ensure_ascii=False)
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in literal)
+
+
+def _origin(data, *names):
+    """Say which images these splits hold: the ``"official"``, the ``"sample"``, or other ones."""
+    found = [data.get(name, {}).get("sha256") for name in names]
+    known = {"official": OFFICIAL, "sample": SAMPLE}
+    return next((o for o, d in known.items() if found == [d[name] for name in names]), "other")
 
 
 def _metrics(metrics):

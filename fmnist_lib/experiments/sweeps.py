@@ -9,7 +9,7 @@
     retries: 1                               # of a run that fails, unless it must fail again
     stop: {after: 3, below: median}          # stop early if below the median after 3 epochs
 
-Everything but ``chapter`` is optional.
+Everything but ``chapter`` is optional. A sweep has at most 10,000 runs.
 """
 
 import json
@@ -273,7 +273,7 @@ def _name_runs(file, notebook, choices):
         if identity in names:
             raise ParameterError(
                 f"{file.name} asks for the same run twice, as {names[identity]} and as {name}; "
-                "remove one"
+                "leave one out"
             )
         if name.lower() in taken:
             name = f"{name}-{identity[:8]}"  # some file systems ignore case

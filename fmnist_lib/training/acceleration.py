@@ -10,11 +10,13 @@ import logging
 import platform
 import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache, partial
 
 import torch
 
-from fmnist_lib.common import one_line
+from fmnist_lib.common import one_line, require
+from fmnist_lib.training.config import PRECISIONS
 
 TO_CALLER_OF_FIT = 4  # stack level of a warning: here, `loop._start`, `fit`, its caller
 
@@ -24,6 +26,7 @@ def autocast_for(precision, device):
 
     Where bfloat16 would not be faster, this warns, and the context is that of float32.
     """
+    require(precision in PRECISIONS, "precision", precision, f"one of {', '.join(PRECISIONS)}")
     if precision == "fp32":
         return nullcontext
     if supports_bf16(device):
@@ -34,6 +37,13 @@ def autocast_for(precision, device):
         stacklevel=TO_CALLER_OF_FIT,
     )
     return nullcontext
+
+
+def attained(config, device):
+    """Return the settings with what a device falls back to: fp32, and no compiling."""
+    half = config.precision == "bf16" and supports_bf16(device)
+    program = config.compile and not _compiler_problem(device.type)
+    return replace(config, precision="bf16" if half else "fp32", compile=program)
 
 
 def supports_bf16(device):
