@@ -301,6 +301,16 @@ def test_a_record_that_no_run_writes_is_one_sentence(runs, put, capsys, file, br
     assert f"{next(iter(broken))} in {runs / 'b' / file} is {next(iter(broken.values()))!r}" in line
 
 
+@pytest.mark.parametrize("lacking", ["chapter", "parameters"])
+def test_a_record_that_lacks_what_every_run_writes_is_one_sentence(runs, put, capsys, lacking):
+    record = {name: value for name, value in put("a", {}).items() if name != lacking}
+    (runs / "a" / "results.json").write_text(json.dumps(record))
+    for command in ("results", "status"):
+        assert cli.main([command, str(runs)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{runs / 'a' / 'results.json'} lacks {lacking}" in line
+
+
 def test_a_file_that_is_no_record_is_no_run_that_has_ended(runs, put):
     put("a", {"seed": 0})
     put("b", {"seed": 1})

@@ -356,6 +356,13 @@ def test_time_from_runs_of_one_length_is_in_proportion(load, runs, put):
     assert estimate(plan)[0] == pytest.approx(12 * (1 + 3 * 2))
 
 
+@pytest.mark.parametrize("epochs", ["few", [3], None, 10**400, 0])
+def test_what_is_no_number_of_epochs_does_not_count(epochs):
+    finished = [{"parameters": {"epochs": each}, "seconds": 5.0} for each in (epochs, 1)]
+    found, _ = sweeps.estimate_each("02_net", finished, [{"epochs": epochs}, {"epochs": 2}])
+    assert found == pytest.approx([5, 10])
+
+
 def test_without_a_finished_run_the_measured_times_are_taken(load, runs, times):
     times({"02_net": [[1, 30.0], [4, 90.0]]})
     seconds, source = estimate(make_plan(load("grid: {epochs: [1, 4, 7]}"), runs))

@@ -327,7 +327,8 @@ def _ending(event, detail):
 
 def _summary_line(record):
     values = {name: record["metrics"].get(name) for name in HEADLINE_METRICS}
-    measured = "".join(f", {name} {value:.4f}" for name, value in values.items() if value)
+    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+    measured = "".join(f", {name} {value:.4f}" for name, value in numbers.items())
     return f"{record['seconds']:.0f} s{measured}"
 
 

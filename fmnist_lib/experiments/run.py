@@ -184,8 +184,15 @@ def run_experiment(
 
 def load_record(folder):
     """Read a run's record; None if no run has ended there, `ChapterError` if it is unreadable."""
-    record = load_json(Path(folder) / RECORD)
-    return record if record.get("state") in STATES else None
+    record = load_json(path := Path(folder) / RECORD)
+    if record.get("state") not in STATES:
+        return None
+    if lacking := [name for name in ("chapter", "parameters") if record.get(name) is None]:
+        raise ChapterError(
+            f"{path} lacks {lacking[0]}, which every run writes; move that folder away, or name "
+            "another one"
+        )
+    return record
 
 
 def describe_run(run):
@@ -232,7 +239,7 @@ def check_same(record, wanted, folder):
         what = f"of {record['chapter']}"
     elif other:
         what = f"with {', '.join(other)}"
-    elif record["code"] != wanted["code"]:
+    elif record.get("code") != wanted["code"]:
         what = f"of an older version of {wanted['chapter']}"
     elif record.get("library") != wanted["library"]:
         what = "that used other files of fmnist_lib"

@@ -239,7 +239,7 @@ def estimate_each(chapter, finished, wanted):
 
     Returns a list, or None, and the source as `estimate` does.
     """
-    done = [(r["parameters"].get("epochs", 1), r["seconds"]) for r in finished]
+    done = [(_epochs(r["parameters"]), r["seconds"]) for r in finished if r.get("seconds")]
     source = "from the finished runs"
     if not done:
         times = json.loads(TIMES.read_text(encoding="utf-8"))
@@ -250,11 +250,17 @@ def estimate_each(chapter, finished, wanted):
         done = times["chapters"][chapter]
         source = "from runs of that chapter with one thread, on the machine of its authors"
     epochs, seconds = zip(*done, strict=True)
-    numbers = [parameters.get("epochs", 1) for parameters in wanted]
+    numbers = [_epochs(parameters) for parameters in wanted]
     if len(set(epochs)) > 1:
         slope, intercept = linear_regression(epochs, seconds)
         return [max(0.0, intercept + slope * n) for n in numbers], source
     return [mean(seconds) * n / epochs[0] for n in numbers], source
+
+
+def _epochs(parameters):
+    """Count the epochs of a run: 1 where a chapter has none, or means something else by that."""
+    epochs = parameters.get("epochs")
+    return epochs if type(epochs) is int and 0 < epochs < 10**9 else 1
 
 
 def identify(chapter, parameters):
