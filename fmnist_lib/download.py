@@ -62,16 +62,15 @@ def find_data(root=None):
     Raises
     ------
     DataError
-        If a folder holds only some of the files, or other data under their names; if the folder
-        given holds none; or if the data is not on this machine and cannot be downloaded.
+        If the folder given lacks any of the files, if a folder holds other data under their names,
+        or if the data is not on this machine and cannot be downloaded.
     """
-    cache = cache_folder()
     given = Path(os.path.expanduser(root)).absolute() if root else given_folder()
-    for folder in [given] if given else [cache, DEBIAN_FOLDER]:
+    for folder in [given] if given else [cache_folder(), DEBIAN_FOLDER]:
         paths = _locate(folder)
         if len(paths) == len(FILE_NAMES):
             return _in_torchvision_layout(paths)
-        if given or (paths and folder != cache):  # which another process may be filling
+        if given:
             missing = ", ".join(name for name in FILE_NAMES if name not in paths)
             raise DataError(
                 f"{folder} holds {'only part of' if paths else 'no readable'} Fashion-MNIST: "
@@ -79,7 +78,7 @@ def find_data(root=None):
                 "or none: then the data is downloaded"
             )
     _download()
-    return _in_torchvision_layout(_locate(cache))
+    return _in_torchvision_layout(_locate(cache_folder()))
 
 
 def given_folder():
@@ -178,7 +177,7 @@ def _download():
                     (part / f"{name}.gz").unlink()
                 return
         raise DataError(
-            f"Fashion-MNIST is not on this machine and could not be downloaded "
+            "Fashion-MNIST is not on this machine and could not be downloaded "
             f"({'; '.join(reasons)}). Three ways out: (1) on Debian or Ubuntu, 'sudo apt-get "
             "install dataset-fashion-mnist'; (2) point FMNIST_DATA, or --data, at a folder that "
             f"holds the four files {', '.join(FILE_NAMES)} (or their .gz); (3) connect to the "
