@@ -184,7 +184,9 @@ def test_a_bad_request_for_a_run_is_refused_in_one_line(nothing_runs, capsys, ar
 
 
 def test_a_run_is_given_what_was_asked_for(monkeypatch, capsys, tmp_path):
-    pretend = Mock(return_value={"seconds": 61.2, "metrics": {"val_accuracy": 0.91}})
+    pretend = Mock(
+        return_value={"seconds": 61.2, "metrics": {"val_accuracy": 0.91, "test_accuracy": "?"}}
+    )
     monkeypatch.setattr(run_module, "run_experiment", pretend)
     monkeypatch.chdir(tmp_path)
     assert run("02_cnn", "-p", "lr=1e-3", "-p", "epochs=2", "--threads", "2") == 0

@@ -143,6 +143,7 @@ def test_a_relative_folder_starts_where_the_command_was_typed(cache, tmp_path, m
 
 def test_the_order_of_the_search(cache, tmp_path, contents, monkeypatch, serve):
     serve(put(tmp_path / "mirror", contents, zipped=True))
+    put(download.DEBIAN_FOLDER, {"t10k-labels-idx1-ubyte": b"a part of it"})
     assert download.find_data() == cache
     # The cache has it now, and no mirror is asked.
     monkeypatch.setattr(download, "MIRRORS", ())
