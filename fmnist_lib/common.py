@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from contextlib import contextmanager
 from difflib import get_close_matches
 from numbers import Integral
@@ -208,6 +209,16 @@ def locked(path, stopped=lambda: False, *, wait=True):
         yield lock.is_locked
     finally:
         lock.release()
+
+
+THREADS = threading.RLock()
+
+
+@contextmanager
+def one_thread():
+    """Let threads take turns at what changes modes of layers, or PyTorch's random generators."""
+    with THREADS:
+        yield
 
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
