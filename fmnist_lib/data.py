@@ -60,7 +60,7 @@ class Split:
     Raises
     ------
     ValueError
-        For other shapes, dtypes or numbers.
+        If the images or the labels are not as described.
     """
 
     images: torch.Tensor
@@ -84,7 +84,7 @@ class Split:
         return replace(self, images=images, labels=labels)
 
     def describe(self):
-        """Say what it holds: a dict of ``images`` (how many) and the ``sha256`` of all numbers."""
+        """Identify the data: a dict of ``images`` (how many) and ``sha256`` (of all numbers)."""
         tensors = (tensor.cpu().contiguous().numpy() for tensor in (self.images, self.labels))
         return {"images": len(self), "sha256": digest(*tensors)}
 

@@ -239,7 +239,7 @@ def test_validation_takes_no_gradient_and_evaluates(train):
         ("lr", -1e-3, "above 0"),
         ("lr", float("nan"), "above 0"),
         ("lr", "fast", "above 0"),
-        ("seed", 2**64, "0 or more"),
+        ("seed", 2**63, "from 0 to 9223372036854775807"),
         ("shuffle", "yes", "True or False"),
         ("device", "gpu", "auto, cuda, cuda:1, mps or cpu"),
         ("schedule", "cosine", "one of constant, one-cycle"),

@@ -12,16 +12,16 @@ from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.evaluation.calibration import calibration_error, log_loss
 from fmnist_lib.evaluation.significance import accuracy_interval
 from fmnist_lib.inputs import (
-    checked_answers,
     checked_confusion,
     checked_labels,
+    checked_predictions,
     checked_probabilities,
 )
 
 
 def accuracy(labels, predicted):
     """Compute the share of images whose predicted class is the class on the label."""
-    labels, predicted = checked_answers(labels, predicted)
+    labels, predicted = checked_predictions(labels, predicted)
     return float((labels == predicted).mean())
 
 
@@ -36,7 +36,7 @@ def class_report(labels, predicted, class_names=CLASS_NAMES):
     """
     from sklearn.metrics import precision_recall_fscore_support
 
-    labels, predicted = checked_answers(labels, predicted, len(class_names))
+    labels, predicted = checked_predictions(labels, predicted, len(class_names))
     every = range(len(class_names))
     if missing := set(every) - set(labels.tolist()):
         raise ValueError(
@@ -53,7 +53,7 @@ def confusion_matrix(labels, predicted, class_names=CLASS_NAMES):
     """Count how often each class (rows) was predicted as each class (columns of the DataFrame)."""
     from sklearn.metrics import confusion_matrix as count
 
-    labels, predicted = checked_answers(labels, predicted, len(class_names))
+    labels, predicted = checked_predictions(labels, predicted, len(class_names))
     counts = count(labels, predicted, labels=range(len(class_names)))
     rows, columns = (_class_index(class_names, name) for name in ("true", "predicted"))
     return pd.DataFrame(counts, rows, columns)
