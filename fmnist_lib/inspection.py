@@ -172,7 +172,7 @@ def receptive_field(features):
     Raises
     ------
     ValueError
-        If a layer is of another kind. `input_gradient` measures the field of any network.
+        If a layer is of another kind. `input_gradient` measures the field of any feature maps.
     """
     import pandas as pd
 
@@ -197,8 +197,8 @@ def _flattened(layer):
     if all_pixels or type(layer) not in WINDOWS + ONE_PIXEL:
         raise ValueError(
             f"receptive_field does not cover {_describe(layer)}, expected nn.Sequential of Conv2d, "
-            "pools with a fixed kernel, and layers that look at one pixel; give it that part of "
-            "the network, or measure the field with input_gradient"
+            "pools with a fixed kernel, and layers that look at one pixel; give it only that part "
+            "of the network, or measure the field with input_gradient"
         )
     yield layer
 

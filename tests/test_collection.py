@@ -311,7 +311,7 @@ def test_a_record_that_lacks_what_every_run_writes_is_one_sentence(runs, put, ca
         assert f"{runs / 'a' / 'results.json'} lacks {lacking}" in line
 
 
-def test_a_file_that_is_no_record_is_no_run_that_has_ended(runs, put):
+def test_a_file_without_a_record_is_not_a_run_that_has_ended(runs, put):
     put("a", {"seed": 0})
     put("b", {"seed": 1})
     (runs / "b" / "results.json").write_text("[" * 100_000)

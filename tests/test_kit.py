@@ -167,7 +167,7 @@ def damage(archive):
         (lambda archive: kit.SHA256.update({"t10k-labels-idx1-ubyte": ""}), "data/t10k-labels"),
         (lambda archive: archive.write_bytes(archive.read_bytes()[:-100]), "BadZipFile"),
         (add(b"", zipfile.ZIP_DEFLATED, 3 * 10**9), "3,000 MB, expected 500"),
-        (add(b"", zipfile.ZIP_LZMA), "packed in a way that kits are not"),
+        (add(b"", zipfile.ZIP_LZMA), "compressed in a way that kits are not"),
     ],
 )
 def test_a_file_that_is_not_a_complete_kit_is_refused(make, tmp_path, capsys, change, reason):
