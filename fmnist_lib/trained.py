@@ -159,27 +159,16 @@ def load_or_train(folder, name, data, config):
     """
     folder = Path(folder).absolute()
     splits = {"train": data.train.describe(), "validation": data.validation.describe()}
+    # What is asked for, as a better machine may have trained it, and what this one makes of it.
     possible = supported(config, pick_device(config.device))
     wanted = [_settings(name, each, splits) for each in (config, possible)]
     key = digest(json.dumps(wanted[1], sort_keys=True))[:8]
-    places = (folder, folder.with_name(f"{folder.name}-{key}"))
-    for place in places:
-        try:
-            trained, record = load_trained(place)
-        except NoTrainedModelError:
-            break
-        except TrainedModelError as error:
-            warnings.warn(f"{error}; it is left as it is", stacklevel=2)
-        else:
-            if _settings(record["network"], trained.config, trained.data) in wanted:
-                return trained
-    else:
-        raise TrainedModelError(
-            f"{places[0]} and {places[1]} hold other networks, or files that cannot be read; name "
-            "another folder"
-        )
-    # Named after the settings, since another process may take the first folder meanwhile.
-    checkpoint = Checkpoint(f"{places[1]}.checkpoint")
+    neighbour = folder.with_name(f"{folder.name}-{key}")
+    trained, place = _find((folder, neighbour), wanted)
+    if trained:
+        return trained
+    # Named after the settings, since another process may take the folder meanwhile.
+    checkpoint = Checkpoint(f"{neighbour}.checkpoint")
     missing = f"{folder} holds no {name} trained with these settings on these images"
     model = build_model(name, config.seed)
     warnings.warn(f"{missing}; training one", stacklevel=2)
@@ -191,6 +180,24 @@ def load_or_train(folder, name, data, config):
         return load_or_train(folder, name, data, config)  # another process was faster
     checkpoint.path.unlink(missing_ok=True)  # missing if another process trained the same network
     return trained
+
+
+def _find(places, wanted):
+    """Return a wanted network and its place, or else None and the first place that is free."""
+    for place in places:
+        try:
+            trained, record = load_trained(place)
+        except NoTrainedModelError:
+            return None, place
+        except TrainedModelError as error:
+            warnings.warn(f"{error}; it is left as it is", stacklevel=3)
+        else:
+            if _settings(record["network"], trained.config, trained.data) in wanted:
+                return trained, place
+    raise TrainedModelError(
+        f"{places[0]} and {places[1]} hold other networks, or files that cannot be read; name "
+        "another folder"
+    )
 
 
 def _settings(name, config, splits):

@@ -152,8 +152,9 @@ def test_the_card_leaves_out_nothing_that_a_chapter_records_and_names_the_sample
 def test_the_card_of_other_images_says_so(make):
     card, _ = make(METRICS, dict.fromkeys(SAMPLE, "a" * 64))
     training, metrics = section(card, "Training"), section(card, "Metrics")
-    assert "**Not trained on the official split of Fashion-MNIST**, but on 800 other" in training
-    assert "10,000 test images that were used; they are not the official ones." in metrics
+    assert "**Not trained on the official split of Fashion-MNIST**, but on another" in training
+    assert "another set of 800 images" in training
+    assert "10,000 test images that were used; they are not the official test set." in metrics
     assert "played no part" not in metrics
     assert rows(section(card, "SHA-256"))["train split"] == [f"`{'a' * 64}`"]
     assert "official training images" not in card

@@ -340,8 +340,8 @@ class Answering(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (linear().requires_grad_(False), "2 parameters, none with requires_grad, expected at"),
-        (nn.Sequential(nn.Flatten(), nn.Dropout()), "the model has 0 parameters"),
+        (linear().requires_grad_(False), "2 parameter tensors, none with requires_grad"),
+        (nn.Sequential(nn.Flatten(), nn.Dropout()), "the model has 0 parameter tensors"),
         (nn.Module, "the model is a type, expected a torch.nn.Module"),
         (linear().double(), r"cannot take images \(2, 1, 28, 28\) torch.float32 .*Double"),
         (nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten()), "cannot take images .* 3 channels"),

@@ -302,9 +302,19 @@ def _start(model, train, validation, config):
         forward = compiled(forward, config.batch_size, device)
     optimizer, scheduler = make_optimizer(model, config, config.epochs * steps_per_epoch)
     generators = tuple(torch.Generator(place).manual_seed(config.seed) for place in ("cpu", device))
-    splits = train.to(device), validation.to(device)
-    parts = (steps_per_epoch, forward, autocast, optimizer, scheduler, generators)
-    return TrainingState(model, *splits, supported(config, device), data, *parts)
+    return TrainingState(
+        model,
+        train.to(device),
+        validation.to(device),
+        supported(config, device),
+        data,
+        steps_per_epoch,
+        forward,
+        autocast,
+        optimizer,
+        scheduler,
+        generators,
+    )
 
 
 def _fork_rng(device):
@@ -359,7 +369,7 @@ def _check_short_batch(model, device, n, batch_size):
     if not normalises or (n - 1) % batch_size:
         return
     before = deepcopy(model.state_dict())
-    with evaluating(model):
+    with evaluating(model):  # which restores each layer's mode
         try:
             model.train()(torch.zeros(1, 1, 28, 28, device=device))
         except ValueError as error:
