@@ -564,6 +564,7 @@ def test_event_files_name_classes_that_fmnist_lacks(random_split, tmp_path):
     assert re.search(r"^\| 1 \| b \| ([a-m]|none of them) \|", table, re.MULTILINE)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's
 @pytest.mark.parametrize("place", ["file", "disk"])
 def test_event_files_that_cannot_be_written_are_one_sentence(train, tmp_path, mount_disk, place):
     pytest.importorskip("tensorboard")
