@@ -12,7 +12,7 @@ from fmnist_lib.inspection import (
     multiply_adds,
     receptive_field,
 )
-from fmnist_lib.models import build_model
+from fmnist_lib.models import DilatedConvNet, build_model
 
 SHAPES = {
     "cnn": "16×28×28 16×28×28 16×14×14 32×12×12 32×12×12 32×6×6 1152 256 256 128 128 10",
@@ -146,6 +146,11 @@ def test_padding_makes_the_dilated_maps_as_large_as_the_plain_ones():
     assert all(value.equal(weights[name]) for name, value in padded.state_dict().items())
     for layer in (0, 3):
         assert (plain.features[layer].dilation, padded.features[layer].dilation) == ((1, 1), (2, 2))
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (0, 3), (3, 2), (5, 1)])
+def test_the_classifier_fits_any_padding(padding):
+    assert DilatedConvNet(padding)(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
 def test_multiply_adds_by_hand():

@@ -50,10 +50,12 @@ def test_the_bootstrap_draws_binomial_numbers():
     assert drawn == pytest.approx(tuple(binom(40, 0.75).ppf([0.05, 0.95]) / 40), abs=1 / 40)
 
 
-def test_the_bootstrap_is_reproducible():
-    labels, predicted = np.zeros(30, dtype=int), np.arange(30) % 10 // 7
-    first = evaluation.bootstrap_interval(labels, predicted, seed=1)
-    assert first == evaluation.bootstrap_interval(labels, predicted, seed=1)
+def test_the_seed_and_the_number_of_resamples_decide_about_the_bootstrap():
+    def draw(seed, resamples=20):
+        labels, predicted = np.zeros(1000, dtype=int), np.arange(1000) % 10 // 7
+        return evaluation.bootstrap_interval(labels, predicted, resamples=resamples, seed=seed)
+
+    assert draw(1) == draw(1) not in (draw(2), draw(1, resamples=40))
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 20), st.integers(0, 20))

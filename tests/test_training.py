@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fmnist_lib.data import Split
 from fmnist_lib.models import build_model
-from fmnist_lib.training import EventLog, loop
+from fmnist_lib.training import EventLog, acceleration, loop
 from fmnist_lib.training.loop import (
     HISTORY_COLUMNS,
     TrainConfig,
@@ -141,6 +141,16 @@ def test_order_and_random_layers_follow_the_seed_alone(train, dropout, shuffle):
     assert not first.history.equals(other.history)
 
 
+def test_random_layers_do_not_change_the_order(sample):
+    def epoch(drawn_by_others):
+        config = replace(QUICK, shuffle=True, flip=True, shift=1)
+        state = loop._start(build_model("cnn"), sample.train, sample.validation, config)
+        torch.rand(drawn_by_others)
+        return [torch.cat(parts) for parts in zip(*state.batches(), strict=True)]
+
+    assert all(one.equal(other) for one, other in zip(epoch(0), epoch(7), strict=True))
+
+
 class Viewing(nn.Module):
     """A network with batch normalisation that flattens its maps as most tutorials do."""
 
@@ -186,10 +196,12 @@ def test_lazy_layers_train(train):
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_a_network_that_writes_into_its_images_leaves_the_data_alone(sample, train, shuffle):
+def test_a_network_that_writes_into_its_images_leaves_the_data_alone(
+    sample, train, tmp_path, shuffle
+):
     before = copy.deepcopy(sample)
     network = nn.Sequential(nn.Hardtanh(0.2, 0.8, inplace=True), nn.Flatten(), nn.Linear(784, 10))
-    train(network, replace(QUICK, shuffle=shuffle))
+    train(network, replace(QUICK, shuffle=shuffle), listeners=[EventLog(tmp_path)])
     assert sample.train.images.equal(before.train.images)
     assert sample.validation.images.equal(before.validation.images)
 
@@ -208,17 +220,23 @@ def test_a_short_last_batch_counts_for_what_it_holds():
     assert loss == pytest.approx(expected, rel=1e-6)
 
 
-def test_validation_takes_no_gradient_and_evaluates(train):
+def test_validation_takes_no_gradient_evaluates_and_has_the_precision_of_training(
+    train, monkeypatch
+):
+    monkeypatch.setattr(acceleration, "supports_bf16", lambda device: True)
+
     class Watching(nn.Linear):
         def forward(self, images):
-            seen.append((self.training, torch.is_grad_enabled(), len(images)))
-            return super().forward(images.flatten(1))
+            logits = super().forward(images.flatten(1))
+            seen.append((self.training, torch.is_grad_enabled(), logits.dtype, len(images)))
+            return logits
 
     seen = []
-    train(Watching(784, 10), replace(QUICK, epochs=1))
-    for in_training, gradient, n in seen:
+    train(Watching(784, 10), replace(QUICK, epochs=1, precision="bf16"))
+    for in_training, gradient, dtype, n in seen:
         assert in_training == gradient == (n in (64, 32)), (in_training, gradient, n)
-    assert sum(n for in_training, _, n in seen if in_training) == 800
+        assert dtype == torch.bfloat16 or n == 1  # one image tries the network out
+    assert sum(n for in_training, *_, n in seen if in_training) == 800
 
 
 @pytest.mark.parametrize(
@@ -229,7 +247,7 @@ def test_validation_takes_no_gradient_and_evaluates(train):
         ("lr", -1e-3, "above 0"),
         ("lr", float("nan"), "above 0"),
         ("lr", "fast", "above 0"),
-        ("seed", 2**64, "0 or more"),
+        ("seed", 2**63, "0 or more"),
         ("shuffle", "yes", "True or False"),
         ("device", "gpu", "auto, cuda, cuda:1, mps or cpu"),
         ("schedule", "cosine", "one of constant, one-cycle"),
@@ -330,6 +348,7 @@ def test_one_cycle_rises_to_lr_and_falls_to_almost_nothing():
     assert rates.index(max(rates)) == 29
     assert rates[0] < 0.001
     assert rates[-1] < 1e-6
+    assert optimizer.defaults["betas"][1] == 0.99
 
 
 def test_a_constant_schedule_leaves_adam_as_it_is():
@@ -400,9 +419,17 @@ def test_the_chapter_quotes_the_loop():
         assert line.strip("# ") in lines  # in this order
 
 
-@pytest.mark.parametrize("name", ["fast", "accurate"])
-def test_a_recipe_can_be_changed_and_learns(name, train):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("fast", {"epochs": 4, "lr": 0.012, "weight_decay": 0.02}),
+        ("accurate", {"epochs": 25, "lr": 0.008, "weight_decay": 0.05, "flip": True, "shift": 1}),
+    ],
+)
+def test_a_recipe_is_the_published_one_can_be_changed_and_learns(name, settings, train):
     recipe = getattr(TrainConfig, name)
+    both = {"batch_size": 128, "schedule": "one-cycle", "label_smoothing": 0.05}
+    assert recipe() == TrainConfig(**both, **settings, precision="bf16")
     config = recipe(epochs=4, batch_size=40, seed=3, device="cpu")
     assert config == replace(recipe(), epochs=4, batch_size=40, seed=3, device="cpu")
     assert train(config=config).history["val_acc"].iloc[-1] > 0.6
