@@ -49,7 +49,7 @@ test = data.test
 
 # %%
 folder = f"{cache_dir}/{network}-{seed}" if cache_dir else f"{trained_dir}/training"
-trained = load_or_train(folder, network, data, config, sample=sample)
+trained = load_or_train(folder, network, data, config)
 figure = plotting.training_curves(trained.history, trained.best_epoch)
 
 # %%
@@ -62,5 +62,5 @@ for kind in evaluation.CORRUPTIONS:
     metrics[kind] = evaluation.accuracy(test.labels, predicted)
 
 # %%
-folder = save_trained(f"{trained_dir}/training", network, trained, metrics, sample=sample)
+folder = save_trained(f"{trained_dir}/training", network, trained, metrics, test=test)
 np.save(folder / "predicted.npy", probabilities.argmax(axis=1).astype("uint8"))

@@ -1,4 +1,4 @@
-"""Shared plumbing: user-facing errors, staged writes, locks, digests, suggestions for a name."""
+"""Shared plumbing: user-facing errors, checks of numbers, staged writes, locks, digests."""
 
 import errno
 import hashlib
@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from difflib import get_close_matches
+from numbers import Integral
 from pathlib import Path
 
 
@@ -37,6 +38,20 @@ def did_you_mean(kind, name, known, owner):
     nearest = get_close_matches(str(name), known, n=1)
     guess = f"did you mean {nearest[0]}? It" if nearest else "it"
     return f"{owner} has no {kind} {str(name)!r}; {guess} has {', '.join(known) or 'none'}"
+
+
+def require(holds, name, value, expected):
+    """Raise `ValueError` with what was found and what is expected, unless a condition holds."""
+    if not holds:
+        raise ValueError(f"{name} is {value!r}, expected {expected}")
+
+
+def whole_number(name, value, least=0, most=2**63 - 1):
+    """Return a whole number as an int, or raise `ValueError`; True and 1.0 are not whole."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    limit = f"a whole number of {least} or more" if most > 2**32 else f"{least} to {most}"
+    require(whole and least <= value <= most, name, value, limit)
+    return int(value)
 
 
 def one_line(error):

@@ -4,13 +4,15 @@ The data set: Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset fo
 Machine Learning Algorithms", https://arxiv.org/abs/1708.07747. MIT licence, Zalando SE.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from fmnist_lib.common import digest, whole_number
 from fmnist_lib.download import FILE_NAMES, find_data, raw_folder
+from fmnist_lib.inputs import checked_images, checked_labels
 
 #: Names of the classes that the labels 0 to 9 stand for.
 CLASS_NAMES = (
@@ -28,44 +30,67 @@ CLASS_NAMES = (
 
 N_TRAIN = 48_000  # of the 60,000 official training images; the rest are for validation
 
+# SHA-256, as `Split.describe` gives it, of the splits that `load_fashion_mnist` returns.
+OFFICIAL = {
+    "train": "90b63628862a9053f58fea0a4f5e996d927ce60adff5fbffc86eedb57f99e8d7",
+    "validation": "308abf7c1a2491f5978e2cea5503d61ca6ea04a72829f21749e0bc0136b3ce00",
+    "test": "85becac1ad785a4af13d68041f78ad7bbc4d7dd9091c4d8e90869bb47bb80296",
+}
+SAMPLE = {
+    "train": "271c2ea6dea5a431f27ca3c164eee12f1e947eca6b8cc0728ec9ec1cf48970c1",
+    "validation": "8219017633318b5c767aef62a54b5361befcf7055a987a2ce269186fc236301a",
+    "test": "4711b0baa6504b3bf24a0ae25f0657e6421c00f5628f762da1c1f674b4e7470f",
+}
+
 SAMPLE_FILE = Path(__file__).parent / "sample" / "fashion-mnist-sample.npz"
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images with their labels; other shapes, dtypes or lengths raise `ValueError`.
+    """Images with their labels: a data set that a `torch.utils.data.DataLoader` takes, too.
 
     Attributes
     ----------
     images : Tensor, (N, 1, 28, 28), float32 in [0, 1]
     labels : Tensor, (N,), int64
-        Indices into `CLASS_NAMES`.
+        Indices into ``class_names``.
+    class_names : tuple of str
+        Default: those of Fashion-MNIST.
+
+    Raises
+    ------
+    ValueError
+        For other shapes, dtypes or numbers.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
+    class_names: tuple = CLASS_NAMES
 
     def __post_init__(self):
-        shape, dtype = tuple(self.images.shape), self.images.dtype
-        if shape[1:] != (1, 28, 28) or dtype != torch.float32:
-            raise ValueError(f"images are {shape} {dtype}, expected (N, 1, 28, 28) torch.float32")
-        shape, dtype = tuple(self.labels.shape), self.labels.dtype
-        if shape != (len(self.images),) or dtype != torch.int64:
-            raise ValueError(
-                f"labels are {shape} {dtype}, expected ({len(self.images)},) torch.int64: "
-                "one class index per image"
-            )
+        checked_images(self.images)
+        checked_labels(self.labels, len(self.images), len(self.class_names))
+        if (kind := getattr(self.labels, "dtype", type(self.labels))) != torch.int64:
+            raise ValueError(f"labels are {kind}, expected a Tensor of torch.int64")
 
     def __len__(self):
         return len(self.labels)
 
     def __getitem__(self, index):
-        """Select part of it, as a `Split`, by a slice or a tensor of indices or booleans."""
-        return Split(self.images[index], self.labels[index])
+        """Select one image and its label by a number, or a `Split` by a slice or a tensor."""
+        images, labels = self.images[index], self.labels[index]
+        if images.ndim == 3:
+            return images, labels.item()
+        return replace(self, images=images, labels=labels)
+
+    def describe(self):
+        """Say what it holds: a dict of ``images`` (how many) and the ``sha256`` of all numbers."""
+        tensors = (tensor.cpu().contiguous().numpy() for tensor in (self.images, self.labels))
+        return {"images": len(self), "sha256": digest(*tensors)}
 
     def to(self, device):
         """Copy to a device, unless already there."""
-        return Split(self.images.to(device), self.labels.to(device))
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +145,7 @@ def nearest_neighbours(images):
         Euclidean.
     index : Tensor, (N,), int64
     """
+    whole_number("the number of images", len(checked_images(images)), 2)
     pixels = images.flatten(start_dim=1)
     index = torch.cdist(pixels, pixels).fill_diagonal_(float("inf")).argmin(dim=1)
     # Measured again, since rounding in cdist's products leaves 0.02 between equal images.

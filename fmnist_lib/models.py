@@ -12,6 +12,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from fmnist_lib.common import whole_number
+
 
 class ConvNet(nn.Module):
     """The convolutional network: two 3×3 convolutions, three linear layers; 334,154 parameters."""
@@ -64,6 +66,7 @@ class DilatedConvNet(nn.Module):
         return self.classifier(self.features(images))
 
 
+#: What makes each network, by name. Add your own, and `fmnist_lib.trained` can keep it, too.
 MODELS = {
     "cnn": ConvNet,
     "dilated_cnn": DilatedConvNet,
@@ -77,21 +80,28 @@ def build_model(name, seed=None):
     Parameters
     ----------
     name : str
-        ``"cnn"``, ``"dilated_cnn"``, or ``"padded_dilated_cnn"``: the dilated one with feature
-        maps as large as those of ``"cnn"``.
+        A key of `MODELS`: ``"cnn"``, ``"dilated_cnn"``, ``"padded_dilated_cnn"`` (the dilated one
+        with feature maps as large as those of ``"cnn"``), or one that you added.
     seed : int, optional
-        The same seed gives the same first weights. Default: PyTorch's generator is left as it is.
+        The same seed gives the same first weights, and PyTorch's generator is left as it is. By
+        default, they are drawn from that generator.
 
     Raises
     ------
     ValueError
-        If there is no network of that name.
+        If there is no network of that name, or the seed is not a whole number of 0 or more.
     """
     if name not in MODELS:
-        raise ValueError(f"there is no network {name!r}; choose one of {', '.join(MODELS)}")
-    if seed is not None:
-        torch.manual_seed(seed)
-    return MODELS[name]()
+        raise ValueError(
+            f"there is no network {name!r}; choose one of {', '.join(MODELS)}, or add your own to "
+            "fmnist_lib.models.MODELS"
+        )
+    if seed is None:
+        return MODELS[name]()
+    seed = whole_number("seed", seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return MODELS[name]()
 
 
 def _classifier(n_features):

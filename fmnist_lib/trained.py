@@ -4,14 +4,17 @@ A trained network is a folder::
 
     weights.pt     the model's state dict: tensors only, read without unpickling objects
     history.csv    one row per epoch
-    record.json    network, settings, metrics, the digest of the data, versions and machine, and the
-                   SHA-256 of the other two files
+    record.json    network, settings, metrics, fingerprints of the images and labels, versions and
+                   machine, and the SHA-256 of the other two files
 """
 
 import io
 import json
+import math
+import os
 import platform
 import warnings
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -19,18 +22,25 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from fmnist_lib.common import UserError, digest, one_line, staged
-from fmnist_lib.download import SHA256
-from fmnist_lib.inspection import device_of
+from fmnist_lib.common import LockError, UserError, digest, locked, one_line, staged, writing
+from fmnist_lib.inspection import device_of, evaluating
 from fmnist_lib.models import build_model
 from fmnist_lib.progress import in_notebook
-from fmnist_lib.training import Checkpoint, TrainConfig, TrainedModel, fit
+from fmnist_lib.training import Checkpoint, TrainConfig, TrainedModel, fit, pick_device
+from fmnist_lib.training.acceleration import attained
+from fmnist_lib.training.checkpoints import load_tensors
 
 PACKAGES = ("fmnist-lib", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
+FILES = ("weights.pt", "history.csv")
+RECORD = {"network": str, "config": dict, "metrics": dict, "data": dict, "machine": dict}
 
 
 class TrainedModelError(UserError):
     """A folder does not hold a trained network, or cannot be written."""
+
+
+class NoTrainedModelError(TrainedModelError):
+    """A folder holds no trained network at all."""
 
 
 def machine_record():
@@ -54,7 +64,7 @@ def describe_machine():
     return f"Python {record['python']}, {packages}; {record['system']}, {device}"
 
 
-def save_trained(folder, name, trained, metrics, *, sample=False):
+def save_trained(folder, name, trained, metrics, *, test=None):
     """Write a trained network to a folder, replacing the one that is there.
 
     Parameters
@@ -64,34 +74,23 @@ def save_trained(folder, name, trained, metrics, *, sample=False):
         Name of the network, as for `build_model`.
     trained : TrainedModel
     metrics : dict of str to float
-    sample : bool
-        Whether it was trained on the sample that ships with the package.
+        Not-a-number becomes null.
+    test : Split, optional
+        The images on which the test metrics were measured.
 
     Returns
     -------
     Path
-        The folder; TrainedModelError if it cannot be written.
+        The folder.
+
+    Raises
+    ------
+    TrainedModelError
+        If `load_trained` would not give the same network back, or if the folder cannot be written.
+        Nothing is written then.
     """
     folder = Path(folder)
-    record = {
-        "network": name,
-        "config": asdict(trained.config),
-        "best_epoch": trained.best_epoch,
-        "metrics": metrics,
-        "data": _data_name(sample),
-        "device": str(device_of(trained.model)),
-        "machine": machine_record(),
-    }
-    weights = {key: value.cpu() for key, value in trained.model.state_dict().items()}
-    # In memory first: on a full disk, PyTorch's own writing raises a RuntimeError.
-    torch.save(weights, content := io.BytesIO())
-    # The record goes last: without it a folder holds no trained network, and the digests in it
-    # reveal files that two processes have mixed.
-    with staged(folder, "the trained network", TrainedModelError, last="record.json") as part:
-        (part / "weights.pt").write_bytes(content.getbuffer())
-        trained.history.to_csv(part / "history.csv", index=False)
-        record["sha256"] = {file: digest(part / file) for file in ("weights.pt", "history.csv")}
-        (part / "record.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    _save(folder, _record(name, trained, metrics, test), trained)
     return folder
 
 
@@ -105,35 +104,27 @@ def load_trained(folder):
     """
     folder = Path(folder)
     try:
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        for file, expected in record["sha256"].items():
-            if digest(folder / file) != expected:
-                raise ValueError(f"{file} is not the file that was saved")
-        config = TrainConfig(**record["config"])
-        model = build_model(record["network"])
-        weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
-        model.load_state_dict(weights)
-        history = pd.read_csv(folder / "history.csv")
-    except FileNotFoundError as error:
-        raise TrainedModelError(
-            f"{folder} holds no trained network: {Path(error.filename).name} is missing; name "
-            "another folder, or train again"
+        return _load(folder)
+    except FileNotFoundError:
+        raise NoTrainedModelError(
+            f"{folder} holds no trained network: record.json is missing; name another folder, or "
+            "train one"
         ) from None
     except Exception as error:  # of many kinds: the files may hold anything
         raise TrainedModelError(
-            f"the trained network in {folder} cannot be read ({one_line(error)}); remove the "
-            "folder and train again"
+            f"the trained network in {folder} cannot be read ({one_line(error)}); name another "
+            "folder"
         ) from None
-    return TrainedModel(model.eval(), history, config), record
 
 
-def load_or_train(folder, name, data, config, *, sample=False):
-    """Load a chapter's trained network, or train one if there is none with these settings.
+def load_or_train(folder, name, data, config):
+    """Load a chapter's trained network, or train one if there is none like it.
 
-    A network with other settings is left alone; the new one goes into a neighbouring folder, whose
-    name ends in a short digest of the settings. A training run that was killed continues after its
-    last finished epoch, from a `Checkpoint` kept next to the folder until the network is saved. A
-    warning says when a network is trained, and where none was found.
+    Like it is one of the same name, trained with these settings on the same images and labels. Any
+    other, and one that cannot be read, is left alone; the new one goes into a neighbouring folder,
+    whose name ends in a short digest of all that. A training run that was killed continues after
+    its last finished epoch, from a `Checkpoint` kept next to the folder until the network is saved.
+    A warning says when a network is trained, and where none was found.
 
     Parameters
     ----------
@@ -142,46 +133,136 @@ def load_or_train(folder, name, data, config, *, sample=False):
         Name of the network.
     data : FashionMNIST
     config : TrainConfig
-        The device does not count as a setting.
-    sample : bool
-        Whether ``data`` is the sample that ships with the package.
+        The device does not count. Bfloat16 and compiling count if this machine has them.
 
     Raises
     ------
     TrainedModelError
         If the trained network cannot be written.
     CheckpointError
-        If the checkpoint is damaged, was made with other data or on another kind of device, or
-        cannot be written.
+        If the checkpoint is damaged, was made on another kind of device, or cannot be written.
     """
-    folder, wanted = Path(folder), _settings(name, config, _data_name(sample))
-    key = digest(json.dumps(wanted, sort_keys=True))[:8]
-    target = folder
-    for place in (folder, folder.with_name(f"{folder.name}-{key}")):
+    folder = Path(folder).absolute()
+    splits = {"train": data.train.describe(), "validation": data.validation.describe()}
+    possible = attained(config, pick_device(config.device))
+    wanted = [_settings(name, each, splits) for each in (config, possible)]
+    key = digest(json.dumps(wanted[1], sort_keys=True))[:8]
+    places = (folder, folder.with_name(f"{folder.name}-{key}"))
+    for place in places:
         try:
             trained, record = load_trained(place)
-        except TrainedModelError:
-            target = place
+        except NoTrainedModelError:
             break
-        if _settings(record["network"], trained.config, record["data"]) == wanted:
-            return trained
-    # Not in the target, which changes if another network is saved meanwhile.
-    checkpoint = Checkpoint(folder.with_name(f"{folder.name}-{key}.checkpoint"))
+        except TrainedModelError as error:
+            warnings.warn(f"{error}; it is left as it is", stacklevel=2)
+        else:
+            if _settings(record["network"], trained.config, trained.data) in wanted:
+                return trained
+    else:
+        raise TrainedModelError(
+            f"{places[0]} and {places[1]} hold something else, expected one that is free; name "
+            "another folder"
+        )
+    # Not in that place, which another process may take meanwhile.
+    checkpoint = Checkpoint(f"{places[1]}.checkpoint")
+    missing = f"no {name} trained with these settings on these images is kept in {folder}"
     model = build_model(name, config.seed)
-    missing = f"no {name} trained with these settings is kept in {folder.resolve()}"
     warnings.warn(f"{missing}; training one", stacklevel=2)
     trained = fit(model, data.train, data.validation, config, listeners=[checkpoint])
     if in_notebook():  # where the end of the bar has cleared the first one
         warnings.warn(f"{missing}; one was trained", stacklevel=2)
-    metrics = {"val_accuracy": trained.history["val_acc"].max()}
-    save_trained(target, name, trained, metrics, sample=sample)
+    record = _record(name, trained, {"val_accuracy": trained.history["val_acc"].max()})
+    if not _save(place, record, trained, replace=False):
+        return load_or_train(folder, name, data, config)  # another process was faster
     checkpoint.path.unlink(missing_ok=True)  # missing if another process trained the same network
     return trained
 
 
-def _settings(name, config, data):
-    return {"network": name, "config": asdict(config) | {"device": None}, "data": data}
+def _settings(name, config, splits):
+    return {"network": name, "config": asdict(config) | {"device": None}, "data": splits}
 
 
-def _data_name(sample):
-    return "sample" if sample else SHA256
+def _record(name, trained, metrics, test=None):
+    """Describe a trained network, or raise `TrainedModelError` if it would not come back."""
+    _require_same(name, trained.model)
+    return {
+        "network": name,
+        "config": asdict(trained.config),
+        "best_epoch": trained.best_epoch,
+        "metrics": _plain(metrics),
+        "data": trained.data | ({"test": test.describe()} if test else {}),
+        "device": str(device_of(trained.model)),
+        "machine": machine_record(),
+    }
+
+
+@torch.no_grad()
+def _require_same(name, model):
+    """Refuse a model whose logits are not those of the named network with its weights."""
+    twin, images = (
+        build_model(name, seed=0),
+        torch.rand((4, 1, 28, 28), generator=torch.Generator().manual_seed(0)),
+    )
+    try:
+        twin.load_state_dict(model.state_dict())
+        with evaluating(model), evaluating(twin):
+            logits, again = model(images.to(device_of(model))).cpu(), twin(images)
+        # GPUs round products to 10 bits; another dilation changes far more than that.
+        same = torch.allclose(logits, again, rtol=0, atol=0.01 * again.abs().max().item())
+    except RuntimeError:
+        same = False
+    if not same:
+        raise TrainedModelError(
+            f"the model is a {type(model).__name__} that {name!r} does not give back, expected "
+            f"what build_model({name!r}) makes; name another network, or add yours to "
+            "fmnist_lib.models.MODELS"
+        )
+
+
+def _plain(value):
+    """Turn numbers of NumPy and PyTorch into Python's; NaN, which JSON lacks, into None."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _save(folder, record, trained, replace=True):
+    """Write a trained network; False if another one is there and must not be replaced."""
+    weights = {key: value.cpu() for key, value in trained.model.state_dict().items()}
+    # In memory first: on a full disk, PyTorch's own writing raises a RuntimeError.
+    torch.save(weights, content := io.BytesIO())
+    what = "the trained network"
+    with writing(what, folder, TrainedModelError), ExitStack() as stack:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(LockError):  # then only the digests reveal files of two processes
+            stack.enter_context(locked(folder / ".lock"))
+        if not replace and os.path.lexists(folder / "record.json"):
+            return False
+        # The record goes last: without it a folder holds no trained network.
+        with staged(folder, what, TrainedModelError, last="record.json") as part:
+            (part / "weights.pt").write_bytes(content.getbuffer())
+            trained.history.to_csv(part / "history.csv", index=False)
+            record["sha256"] = {file: digest(part / file) for file in FILES}
+            text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+            (part / "record.json").write_text(text, encoding="utf-8")
+    return True
+
+
+def _load(folder):
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    for name, kind in RECORD.items():
+        if not isinstance(record[name], kind):
+            raise ValueError(f"its {name} is {record[name]!r:.40}")
+    if record["sha256"].keys() != set(FILES):
+        raise ValueError(f"it has no digests of {' and '.join(FILES)}")
+    for file, expected in record["sha256"].items():
+        if not (folder / file).is_file():  # a device could be read without end
+            raise ValueError(f"{file} is missing")
+        if digest(folder / file) != expected:
+            raise ValueError(f"{file} is not the file that was saved")
+    config, model = TrainConfig(**record["config"]), build_model(record["network"], seed=0)
+    model.load_state_dict(load_tensors(folder / "weights.pt"))
+    history, data = pd.read_csv(folder / "history.csv"), dict(record["data"])
+    data.pop("test", None)
+    return TrainedModel(model.eval(), history, config, data), record

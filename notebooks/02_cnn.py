@@ -493,7 +493,7 @@ claim("shirts are right least often", hardest == "Shirt", applies=as_published)
 # %%
 metrics = {"val_accuracy": float(best)}
 metrics |= evaluation.summarize_predictions(data.test.labels, probabilities)
-folder = save_trained(f"{trained_dir}/02_cnn", "cnn", trained, metrics, sample=sample)
+folder = save_trained(f"{trained_dir}/02_cnn", "cnn", trained, metrics, test=data.test)
 sorted(file.name for file in folder.iterdir())
 
 # %% [markdown]

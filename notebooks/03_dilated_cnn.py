@@ -435,7 +435,7 @@ figure = plotting.training_curves(trained.history, trained.best_epoch)
 # accuracy that this one ends with, its own gap was much smaller than at its end.
 
 # %% tags=["hide-input"]
-cnn = load_or_train(f"{trained_dir}/02_cnn", "cnn", data, config, sample=sample)
+cnn = load_or_train(f"{trained_dir}/02_cnn", "cnn", data, config)
 histories = {"cnn": cnn.history, "dilated": trained.history}
 gaps = {name: h["train_acc"] - h["val_acc"] for name, h in histories.items()}
 gaps = {name: gap.rolling(5).mean() for name, gap in gaps.items()}  # one epoch is noisy
@@ -518,7 +518,7 @@ claim("shirts take part in the most mistakes", most, applies=as_published)
 metrics = {"val_accuracy": float(best)}
 metrics |= evaluation.summarize_predictions(data.test.labels, probabilities)
 folder = save_trained(
-    f"{trained_dir}/03_dilated_cnn", "dilated_cnn", trained, metrics, sample=sample
+    f"{trained_dir}/03_dilated_cnn", "dilated_cnn", trained, metrics, test=data.test
 )
 
 # %% [markdown]

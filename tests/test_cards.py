@@ -2,15 +2,16 @@
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from fmnist_lib import cli, evaluation
-from fmnist_lib.data import CLASS_NAMES, N_TRAIN
+from fmnist_lib.data import CLASS_NAMES, N_TRAIN, OFFICIAL, SAMPLE
 from fmnist_lib.download import SHA256
 from fmnist_lib.experiments import cards
 from fmnist_lib.inspection import count_parameters, layer_table
@@ -44,10 +45,13 @@ def trained(sample):
 
 @pytest.fixture
 def make(tmp_path, trained):
-    """Make a card of the same network: (metrics, sample) -> text, record."""
+    """Make a card of the same network: (metrics, origin of the data) -> text, record."""
 
-    def make(metrics, sample=False):
-        folder = save_trained(tmp_path / "run", "dilated_cnn", trained, metrics, sample=sample)
+    def make(metrics, data=OFFICIAL, test=None):
+        splits = {name: {"images": 800, "sha256": data[name]} for name in ("train", "validation")}
+        test = test or SimpleNamespace(describe=lambda: {"images": 9, "sha256": data["test"]})
+        own = replace(trained, data=splits)
+        folder = save_trained(tmp_path / "run", "dilated_cnn", own, metrics, test=test)
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         card = cards.model_card(folder)
         assert_well_formed(card)
@@ -127,7 +131,7 @@ def test_the_card_leaves_out_nothing_that_a_chapter_records_and_names_the_sample
 ):
     probabilities = evaluation.predict(trained.model, sample.test.images)
     metrics = evaluation.summarize_predictions(sample.test.labels.numpy(), probabilities)
-    card, _ = make({"val_accuracy": 0.5} | metrics, sample=True)
+    card, record = make({"val_accuracy": 0.5} | metrics, SAMPLE, sample.test)
     assert "Not in the record" not in card
     listed = rows(section(card, "Metrics"))
     assert listed["accuracy, test images"][0] == f"{metrics['test_accuracy']:.4f}"
@@ -135,7 +139,22 @@ def test_the_card_leaves_out_nothing_that_a_chapter_records_and_names_the_sample
     assert "**Trained on the sample only**" in section(card, "Training")
     assert "48,000" not in card
     assert "500 test images of the sample" in section(card, "Metrics")
-    assert set(rows(section(card, "SHA-256"))) == {"file", "---", "weights.pt", "history.csv"}
+    hashes = rows(section(card, "SHA-256"))
+    assert set(SHA256).isdisjoint(hashes)
+    assert hashes["test split"] == [f"`{record['data']['test']['sha256']}`"]
+
+
+def test_the_card_of_other_images_says_so(make):
+    card, _ = make(METRICS, dict.fromkeys(SAMPLE, "a" * 64))
+    training, metrics = section(card, "Training"), section(card, "Metrics")
+    assert "**Not trained on the official split of Fashion-MNIST**, but on 800 other" in training
+    assert "10,000 test images that were used; they are not the official ones." in metrics
+    assert "played no part" not in metrics
+    assert rows(section(card, "SHA-256"))["train split"] == [f"`{'a' * 64}`"]
+    assert "official training images" not in card
+    # The official test images may have been among other training images.
+    mixed, _ = make(METRICS, dict.fromkeys(SAMPLE, "a" * 64) | {"test": OFFICIAL["test"]})
+    assert "10,000 test images of Fashion-MNIST.\n" in section(mixed, "Metrics")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
+from torch.utils.data import DataLoader
 
 from fmnist_lib.data import (
     CLASS_NAMES,
@@ -53,18 +54,37 @@ def test_the_splits(full_data):
     assert pixels.std().item() == pytest.approx(0.3530, abs=5e-5)
 
 
+IMAGES, LABELS = torch.zeros(3, 1, 28, 28), torch.tensor([0, 9, 5])
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (torch.zeros(3, 28, 28), torch.zeros(3).long(), r"images are \(3, 28, 28\) torch.float32"),
-        (torch.zeros(3, 1, 28, 28).byte(), torch.zeros(3).long(), "torch.uint8, expected"),
-        (torch.zeros(3, 1, 28, 28), torch.zeros(2).long(), r"labels are \(2,\)"),
-        (torch.zeros(3, 1, 28, 28), torch.zeros(3), "torch.float32, expected .* torch.int64"),
+        (IMAGES[:, 0], LABELS, r"images are \(3, 28, 28\) torch.float32, expected \(N, 1"),
+        (IMAGES[0], LABELS, r"images are \(1, 28, 28\) .* a slice such as images\[:1\]"),
+        (IMAGES.byte(), LABELS, "torch.uint8, expected"),
+        (IMAGES.numpy(), LABELS, "images are ndarray, expected a Tensor"),
+        (IMAGES + 255, LABELS, "images go from 255 to 255, .* divide pixels by 255"),
+        (IMAGES - 0.1, LABELS, "images go from -0.1 to -0.1, expected"),
+        (IMAGES + float("nan"), LABELS, "images go from nan to nan, expected finite"),
+        (IMAGES, LABELS[:2], r"labels are \(2,\)"),
+        (IMAGES, LABELS.float(), "float32, expected .* whole numbers"),
+        (IMAGES, LABELS.int(), "torch.int32, expected .* torch.int64"),
+        (IMAGES, LABELS.numpy(), "int64, expected a Tensor of torch.int64"),
+        (IMAGES, LABELS - 1, "labels go from -1 to 8, expected .* 0 to 9"),
+        (IMAGES, LABELS + 1, "labels go from 1 to 10, expected .* 0 to 9"),
     ],
 )
-def test_a_split_refuses_other_shapes_and_types(images, labels, message):
+def test_a_split_refuses_what_is_not_images_with_labels(images, labels, message):
     with pytest.raises(ValueError, match=message):
         Split(images, labels)
+
+
+def test_the_class_names_come_with_a_split():
+    letters = Split(IMAGES, LABELS + 16, tuple("abcdefghijklmnopqrstuvwxyz"))
+    assert letters[1:].to("cpu").class_names == letters.class_names
+    with pytest.raises(ValueError, match="expected class indices from 0 to 9"):
+        Split(IMAGES, LABELS + 16)
 
 
 def test_a_part_of_a_split_is_a_split(sample):
@@ -72,6 +92,17 @@ def test_a_part_of_a_split_is_a_split(sample):
     assert part.images.equal(sample.train.images[10:20])
     assert part.labels.equal(sample.train.labels[10:20])
     assert len(sample.train[sample.train.labels == 6]) == 80
+
+
+def test_a_split_is_a_data_set_for_pytorch(sample):
+    part = sample.train[:10]
+    images, labels = zip(*part, strict=True)
+    assert torch.stack(images).equal(part.images)
+    assert list(labels) == part.labels.tolist()
+    (images, labels), *_, last = DataLoader(part, batch_size=4)
+    assert images.equal(part.images[:4])
+    assert labels.equal(part.labels[:4])
+    assert len(last[1]) == 2
 
 
 def test_nearest_neighbours_agree_with_scipy(sample):
@@ -82,6 +113,11 @@ def test_nearest_neighbours_agree_with_scipy(sample):
     distance, index = nearest_neighbours(images)
     assert index.tolist() == distances.argmin(axis=1).tolist()
     assert np.allclose(distance, distances.min(axis=1), atol=1e-3)
+
+
+def test_a_single_image_has_no_neighbour():
+    with pytest.raises(ValueError, match="1, expected a whole number of 2 or more"):
+        nearest_neighbours(IMAGES[:1])
 
 
 def test_equal_images_are_neighbours_at_distance_zero(sample):

@@ -87,6 +87,18 @@ def test_the_seed_decides_about_the_weights():
     assert not first["features.0.weight"].equal(other["features.0.weight"])
 
 
+def test_a_seed_leaves_the_random_numbers_alone_and_is_a_whole_number():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    build_model("cnn", seed=0)
+    assert torch.get_rng_state().equal(before)
+    build_model("cnn")
+    assert not torch.get_rng_state().equal(before)
+    for seed in (-1, "0", 1.5, True, 2**63):
+        with pytest.raises(ValueError, match=r"seed is .*, expected a whole number of 0 or more"):
+            build_model("cnn", seed)
+
+
 def test_an_unknown_network_is_named():
     with pytest.raises(ValueError, match=r"no network 'resnet'; choose one of cnn, dilated_cnn"):
         build_model("resnet")

@@ -15,7 +15,7 @@ import pytest
 
 from fmnist_lib.chapters import ChapterError
 from fmnist_lib.common import locked
-from fmnist_lib.download import SHA256
+from fmnist_lib.data import SAMPLE
 from fmnist_lib.experiments import page
 from fmnist_lib.experiments import run as runs
 from fmnist_lib.experiments.execution import Stopped
@@ -34,6 +34,7 @@ import json, pathlib
 folder = pathlib.Path(trained_dir, "tiny")
 folder.mkdir(exist_ok=True)
 record = {"best_epoch": 3, "metrics": {"val_accuracy": x / 10}, "machine": {"threads": 1}}
+record["data"] = {"train": "a few images"}
 (folder / "record.json").write_text(json.dumps(record))
 """
 
@@ -74,7 +75,7 @@ def test_a_run_is_kept_with_its_record(tmp_path, tiny):
         "metrics": {"best_epoch": 3, "val_accuracy": 0.3},
         "machine": {"threads": 1},
         "attempts": 1,
-        "data": SHA256,
+        "data": {"train": "a few images"},
     }
     assert 0.1 < record["seconds"] < 60
     assert pd.Timestamp(record["started"]) < pd.Timestamp.now("UTC")
@@ -218,7 +219,7 @@ def die(state):
 listeners = [Checkpoint("tiny.checkpoint"), die]
 config = TrainConfig(epochs=4, shuffle=True)
 trained = fit(build_model("cnn", 0), data.train, data.validation, config, listeners=listeners)
-save_trained("tiny", "cnn", trained, {"epochs": len(listeners)}, sample=True)
+save_trained("tiny", "cnn", trained, {"epochs": len(listeners)}, test=data.test)
 """
 
 
@@ -311,4 +312,5 @@ def test_a_real_chapter_is_kept_with_its_network(tmp_path):
     trained, own = load_trained(tmp_path / "a" / "02_cnn")
     assert trained.config.epochs == record["parameters"]["epochs"] == 1
     metrics = own["metrics"] | {"best_epoch": 1}
-    assert record == record | {"metrics": metrics, "machine": own["machine"], "data": "sample"}
+    assert record == record | {"metrics": metrics, "machine": own["machine"]}
+    assert {name: split["sha256"] for name, split in record["data"].items()} == SAMPLE

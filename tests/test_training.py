@@ -11,7 +11,8 @@ from bits import needs_gpu, same_bits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fmnist_lib.data import Split
+from fmnist_lib.common import UserError
+from fmnist_lib.data import SAMPLE, Split
 from fmnist_lib.models import build_model
 from fmnist_lib.training import EventLog, acceleration, loop
 from fmnist_lib.training.loop import (
@@ -122,7 +123,7 @@ def test_the_history_has_the_promised_form(train):
     assert trained.history["epoch"].tolist() == [1, 2]
     assert trained.history["train_loss"].is_monotonic_decreasing
     assert not trained.model.training
-    assert trained.config is QUICK
+    assert trained.config == QUICK
 
 
 @pytest.mark.parametrize(("dropout", "shuffle"), [(0.0, True), (0.5, False)])
@@ -209,11 +210,11 @@ def test_a_network_that_writes_into_its_images_leaves_the_data_alone(
 def test_a_short_last_batch_counts_for_what_it_holds():
     """Of 1,010 images the last 10 are right: 10 of 1,010, not a share of the last batch."""
     images = torch.zeros(1010, 1, 28, 28)
-    images[1000:] = 50.0
+    images[1000:] = 1.0
     split = Split(images, (torch.arange(1010) < 1000).long())
     model = nn.Sequential(nn.MaxPool2d(28), nn.Flatten(), nn.Linear(1, 10, bias=False))
     with torch.no_grad():
-        model[2].weight[:] = torch.eye(10)[:, :1]
+        model[2].weight[:] = 50 * torch.eye(10)[:, :1]
     loss, accuracy = loss_and_accuracy(model, split)
     assert accuracy == pytest.approx(10 / 1010)
     expected = nn.functional.cross_entropy(model(images), split.labels).item()
@@ -289,6 +290,9 @@ def test_fit_on_a_gpu(train, options, tolerance):
     assert trained.history["train_loss"][0] == pytest.approx(first, abs=tolerance)
 
 
+ELEVEN = {"labels": torch.arange(10) + 1, "class_names": tuple("abcdefghijk")}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -299,12 +303,8 @@ def test_fit_on_a_gpu(train, options, tolerance):
             "train split holds no image of class 8, expected some of",
         ),
         (
-            lambda train, validation: (train, replace(validation, labels=validation.labels - 1)),
-            "the validation split has labels from -1 to 8, expected 0 to 9",
-        ),
-        (
-            lambda train, validation: (replace(train, labels=train.labels + 1), validation),
-            "the train split has labels from 1 to 10, expected 0 to 9",
+            lambda train, validation: (train, replace(validation, **ELEVEN)),
+            "the validation split has labels from 1 to 10, expected 0 to 9: the model has 10 out",
         ),
     ],
 )
@@ -314,19 +314,109 @@ def test_splits_that_do_not_fit_are_refused(random_split, change, message):
 
 
 @pytest.mark.parametrize(
-    ("spoiled", "lr", "place"),
+    ("size", "place"),
+    [(320, "step ., .* smaller lr than 1e\\+20"), (64, "on the validation images")],
+)
+def test_a_loss_that_is_not_finite_is_reported_with_its_place(random_split, size, place):
+    """The first step ruins the weights, the second the numbers between the layers."""
+    with pytest.raises(FloatingPointError, match=f"the loss became nan at epoch 1, {place}"):
+        fit(build_model("cnn", 0), random_split(size), random_split(80), replace(QUICK, lr=1e20))
+
+
+@pytest.mark.parametrize("spoiled", [0, 1])
+def test_images_that_were_spoiled_later_are_refused_before_training(random_split, spoiled):
+    splits = random_split(64), random_split(64)
+    splits[spoiled].images[3] = float("nan")
+    with pytest.raises(ValueError, match="images go from nan to nan"):
+        fit(build_model("cnn", seed=0), *splits, QUICK)
+
+
+def linear(*layers, outputs=10):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, outputs), *layers)
+
+
+class Answering(nn.Module):
+    """Returns what a function makes of the logits of a linear layer."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.inner, self.answer = linear(), answer
+
+    def forward(self, images):
+        return self.answer(self.inner(images))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
     [
-        (0, 1e-3, "epoch 1, step 4, .* smaller lr than 0.001"),
-        (1, 1e-3, "epoch 1, on the validation images"),
-        (None, 1e20, "epoch 1, on the validation images"),  # ruined by the last step
+        (linear().requires_grad_(False), "2 parameters, none with requires_grad, expected at"),
+        (nn.Sequential(nn.Flatten(), nn.Dropout()), "the model has 0 parameters"),
+        (linear().double(), r"cannot take images \(2, 1, 28, 28\) torch.float32 .*Double"),
+        (nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten()), "cannot take images .* 3 channels"),
+        (Answering(lambda logits: (logits, logits)), r"returns a tuple, expected logits \(2, C\)"),
+        (Answering(lambda logits: {"out": logits}), "returns a dict, expected logits"),
+        (Answering(lambda logits: logits[..., None, None]), r"returns \(2, 10, 1, 1\), expected"),
+        (linear(outputs=1), r"returns \(2, 1\), expected logits .* at least two"),
+        (Answering(lambda logits: logits * float("nan")), "from nan to nan, expected logits"),
     ],
 )
-def test_a_loss_that_is_not_finite_is_reported_with_its_place(random_split, spoiled, lr, place):
-    splits = random_split(64 if spoiled is None else 320), random_split(320)
-    if spoiled is not None:
-        splits[spoiled].images[64 * 3] = float("nan")
-    with pytest.raises(FloatingPointError, match=place):
-        fit(build_model("cnn", seed=0), *splits, replace(QUICK, lr=lr))
+def test_a_model_that_cannot_be_trained_is_refused(train, model, message):
+    mode, numbers = model.train(), torch.get_rng_state()
+    with pytest.raises(ValueError, match=message) as caught:
+        train(model, progress=False)
+    assert len(str(caught.value).splitlines()) == 1
+    assert mode.training
+    assert torch.get_rng_state().equal(numbers)
+
+
+def test_switched_off_gradients_are_noticed(train):
+    with torch.no_grad(), pytest.raises(ValueError, match="gradients are off"):
+        train()
+
+
+@pytest.mark.parametrize("batch_size", [1, 17, 799])
+def test_a_batch_of_one_image_is_too_small_for_batch_normalisation(sample, batch_size):
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10))
+    split, config = sample.train[: 800 if batch_size > 17 else 18], replace(QUICK, epochs=1)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=f"holds one image .*batch_size is {batch_size}.*channel"):
+        fit(model, split, split, replace(config, batch_size=batch_size))
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    # Maps have more than one value per channel, so this one trains, with the statistics untouched
+    # by the trial; and so does any network on a last batch of two.
+    maps = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(784, 10))
+    fit(maps, split, split, replace(config, batch_size=batch_size))
+    assert maps[0].num_batches_tracked == -(-len(split) // batch_size)
+    fit(model, split[:18], split[:18], replace(config, batch_size=16))
+
+
+def test_a_softmax_at_the_end_is_noticed(train):
+    with pytest.warns(UserWarning, match="returns probabilities, expected logits") as caught:
+        train(linear(nn.Softmax(dim=1)))
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_listener_cannot_change_the_history_or_what_is_kept(train):
+    def tamper(state):
+        state.history[-1]["val_acc"] = 99
+        state.history.clear()
+
+    plain, trained = train(), train(listeners=[tamper])
+    assert same_bits(trained, plain)
+
+
+def test_the_data_that_a_network_was_trained_on_are_named(train, sample):
+    expected = {
+        name: {"images": len(split), "sha256": SAMPLE[name]}
+        for name, split in (("train", sample.train), ("validation", sample.validation))
+    }
+    assert train(config=TENTHS).data == expected
+
+
+def test_numbers_that_are_not_finite_measure_nothing(random_split):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    nn.init.constant_(model[1].bias, float("nan"))
+    assert np.isnan(loss_and_accuracy(model, random_split(20))).all()
 
 
 def test_numbers_of_numpy_become_plain_ones():
@@ -467,6 +557,28 @@ def test_event_files(train, tmp_path):
     assert tags["images"] == ["samples"]
     (text,) = (tag for tag in tags["tensors"] if "sample predictions" in tag)
     assert b"Ankle boot" in events.Tensors(text)[-1].tensor_proto.string_val[0]
+
+
+def test_event_files_name_classes_that_fmnist_lacks(random_split, tmp_path):
+    pytest.importorskip("tensorboard")
+    letters = replace(random_split(64), class_names=tuple("abcdefghijklm"))
+    log = EventLog(tmp_path)
+    fit(linear(outputs=26), letters, letters, QUICK, listeners=[log])
+    table = log._prediction_table(linear(outputs=26))
+    assert re.search(r"^\| 1 \| b \| ([a-m]|none of them) \|", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize("place", ["file", "disk"])
+def test_event_files_that_cannot_be_written_are_one_sentence(train, tmp_path, mount_disk, place):
+    pytest.importorskip("tensorboard")
+    if place == "file":
+        (tmp_path / place).write_text("")
+    else:
+        (mount_disk(tmp_path / place, "64k") / "full").write_bytes(bytes(2**16 - 4096))
+    seen = []
+    with pytest.raises(UserError, match=f"event file cannot be written to .*{place}"):
+        train(listeners=[EventLog(tmp_path / place), lambda state: seen.append(state)])
+    assert not seen
 
 
 def test_event_files_without_tensorboard(tmp_path, monkeypatch):

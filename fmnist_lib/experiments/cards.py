@@ -10,6 +10,8 @@ from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
+from fmnist_lib.data import OFFICIAL, SAMPLE
+from fmnist_lib.download import SHA256
 from fmnist_lib.inspection import count_parameters, layer_table
 from fmnist_lib.trained import load_trained
 from fmnist_lib.training import TrainConfig
@@ -56,9 +58,11 @@ def model_card(folder):
     import jinja2
 
     trained, record = load_trained(folder)
-    sample, machine = record["data"] == "sample", record["machine"]
+    machine, data = record["machine"], record["data"]
     facts = {"device": record["device"]} | machine | machine["packages"]
-    hashes = record["sha256"] | ({} if sample else record["data"])
+    trained_on = _origin(data, "train", "validation")
+    splits = {f"{name} split": split["sha256"] for name, split in data.items()}
+    hashes = record["sha256"] | (SHA256 if trained_on == "official" else splits)
     default = asdict(TrainConfig())
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True
@@ -66,7 +70,8 @@ def model_card(folder):
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         record=record,
         config=trained.config,
-        sample=sample,
+        trained_on=trained_on,
+        tested_on=_origin(data, "test"),
         title=TITLES.get(record["network"], record["network"]),
         parameters=count_parameters(trained.model),
         layers=[(*row[:2], f"{row[2]:,}") for row in layer_table(trained.model).to_numpy()],
@@ -88,6 +93,13 @@ def model_card(folder):
         hashes=[(name, f"`{digest}`") for name, digest in hashes.items()],
         **_metrics(record["metrics"]),
     )
+
+
+def _origin(data, *names):
+    """Say which images these splits hold: the ``"official"``, the ``"sample"``, or other ones."""
+    found = [data.get(name, {}).get("sha256") for name in names]
+    known = {"official": OFFICIAL, "sample": SAMPLE}
+    return next((o for o, d in known.items() if found == [d[name] for name in names]), "other")
 
 
 def _metrics(metrics):

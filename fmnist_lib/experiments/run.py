@@ -27,7 +27,6 @@ from pathlib import Path
 import fmnist_lib
 from fmnist_lib.chapters import ChapterError
 from fmnist_lib.common import PART, digest, locked, reading, staged, writing
-from fmnist_lib.download import SHA256
 from fmnist_lib.experiments.execution import Stopped, run_chapter
 from fmnist_lib.experiments.page import write_page
 from fmnist_lib.experiments.parameters import (
@@ -144,8 +143,8 @@ def run_experiment(
         ``code`` (SHA-256 of the chapter's code), ``library`` (of this library's files), ``torch``
         (its version), ``parameters`` (all but folders), ``metrics`` (of the network named after the
         chapter), ``networks`` (the metrics of the others), ``seconds`` (of the last attempt),
-        ``started``, ``attempts``, ``threads``, ``data`` (SHA-256 of each file, or ``"sample"``),
-        ``packages``, ``machine`` (of the network's record), ``host``.
+        ``started``, ``attempts``, ``threads``, ``packages``, ``machine`` and ``data`` (of the
+        network's record), ``host``.
 
     Raises
     ------
@@ -283,7 +282,6 @@ def _execute(run, folder, wanted, stopped, stop_early, options):
             "seconds": round(time.perf_counter() - start, 2),
             "started": started.isoformat(timespec="seconds"),
             "threads": options["threads"],
-            "data": _data(run),
             "packages": {name: version(name) for name in PACKAGES},
             "host": platform.node(),
         }
@@ -318,12 +316,6 @@ def _run_to_end(run, part, stopped, stop_early, options):
     return {"state": "finished", "error": None, "cause": None}
 
 
-def _data(run):
-    if "data_dir" not in run.known:
-        return None
-    return "sample" if run.parameters.get("sample") else SHA256
-
-
 def load_json(path):
     """Read a JSON object; an empty one if the file is missing or holds something else."""
     with reading(path, ChapterError):
@@ -335,7 +327,7 @@ def load_json(path):
 
 
 def _networks(part, chapter):
-    """Collect the metrics of a chapter's networks, and the machine that trained its own."""
+    """Collect the metrics of a chapter's networks, and the machine and data of its own."""
     paths = sorted(part.glob("*/record.json"))
     records = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in paths}
     own = records.pop(chapter, {})
@@ -343,4 +335,5 @@ def _networks(part, chapter):
         "metrics": own and {"best_epoch": own["best_epoch"]} | own["metrics"],
         "networks": {name: record["metrics"] for name, record in records.items()},
         "machine": own.get("machine"),
+        "data": own.get("data"),
     }

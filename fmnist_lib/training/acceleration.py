@@ -10,6 +10,7 @@ import logging
 import platform
 import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache, partial
 
 import torch
@@ -34,6 +35,13 @@ def autocast_for(precision, device):
         stacklevel=TO_CALLER_OF_FIT,
     )
     return nullcontext
+
+
+def attained(config, device):
+    """Return the settings with what a device falls back to: fp32, and no compiling."""
+    half = config.precision == "bf16" and supports_bf16(device)
+    program = config.compile and not _compiler_problem(device.type)
+    return replace(config, precision="bf16" if half else "fp32", compile=program)
 
 
 def supports_bf16(device):

@@ -7,12 +7,14 @@ and it is replaced in one move, so that a kill leaves the last one whole.
 
 import io
 import zipfile
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
-from fmnist_lib.common import UserError, digest, one_line, staged
+from fmnist_lib.common import UserError, one_line, staged
 
 CONTENT = {"training", "history", "best_weights", "model", "optimizer", "scheduler", "random"}
 
@@ -56,16 +58,15 @@ class Checkpoint:
         with self._staged():
             pass  # an unwritable folder should fail now, not after an epoch
         self._training = _describe(state)
-        if self.path.exists():
-            saved = _read(self.path)
+        if saved := _read(self.path):
             _require_same(self.path, saved["training"], self._training)
-            _restore(state, saved)
+            _restore(state, saved, self.path)
 
     def __call__(self, state):
         """Save the current state, replacing the file."""
         saved = {
             "training": self._training,
-            "history": state.history,
+            "history": state.rows,
             "best_weights": state.best_weights,
             "model": state.model.state_dict(),
             "optimizer": state.optimizer.state_dict(),
@@ -82,17 +83,27 @@ class Checkpoint:
         return staged(folder, f"the checkpoint {self.path.name}", UnwritableError)
 
 
-def _restore(state, saved):
-    # Copied into the existing tensors, so that their memory layout (channels last) stays.
-    state.model.load_state_dict(saved["model"])
-    state.optimizer.load_state_dict(saved["optimizer"])
-    if state.scheduler:
-        state.scheduler.load_state_dict(saved["scheduler"])
-    for generator in (*state.generators, torch.default_generator):
-        generator.set_state(saved["random"].pop(0))
-    if state.device.type != "cpu":
-        torch.get_device_module(state.device).set_rng_state(saved["random"].pop(), state.device)
-    state.history[:], state.best_weights = saved["history"], saved["best_weights"]
+def load_tensors(file):
+    """Read what `torch.save` wrote, onto the CPU; ValueError if it holds objects of other kinds."""
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError:  # PyTorch's own message says how to execute them
+        raise ValueError("it holds objects that would be executed, expected tensors") from None
+
+
+def _restore(state, saved, path):
+    with _reading(path):
+        # Copied into the existing tensors, so that their memory layout (channels last) stays.
+        state.model.load_state_dict(saved["model"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        if state.scheduler:
+            state.scheduler.load_state_dict(saved["scheduler"])
+        for generator in (*state.generators, torch.default_generator):
+            generator.set_state(saved["random"].pop(0))
+        if state.device.type != "cpu":
+            torch.get_device_module(state.device).set_rng_state(saved["random"].pop(), state.device)
+        state.rows[:] = [dict(row) for row in saved["history"]]
+        state.best_weights = saved["best_weights"]
 
 
 def _get_random(state):
@@ -105,11 +116,9 @@ def _get_random(state):
 
 def _describe(state):
     """List what tells this training run from others, by name, for an error message."""
-    found = {
-        "train split": _fingerprint(state.train),
-        "validation split": _fingerprint(state.validation),
-        "kind of device": state.device.type,
-    }
+    found = {"kind of device": state.device.type}
+    for name, split in state.data.items():
+        found[f"{name} split"] = f"{split['images']} images of SHA-256 {split['sha256'][:16]}"
     for name, value in state.model.state_dict().items():
         found[f"tensor {name}"] = f"{tuple(value.shape)} {value.dtype}"
     # Two networks can have the same tensors, and differ in a dilation.
@@ -123,33 +132,39 @@ def _describe(state):
     return found
 
 
-def _fingerprint(split):
-    content = (tensor.cpu().contiguous().numpy() for tensor in (split.images, split.labels))
-    return f"{len(split)} images of SHA-256 {digest(*content)[:16]}"
-
-
 def _require_same(path, found, expected):
     for name in expected | found:
         there, here = found.get(name, "missing"), expected.get(name, "nothing")
         if there != here:
             raise CheckpointError(
                 f"the checkpoint {path} belongs to another training run: its {name} is {there}, "
-                f"expected {here}; name another file, or remove this one to start over"
+                f"expected {here}; name another file, or move this one away to start over"
             )
 
 
 def _read(path):
-    try:
-        content = io.BytesIO(path.read_bytes())
+    """Read a checkpoint; None if there is no such file."""
+    with _reading(path):
+        try:
+            content = io.BytesIO(path.read_bytes())
+        except FileNotFoundError:
+            return None
         if member := zipfile.ZipFile(content).testzip():
             raise ValueError(f"the checksum of {member} in it is wrong")
         content.seek(0)
-        saved = torch.load(content, map_location="cpu", weights_only=True)
+        saved = load_tensors(content)
         if not isinstance(saved, dict) or saved.keys() != CONTENT:
             raise ValueError("it holds something else")
+        saved["training"] = dict(saved["training"])
+    return saved
+
+
+@contextmanager
+def _reading(path):
+    try:
+        yield
     except Exception as error:  # of many kinds: the file may hold anything
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({one_line(error)}), expected an intact file "
-            "that `fit` wrote; name another file, or remove this one to start over"
+            "that `fit` wrote; name another file, or move this one away to start over"
         ) from None
-    return saved

@@ -3,10 +3,13 @@
 import re
 from dataclasses import dataclass
 from math import isfinite
-from numbers import Integral, Real
+from numbers import Real
+
+from fmnist_lib.common import require, whole_number
 
 SCHEDULES = ("constant", "one-cycle")
 PRECISIONS = ("fp32", "bf16")
+WHOLE = {"epochs": (1,), "batch_size": (1,), "seed": (0,), "shift": (0, 27)}
 DEVICE = re.compile(r"auto|(cuda|mps|cpu)(:\d+)?")
 
 
@@ -69,22 +72,21 @@ class TrainConfig:
     compile: bool = False
 
     def __post_init__(self):
-        self._whole("epochs", 1)
-        self._whole("batch_size", 1)
-        self._whole("seed", 0)
-        self._whole("shift", 0, 27)
+        for name, limits in WHOLE.items():
+            # A plain int, so that NumPy's can be saved, too.
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), *limits))
         self._real("lr", lambda lr: lr > 0, "a number above 0")
         self._real("weight_decay", lambda decay: decay >= 0, "a number of 0 or more")
         self._real("label_smoothing", lambda share: 0 <= share < 1, "a number from 0 to below 1")
         for name in ("shuffle", "flip", "compile"):
             value = getattr(self, name)
-            _require(isinstance(value, bool), name, value, "True or False")
+            require(isinstance(value, bool), name, value, "True or False")
         known = isinstance(self.device, str) and DEVICE.fullmatch(self.device)
         devices = "the name of a device: auto, cuda, cuda:1, mps or cpu"
-        _require(known, "device", self.device, devices)
+        require(known, "device", self.device, devices)
         for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             value = getattr(self, name)
-            _require(value in known, name, value, f"one of {', '.join(known)}")
+            require(value in known, name, value, f"one of {', '.join(known)}")
 
     @classmethod
     def fast(cls, **changes):
@@ -111,18 +113,10 @@ class TrainConfig:
         settings = {"epochs": 25, "lr": 8e-3, "weight_decay": 0.05, "flip": True, "shift": 1}
         return cls.fast(**settings | changes)
 
-    def _whole(self, name, least, most=2**63 - 1):
-        value = getattr(self, name)
-        good = isinstance(value, Integral) and not isinstance(value, bool)
-        limit = f"a whole number of {least} or more" if most > 2**32 else f"{least} to {most}"
-        _require(good and least <= value <= most, name, value, limit)
-        # A plain int, so that NumPy's can be saved, too.
-        object.__setattr__(self, name, int(value))
-
     def _real(self, name, holds, expected):
         value = getattr(self, name)
         good = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
-        _require(good and holds(value), name, value, expected)
+        require(good and holds(value), name, value, expected)
         object.__setattr__(self, name, float(value))
 
 
@@ -137,10 +131,5 @@ def pick_device(name="auto"):
         return torch.device(available[0])
     kind, _, index = str(name).partition(":")
     exists = kind in counts and DEVICE.fullmatch(str(name)) and int(index or 0) < counts[kind]
-    _require(exists, "device", name, f"auto or one of {', '.join(available)}")
+    require(exists, "device", name, f"auto or one of {', '.join(available)}")
     return torch.device(name)
-
-
-def _require(holds, name, value, expected):
-    if not holds:
-        raise ValueError(f"{name} is {value!r}, expected {expected}")

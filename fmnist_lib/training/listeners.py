@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from fmnist_lib.data import CLASS_NAMES
+from fmnist_lib.common import writing
 from fmnist_lib.progress import progress_bar
 
 N_SAMPLES = 16
@@ -55,6 +55,8 @@ class EventLog:
     ------
     ModuleNotFoundError
         If the package ``tensorboard`` is not installed.
+    UserError
+        From `fit`, if the folder cannot be written.
     """
 
     def __init__(self, folder):
@@ -66,34 +68,43 @@ class EventLog:
                 "installed; run 'pip install tensorboard', or train without an event log"
             ) from None
         self._make_writer = partial(SummaryWriter, str(folder))
+        self._writing = partial(writing, "an event file", folder)
 
     def on_start(self, state):
         """Write the graph, and the first 16 validation images, which are the samples."""
         from torchvision.utils import make_grid
 
         self.samples = state.validation[:N_SAMPLES]
-        self.writer = self._make_writer()
-        state.exits.callback(self.writer.close)
-        with warnings.catch_warnings(), state.fork_rng():
-            warnings.simplefilter("ignore")  # about how PyTorch traces the graph
-            self.writer.add_graph(state.model.eval(), self.samples.images.clone())
-        self.writer.add_image("samples", make_grid(self.samples.images, nrow=4))
+        with self._writing():
+            self.writer = self._make_writer()
+            state.exits.callback(self._close)
+            with warnings.catch_warnings(), state.fork_rng():
+                warnings.simplefilter("ignore")  # about how PyTorch traces the graph
+                self.writer.add_graph(state.model.eval(), self.samples.images.clone())
+            self.writer.add_image("samples", make_grid(self.samples.images, nrow=4))
+            self.writer.flush()  # a full disk should fail now
 
     def __call__(self, state):
         """Write the newest row of the history, and what the model now predicts for the samples."""
         row = state.history[-1]
         epoch = row["epoch"]
-        for kind, name in (("loss", "loss"), ("accuracy", "acc")):
-            self.writer.add_scalar(f"{kind}/train", row[f"train_{name}"], epoch)
-            self.writer.add_scalar(f"{kind}/validation", row[f"val_{name}"], epoch)
-        self.writer.add_text("sample predictions", self._prediction_table(state.model), epoch)
+        with self._writing():
+            for kind, name in (("loss", "loss"), ("accuracy", "acc")):
+                self.writer.add_scalar(f"{kind}/train", row[f"train_{name}"], epoch)
+                self.writer.add_scalar(f"{kind}/validation", row[f"val_{name}"], epoch)
+            self.writer.add_text("sample predictions", self._prediction_table(state.model), epoch)
+
+    def _close(self):
+        with self._writing():
+            self.writer.close()
 
     @torch.no_grad()
     def _prediction_table(self, model):
         logits = model(self.samples.images.clone())  # the model may modify its input
         probability, predicted = logits.softmax(dim=1).max(dim=1)
+        names = dict(enumerate(self.samples.class_names))  # the model may have more outputs
         lines = ["| image | label | prediction | probability |", "|---|---|---|---|"]
-        for i, label in enumerate(self.samples.labels):
-            names = f"{CLASS_NAMES[label]} | {CLASS_NAMES[predicted[i]]}"
-            lines.append(f"| {i} | {names} | {probability[i]:.2f} |")
+        for i, label in enumerate(self.samples.labels.tolist()):
+            guess = names.get(predicted[i].item(), "none of them")
+            lines.append(f"| {i} | {names[label]} | {guess} | {probability[i]:.2f} |")
         return "\n".join(lines)

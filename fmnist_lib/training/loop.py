@@ -11,7 +11,7 @@ Architecture for Computer Vision", https://arxiv.org/abs/1512.00567.
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field
-from math import ceil, isfinite
+from math import ceil, isfinite, isnan, nan
 
 import pandas as pd
 import torch
@@ -19,11 +19,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
-from fmnist_lib.training.acceleration import autocast_for, compiled
+from fmnist_lib.common import one_line
+from fmnist_lib.inputs import logits_of
+from fmnist_lib.inspection import evaluating
+from fmnist_lib.training.acceleration import TO_CALLER_OF_FIT, attained, autocast_for, compiled
 from fmnist_lib.training.augmentation import augment
 from fmnist_lib.training.config import TrainConfig, pick_device
 from fmnist_lib.training.listeners import ProgressBar
 
+NORMALISATION = nn.modules.batchnorm._BatchNorm
 HISTORY_COLUMNS = ("epoch", "train_loss", "val_loss", "train_acc", "val_acc")
 
 
@@ -39,11 +43,15 @@ class TrainedModel:
         Columns ``epoch, train_loss, val_loss, train_acc, val_acc``, one row per epoch. Each figure
         is a mean over images; those for training were gathered while the weights moved.
     config : TrainConfig
+        As carried out: without bfloat16 or compiling where they were not available.
+    data : dict
+        What it was trained on: `Split.describe` of ``"train"`` and ``"validation"``.
     """
 
     model: nn.Module
     history: pd.DataFrame = field(repr=False)
     config: TrainConfig
+    data: dict
 
     @property
     def best_epoch(self):
@@ -74,16 +82,19 @@ def fit(model, train, validation, config=None, *, listeners=(), progress=True):
     Raises
     ------
     ValueError
-        If a split is empty or holds labels that the model has no output for, if the validation
-        split has a class that the train split lacks, if a batch is larger than the train split, or
-        if the device does not exist.
+        Before the first epoch: if the model does not turn images into logits, or has nothing to
+        train; if a split is empty or holds labels that the model has no output for; if the
+        validation split has a class that the train split lacks; if a batch is larger than the train
+        split, or too small for batch normalisation; if the device does not exist; or if gradients
+        are switched off.
     FloatingPointError
         If the loss is not a finite number (checked at the end of an epoch).
 
     Warns
     -----
     UserWarning
-        If bfloat16 or compiling is requested but not available: training continues without it.
+        If bfloat16 or compiling is requested but not available: training continues without it. If
+        the model returns probabilities instead of logits.
     """
     state = _start(model, train, validation, config or TrainConfig())
     optimizer, scheduler = state.optimizer, state.scheduler
@@ -93,7 +104,7 @@ def fit(model, train, validation, config=None, *, listeners=(), progress=True):
         for listener in listeners:
             if hasattr(listener, "on_start"):
                 listener.on_start(state)
-        for _ in range(len(state.history), state.config.epochs):
+        for _ in range(len(state.rows), state.config.epochs):
             model.train()
             state.means = Means()
             for images, labels in state.batches():
@@ -105,14 +116,14 @@ def fit(model, train, validation, config=None, *, listeners=(), progress=True):
                 if scheduler:
                     scheduler.step()
             val_loss, val_acc = state.validate()
-            if all(val_acc > row["val_acc"] for row in state.history):
+            if all(val_acc > row["val_acc"] for row in state.rows):
                 state.best_weights = deepcopy(model.state_dict())
             state.add_row(val_loss, val_acc)
             for listener in listeners:
                 listener(state)
     optimizer.zero_grad()  # a compiled step on a GPU owns the memory of the gradients
     model.load_state_dict(state.best_weights)
-    return TrainedModel(model.eval(), pd.DataFrame(state.history), state.config)
+    return TrainedModel(model.eval(), pd.DataFrame(state.rows), state.config, state.data)
 
 
 class Means:
@@ -151,6 +162,8 @@ class TrainingState:
     train, validation : Split
         On the device of the model.
     config : TrainConfig
+    data : dict
+        As in `TrainedModel`.
     steps_per_epoch : int
         A short last one included.
     forward : callable
@@ -161,7 +174,7 @@ class TrainingState:
     scheduler : torch.optim.lr_scheduler.LRScheduler or None
     generators : pair of torch.Generator
         For the order of the images, on the CPU, and for augmentation, on the device.
-    history : list of dict
+    rows : list of dict
         The finished epochs, with the keys ``epoch, train_loss, val_loss, train_acc, val_acc``.
     best_weights : dict of str to Tensor, or None
     means : Means
@@ -174,16 +187,22 @@ class TrainingState:
     train: object
     validation: object
     config: TrainConfig
+    data: dict
     steps_per_epoch: int
     forward: object
     autocast: object
     optimizer: torch.optim.Optimizer
     scheduler: object
     generators: tuple
-    history: list = field(default_factory=list)
+    rows: list = field(default_factory=list)
     best_weights: dict | None = None
     means: Means | None = None
     exits: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def history(self):
+        """A copy of ``rows``: whatever a listener does to it, the history stays as it is."""
+        return [dict(row) for row in self.rows]
 
     @property
     def device(self):
@@ -211,7 +230,7 @@ class TrainingState:
 
     def add_row(self, val_loss, val_acc):
         """Add an epoch to the history; FloatingPointError for a loss that is not finite."""
-        epoch = len(self.history) + 1
+        epoch = len(self.rows) + 1
         losses = torch.stack(self.means.losses).tolist()
         places = {f"step {step}": loss for step, loss in enumerate(losses, start=1)}
         for place, loss in (places | {"on the validation images": val_loss}).items():
@@ -222,24 +241,24 @@ class TrainingState:
                     "NaN"
                 )
         row = (epoch, self.means.loss, val_loss, self.means.accuracy, val_acc)
-        self.history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
+        self.rows.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
 
 
 @torch.no_grad()
 def loss_and_accuracy(model, split):
     """Measure mean cross-entropy and accuracy on a split, in evaluation mode.
 
-    The split is on the model's device.
+    The split is on the model's device. Both numbers are NaN if a logit is.
     """
     # A layer's output for this many images fits into the caches of a CPU.
     batch_size = 128 if split.images.device.type == "cpu" else 4000
-    model.eval()
+    batches = zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)
     means = Means()
-    for start in range(0, len(split), batch_size):
-        batch = split[start : start + batch_size]
-        logits = model(batch.images.clone())  # the model may modify its input
-        means.add(cross_entropy(logits, batch.labels), logits, batch.labels)
-    return means.loss, means.accuracy
+    with evaluating(model):
+        for images, labels in batches:
+            logits = model(images.clone())  # the model may modify its input
+            means.add(cross_entropy(logits, labels), logits, labels)
+    return means.loss, nan if isnan(means.loss) else means.accuracy
 
 
 def make_optimizer(model, config, steps):
@@ -258,11 +277,15 @@ def make_optimizer(model, config, steps):
 
 
 def _start(model, train, validation, config):
+    if not torch.is_grad_enabled():
+        raise ValueError("gradients are off, expected them on; call fit outside torch.no_grad()")
     device = pick_device(config.device)
+    splits = {"train": train, "validation": validation}
+    data = {name: split.describe() for name, split in splits.items()}
     with _fork_rng(device):
         n_classes = _place(model, device)
-    train, validation = train.to(device), validation.to(device)
-    _check_splits(train, validation, n_classes, config.batch_size)
+        _check_splits(splits, n_classes, config.batch_size)
+        _check_short_batch(model, device, len(train), config.batch_size)
     autocast = autocast_for(config.precision, device)
     steps_per_epoch = ceil(len(train) / config.batch_size)
     criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
@@ -276,37 +299,42 @@ def _start(model, train, validation, config):
         forward = compiled(forward, config.batch_size, device)
     optimizer, scheduler = make_optimizer(model, config, config.epochs * steps_per_epoch)
     generators = tuple(torch.Generator(place).manual_seed(config.seed) for place in ("cpu", device))
+    splits = train.to(device), validation.to(device)
     parts = (steps_per_epoch, forward, autocast, optimizer, scheduler, generators)
-    return TrainingState(model, train, validation, config, *parts)
+    return TrainingState(model, *splits, attained(config, device), data, *parts)
 
 
 def _fork_rng(device):
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
-@torch.no_grad()
 def _place(model, device):
     # Move a model, and return how many logits it gives. Lazy layers get their shapes here.
-    blank = torch.zeros(1, 1, 28, 28, device=device)
-    n_classes = model.to(device).eval()(blank).shape[1]
-    try:
-        # In this memory layout, convolutions run fastest on most devices, and `view` may fail.
-        model.to(memory_format=torch.channels_last)(blank)
-    except RuntimeError:
-        model.to(memory_format=torch.contiguous_format)
+    blank = torch.zeros(2, 1, 28, 28, device=device)
+    with torch.no_grad(), evaluating(model.to(device)):
+        n_classes = logits_of(model, blank, stacklevel=TO_CALLER_OF_FIT + 1).shape[1]
+        try:
+            # In this memory layout, convolutions run fastest on most devices, and `view` may fail.
+            model.to(memory_format=torch.channels_last)(blank)
+        except RuntimeError:
+            model.to(memory_format=torch.contiguous_format)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        found = f"{sum(1 for _ in model.parameters())} parameters, none with requires_grad"
+        raise ValueError(f"the model has {found}, expected at least one that can be trained")
     return n_classes
 
 
-def _check_splits(train, validation, n_classes, batch_size):
-    for name, split in {"train": train, "validation": validation}.items():
+def _check_splits(splits, n_classes, batch_size):
+    for name, split in splits.items():
         if len(split) == 0:
             raise ValueError(f"the {name} split holds no images, expected at least one")
         low, high = split.labels.min().item(), split.labels.max().item()
-        if low < 0 or high >= n_classes:
+        if high >= n_classes:
             raise ValueError(
                 f"the {name} split has labels from {low} to {high}, expected 0 to "
                 f"{n_classes - 1}: the model has {n_classes} outputs"
             )
+    train, validation = splits.values()
     if batch_size > len(train):
         raise ValueError(
             f"batch_size is {batch_size}, expected at most {len(train)}, the number of training "
@@ -318,3 +346,23 @@ def _check_splits(train, validation, n_classes, batch_size):
             "that the validation split holds; split the images again, or leave the class out of "
             "both"
         )
+
+
+@torch.no_grad()
+def _check_short_batch(model, device, n, batch_size):
+    """Refuse a last batch of one image if the model's normalisation cannot train on it."""
+    normalises = any(isinstance(layer, NORMALISATION) for layer in model.modules())
+    if not normalises or (n - 1) % batch_size:
+        return
+    before = deepcopy(model.state_dict())
+    with evaluating(model):
+        try:
+            model.train()(torch.zeros(1, 1, 28, 28, device=device))
+        except ValueError as error:
+            raise ValueError(
+                f"the last of an epoch's batches holds one image ({n} images, batch_size is "
+                f"{batch_size}), on which a layer cannot be trained ({one_line(error)}); choose "
+                "another batch_size"
+            ) from None
+        finally:
+            model.load_state_dict(before)
