@@ -61,6 +61,11 @@ def test_bfloat16_is_near_the_plain_path_and_repeats_to_the_bit(train, compile):
     assert all(value.dtype == torch.float32 for value in half.model.state_dict().values())
 
 
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="precision is 'fp16', expected one of fp32, bf16"):
+        acceleration.autocast_for("fp16", torch.device("cpu"))
+
+
 FALLBACK = """
 import json, warnings
 from fmnist_lib.data import load_fashion_mnist

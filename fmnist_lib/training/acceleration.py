@@ -15,7 +15,8 @@ from functools import cache, partial
 
 import torch
 
-from fmnist_lib.common import one_line
+from fmnist_lib.common import one_line, require
+from fmnist_lib.training.config import PRECISIONS
 
 TO_CALLER_OF_FIT = 4  # stack level of a warning: here, `loop._start`, `fit`, its caller
 
@@ -25,6 +26,7 @@ def autocast_for(precision, device):
 
     Where bfloat16 would not be faster, this warns, and the context is that of float32.
     """
+    require(precision in PRECISIONS, "precision", precision, f"one of {', '.join(PRECISIONS)}")
     if precision == "fp32":
         return nullcontext
     if supports_bf16(device):
