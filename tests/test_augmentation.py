@@ -32,6 +32,7 @@ def test_every_image_is_moved_or_mirrored_and_all_ways_occur(shift, flip):
 def test_nothing_changes_unless_asked_and_half_are_mirrored():
     batch = torch.rand(28, 28).expand(1000, 1, 28, 28)
     assert augment(batch).equal(batch)
+    assert augment(batch.to("meta"), 1, True).is_meta  # on the device of the images
     out = augment(batch, flip=True, generator=torch.Generator().manual_seed(0))
     assert 450 < (out != batch).any(3).any(2).sum() < 550
 
