@@ -67,7 +67,8 @@ def test_a_probability_of_zero_costs_much_but_not_everything():
 def test_a_known_temperature_is_found_and_undone(temperature):
     labels, probabilities = draw(20_000, temperature)
     assert evaluation.fit_temperature(labels, probabilities) == pytest.approx(temperature, rel=0.03)
-    cooled = evaluation.apply_temperature(probabilities, temperature)
+    cooled = evaluation.apply_temperature(probabilities.astype(np.float32), temperature)
+    assert cooled.dtype == np.float64
     assert np.allclose(cooled, draw(20_000)[1], atol=1e-6)
 
 

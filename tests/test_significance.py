@@ -9,12 +9,12 @@ from fmnist_lib import evaluation
 pairs = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=60)
 
 
-@given(pairs)
-def test_the_interval_is_wilsons(answers):
+@given(pairs, st.sampled_from([0.5, 0.95]))
+def test_the_interval_is_wilsons(answers, confidence):
     labels, predicted = np.array(answers).T
     hits = int((labels == predicted).sum())
-    expected = binomtest(hits, len(answers)).proportion_ci(0.95, method="wilson")
-    low, high = evaluation.accuracy_interval(labels, predicted)
+    expected = binomtest(hits, len(answers)).proportion_ci(confidence, method="wilson")
+    low, high = evaluation.accuracy_interval(labels, predicted, confidence)
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 

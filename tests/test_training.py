@@ -11,6 +11,7 @@ from bits import needs_gpu, same_bits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from fmnist_lib import training
 from fmnist_lib.common import UserError
 from fmnist_lib.data import SAMPLE, Split
 from fmnist_lib.models import build_model
@@ -26,6 +27,13 @@ from fmnist_lib.training.loop import (
 
 QUICK = TrainConfig(epochs=2, batch_size=64, lr=1e-3, shuffle=False, device="cpu")
 TENTHS = replace(QUICK, epochs=1, batch_size=80)  # ten steps
+
+
+def test_public_names_are_found_where_they_are_made():
+    for name in training.__all__:
+        assert training.__getattr__(name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        training.__getattr__("nothing")
 
 
 @pytest.fixture
@@ -556,7 +564,9 @@ def test_event_files(train, tmp_path):
     assert tags["graph"]
     assert tags["images"] == ["samples"]
     (text,) = (tag for tag in tags["tensors"] if "sample predictions" in tag)
-    assert b"Ankle boot" in events.Tensors(text)[-1].tensor_proto.string_val[0]
+    table = events.Tensors(text)[-1].tensor_proto.string_val[0]
+    assert table.startswith(b"| image | label | prediction | probability |\n|---|---|---|---|\n")
+    assert b"Ankle boot" in table
 
 
 def test_event_files_name_classes_that_fmnist_lacks(random_split, tmp_path):
