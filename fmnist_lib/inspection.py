@@ -1,14 +1,42 @@
 """What can be read off a network without training it: layers, costs, receptive fields.
 
-N is the number of images, C channels, H and W height and width.
+N is the number of images, C channels, H and W height and width. A network that runs here runs in
+evaluation mode, one thread at a time, and stays as it was.
 
 Receptive fields: Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural
 Networks", Distill 2019, https://doi.org/10.23915/distill.00021.
 """
 
-from contextlib import ExitStack, contextmanager
+import sys
+import threading
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
+from numbers import Real
 
+import numpy as np
 import torch
+from torch import nn
+from torch.nn.functional import pad
+
+from fmnist_lib.common import require, whole_number
+
+one_thread = threading.RLock()
+"""Held while a network is in a mode that is not its own, so that threads take turns."""
+
+WINDOWS = nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d, nn.LPPool2d
+"""Layers of which a unit sees a rectangle of pixels: what `receptive_field` adds up."""
+
+RECTIFIERS = nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU
+CURVES = nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.Softplus, nn.Sigmoid, nn.Hardsigmoid, nn.Tanh
+ONE_PIXEL = *RECTIFIERS, *CURVES, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity
+"""Layers of which a unit sees one pixel, in evaluation mode: they leave its field as it is."""
+
+UNCOUNTED = (
+    "_cdist_forward _cudnn_rnn _euclidean_dist _native_multi_head_attention _sparse_addmm "
+    "_transformer_encoder_layer_fwd _trilinear addbmm addmv conv_tbc dot miopen_rnn "
+    "mkldnn_rnn_layer mv"
+)
+"""Operations that multiply and add, but that PyTorch's counter passes over."""
 
 
 def count_parameters(model):
@@ -23,26 +51,44 @@ def device_of(model):
 
 @contextmanager
 def evaluating(model):
-    """Keep a model in evaluation mode for a ``with`` block, then restore each layer's mode."""
-    modes = [(layer, layer.training) for layer in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for layer, training in modes:
-            layer.training = training
+    """Keep a model in evaluation mode for a ``with`` block, then restore each layer's mode.
+
+    Threads take turns: the block holds `one_thread`.
+    """
+    with one_thread:
+        modes = [(layer, layer.training) for layer in model.modules()]
+        model.eval()
+        try:
+            yield
+        finally:
+            for layer, training in modes:
+                layer.training = training
 
 
 def multiply_adds(model):
     """Count the multiply-adds that one image (1, 28, 28) takes.
 
-    Only convolutions and linear layers are counted; the rest is negligible.
+    Convolutions, linear layers and other matrix products are counted, each time they run, with
+    what they multiply by the zeros of a padding; the rest is negligible.
+
+    Raises
+    ------
+    ValueError
+        If the model multiplies in a way that PyTorch does not count, such as that of `nn.LSTM`.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
+    refused = {getattr(torch.ops.aten, name): partial(_refuse, name) for name in UNCOUNTED.split()}
+    with evaluating(model), FlopCounterMode(display=False, custom_mapping=refused) as counter:
         _pass_one_image(model)
     return counter.get_total_flops() // 2
+
+
+def _refuse(name, *_, **__):
+    raise ValueError(
+        f"the network runs {name}, whose multiply-adds PyTorch does not count, expected only "
+        "convolutions, linear layers and matrix products; leave that part out, and count it by hand"
+    )
 
 
 def layer_table(model):
@@ -55,30 +101,70 @@ def layer_table(model):
     Returns
     -------
     DataFrame
-        Columns ``layer`` (such as ``Conv2d 1→16, 3×3, padding 1``), ``output`` (its shape for one
-        image, as C×H×W) and ``parameters``; one row per layer.
+        One row each time that a layer runs. A module made of others has a row, after theirs, if it
+        has parameters of its own. Columns ``layer`` (such as ``Conv2d 1→16, 3×3, padding 1``),
+        ``output`` (its shape for one image, as C×H×W; of several outputs, the first) and
+        ``parameters`` (the trainable ones it computes with, each counted in one row: the first).
     """
     import pandas as pd
 
-    rows = []
+    rows, counted = [], set()
 
     def record(layer, inputs, output):
-        shape = "×".join(map(str, output.shape[1:]))
-        n = count_parameters(layer)
-        rows.append({"layer": _describe(layer), "output": shape, "parameters": n})
+        parameters = set(layer.parameters()) & _parameters_behind(output) - counted
+        if parameters or not list(layer.children()) or list(layer.parameters(recurse=False)):
+            n = sum(p.numel() for p in parameters)
+            rows.append({"layer": _describe(layer), "output": _shape(output), "parameters": n})
+        counted.update(parameters)
 
-    with ExitStack() as hooks:
-        for layer in model.modules():
-            if not list(layer.children()):
-                hooks.enter_context(layer.register_forward_hook(record))
+    with evaluating(model), ExitStack() as hooks:
+        for layer in _layers(model):
+            hooks.enter_context(layer.register_forward_hook(record))
         _pass_one_image(model)
     return pd.DataFrame(rows)
 
 
-@torch.no_grad()  # not inference mode: lazy layers that get their shapes here must stay trainable
+def _layers(model):
+    # Without those that compute a parameter, such as a weight that is kept normalised.
+    from torch.nn.utils.parametrize import ParametrizationList
+
+    lists = (module for module in model.modules() if isinstance(module, ParametrizationList))
+    return set(model.modules()) - {module for each in lists for module in each.modules()}
+
+
+def _tensors(output):
+    from torch.utils._pytree import tree_leaves
+
+    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
+
+
+def _shape(output):
+    return "×".join(str(n) for tensor in _tensors(output)[:1] for n in tensor.shape[1:])
+
+
+def _parameters_behind(output):
+    # What a backward pass would reach.
+    tensors = [tensor for tensor in _tensors(output) if tensor.requires_grad]
+    nodes, reached = [torch.autograd.graph.get_gradient_edge(t).node for t in tensors], set()
+    while nodes:
+        node = nodes.pop()
+        if node not in reached:
+            reached.add(node)
+            nodes += [before for before, _ in node.next_functions if before]
+    return {node.variable for node in reached if hasattr(node, "variable")}
+
+
 def _pass_one_image(model):
-    with evaluating(model):
+    # With gradients, which this turns on: attention then runs as separate products that can be
+    # counted, and the parameters behind an output can be found.
+    with _uncompiled(), torch.inference_mode(False):
         model(torch.zeros(1, 1, 28, 28, device=device_of(model)))
+
+
+def _uncompiled():
+    # Hooks are not worth compiling. Where the compiler is not imported, nothing is compiled.
+    started = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if started else nullcontext()
 
 
 def receptive_field(features):
@@ -87,25 +173,71 @@ def receptive_field(features):
     Parameters
     ----------
     features : nn.Sequential
+        Of convolutions, pools, and layers that look at one pixel only (`WINDOWS`, `ONE_PIXEL`),
+        in evaluation mode; it may be nested. A single such layer is a stack of one.
 
     Returns
     -------
     DataFrame
         Columns ``layer``, ``size`` (pixels along one side) and ``step`` (pixels by which the view
-        moves from one unit to the next); one row for each layer that has a kernel.
+        moves from one unit to the next); one row for each layer that has a kernel. A size or step
+        that differs between the directions is a tuple (rows, columns). Near the edge, a part of
+        the field lies outside the image.
+
+    Raises
+    ------
+    ValueError
+        If a layer is of another kind. `input_gradient` measures the field of any network.
     """
     import pandas as pd
 
-    rows, size, step = [], 1, 1
-    names = ("kernel_size", "stride", "dilation")
-    for layer in features:
-        if not hasattr(layer, "kernel_size"):
-            continue
-        kernel, stride, dilation = (_side(getattr(layer, name, 1)) for name in names)
-        size += dilation * (kernel - 1) * step
-        step *= stride
-        rows.append({"layer": _describe(layer), "size": size, "step": step})
-    return pd.DataFrame(rows)
+    rows, size, step = [], np.ones(2, int), np.ones(2, int)
+    for layer in _flattened(features):
+        if _computes_like(layer, WINDOWS):
+            kernel, stride, dilation = _window(layer)
+            size = size + dilation * (kernel - 1) * step
+            step = step * stride
+            rows.append((_describe(layer), _one_or_both(size), _one_or_both(step)))
+    return pd.DataFrame(rows, columns=["layer", "size", "step"])
+
+
+def _flattened(layer):
+    if _computes_like(layer, (nn.Sequential,)):
+        for child in layer:
+            yield from _flattened(child)
+        return
+    # Without running statistics, batch normalisation looks at the whole batch.
+    whole = isinstance(layer, nn.BatchNorm2d) and layer.running_mean is None
+    if whole or not _computes_like(layer, WINDOWS + ONE_PIXEL):
+        raise ValueError(
+            f"receptive_field does not cover {_describe(layer)}, expected nn.Sequential of Conv2d, "
+            "pools with a fixed kernel, and layers that look at one pixel; give it that part of "
+            "the network, or measure the field with input_gradient"
+        )
+    yield layer
+
+
+def _computes_like(layer, kinds):
+    # A subclass or an instance may have a forward of its own.
+    return any(
+        isinstance(layer, kind)
+        and all(
+            getattr(getattr(layer, name, None), "__func__", None) is getattr(kind, name, None)
+            for name in ("forward", "_conv_forward")
+        )
+        for kind in kinds
+    )
+
+
+def _window(layer):
+    kernel = _directions(layer.kernel_size)
+    stride = kernel if layer.stride is None else _directions(layer.stride)
+    return [np.array(pair) for pair in (kernel, stride, _directions(getattr(layer, "dilation", 1)))]
+
+
+def _one_or_both(pair):
+    rows, columns = pair.tolist()
+    return rows if rows == columns else (rows, columns)
 
 
 def input_gradient(features, images, unit):
@@ -114,19 +246,57 @@ def input_gradient(features, images, unit):
     Parameters
     ----------
     features : nn.Module
-    images : Tensor, (N, C, H, W), float32
-    unit : tuple of int
-        Row and column of the unit, which is taken in all feature maps at once.
+        It is used in evaluation mode.
+    images : Tensor, (N, C, H, W), float32, finite
+        At least one.
+    unit : pair of int
+        Row and column of the unit, from 0, which is taken in all feature maps at once.
 
     Returns
     -------
     Tensor, (H, W), float32
         Absolute gradient, averaged over images and channels: zero outside the receptive field.
+
+    Raises
+    ------
+    ValueError
+        If the images are none, not finite or of another shape, if the features are no maps
+        (N, C, H, W) computed from them, or if the unit lies outside these.
     """
-    images = images.detach().clone().requires_grad_()
-    row, column = unit
-    (gradient,) = torch.autograd.grad(features(images)[:, :, row, column].sum(), images)
+    with evaluating(features), torch.inference_mode(False):
+        images = _finite(images, "images are", "(N, C, H, W)").detach().clone().requires_grad_()
+        maps = _checked_maps(features(images.clone()))  # a layer may modify its input
+        row, column = _checked_unit(unit, *maps.shape[2:])
+        seen = maps[:, :, row, column].sum()
+        (gradient,) = torch.autograd.grad(seen, images, materialize_grads=True)
     return gradient.abs().mean(dim=(0, 1))
+
+
+def _checked_maps(maps):
+    good = isinstance(maps, torch.Tensor) and maps.ndim == 4 and maps.requires_grad
+    found = tuple(maps.shape) if isinstance(maps, torch.Tensor) else type(maps).__name__
+    require(good, "the output", found, "feature maps (N, C, H, W) computed from the images")
+    return maps
+
+
+def _checked_unit(unit, height, width):
+    require(np.shape(unit) == (2,), "the unit", unit, "its row and its column")
+    row, column = unit
+    return (
+        whole_number("the row of the unit", row, most=height - 1),
+        whole_number("the column of the unit", column, most=width - 1),
+    )
+
+
+def _finite(tensor, name, shape):
+    found = f"a {type(tensor).__name__}"
+    if isinstance(tensor, torch.Tensor):
+        found = f"{tuple(tensor.shape)} {tensor.dtype}"
+        if tensor.ndim == shape.count(",") + 1 and tensor.numel() and tensor.is_floating_point():
+            if tensor.isfinite().all():
+                return tensor
+            found += " with NaN or infinity"
+    raise ValueError(f"{name} {found}, expected a Tensor {shape} of finite numbers, not empty")
 
 
 def effective_field(gradient, share=0.8):
@@ -138,7 +308,7 @@ def effective_field(gradient, share=0.8):
 
     Parameters
     ----------
-    gradient : Tensor, (H, W)
+    gradient : Tensor, (H, W), finite, 0 or more
         From `input_gradient`: zero outside the receptive field.
     share : float
         Share of the gradient's sum, above 0 and at most 1.
@@ -147,20 +317,24 @@ def effective_field(gradient, share=0.8):
     -------
     int
         Side, in pixels, of the smallest square in the middle of the field that holds that share.
-        Squares are compared in steps of two pixels: one ring.
+        Squares are compared in steps of two pixels: one ring. Where one side of the field is
+        longer, the largest square has that side.
 
     Raises
     ------
     ValueError
-        If the gradient is zero everywhere.
+        If the gradient or the share is not as described, or the gradient is zero everywhere.
     """
+    _finite(gradient, "the gradient is", "(H, W)")
+    require((gradient >= 0).all(), "the gradient", gradient.min().item(), "0 or more everywhere")
+    require(isinstance(share, Real) and 0 < share <= 1, "share", share, "above 0, at most 1")
     if not gradient.any():
         raise ValueError(
             "the gradient is zero everywhere, expected a unit that depends on some pixel"
         )
     rows, columns = (gradient.sum(dim=axis).nonzero()[:, 0] for axis in (1, 0))
     field = gradient[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].double()
-    side, edge = min(field.shape), 0
+    field, side, edge = _squared(field), max(field.shape), 0
     # Peel off rings while the rest holds enough. For a share of 1, rounding may stop this early.
     while side - 2 * edge > 2:
         inner = field[edge + 1 : side - edge - 1, edge + 1 : side - edge - 1]
@@ -170,19 +344,33 @@ def effective_field(gradient, share=0.8):
     return side - 2 * edge
 
 
+def _squared(field):
+    # Zeros on both sides of the shorter direction; of an odd number, one more at its end.
+    height, width = field.shape
+    tall, wide = max(0, width - height), max(0, height - width)
+    return pad(field, (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2))
+
+
 def _describe(layer):
     text = type(layer).__name__
     for a, b in (("in_channels", "out_channels"), ("in_features", "out_features")):
         if hasattr(layer, a):
             text += f" {getattr(layer, a)}→{getattr(layer, b)}"
-    if hasattr(layer, "kernel_size"):
-        kernel = _side(layer.kernel_size)
-        text += f"{',' if '→' in text else ''} {kernel}×{kernel}"
+    n = {"1d": 1, "3d": 3}.get(type(layer).__name__[-2:], 2)
     usual = {"padding": 0, "dilation": 1}
-    settings = {name: _side(getattr(layer, name, value)) for name, value in usual.items()}
-    return text + "".join(f", {k} {v}" for k, v in settings.items() if v != usual[k])
+    if hasattr(layer, "kernel_size"):
+        kernel = _directions(layer.kernel_size, n)
+        text += f"{',' if '→' in text else ''} {'×'.join(map(str, kernel))}"
+        # Convolutions look at every place; pools divide the image among their units.
+        usual = {"stride": 1 if "→" in text else kernel, **usual, "groups": 1}
+    for name, value in usual.items():
+        found = _directions(getattr(layer, name, None), n)
+        if found not in (_directions(None, n), _directions(value, n)):
+            same = len(set(found)) == 1
+            text += f", {name} {found[0] if same else '×'.join(map(str, found))}"
+    return text
 
 
-def _side(value):
-    # PyTorch keeps a setting either as one number or as one per dimension; ours are square.
-    return value[0] if isinstance(value, tuple) else value
+def _directions(value, n=2):
+    # PyTorch keeps a setting either as one number or as one per direction.
+    return tuple(value) if isinstance(value, tuple | list) else (value,) * n

@@ -119,14 +119,29 @@ def test_the_embedding_tells_classes_apart_by_marker_and_colour():
     assert ax.collections[3].get_offsets().tolist() == [[6, 7], [26, 27]]
 
 
-@pytest.mark.parametrize(("kernel_size", "dilation", "reach"), [(3, 1, 3), (3, 2, 5), (2, 4, 5)])
-def test_kernel_footprints(kernel_size, dilation, reach):
-    figure = plotting.kernel_footprints(kernel_size, [dilation])
-    patch = figure.axes[0].collections[0].get_array()
+@pytest.mark.parametrize(
+    ("kernel_size", "dilation", "reach", "side"),
+    [(3, 1, 3, 9), (3, 2, 5, 9), (2, 4, 5, 9), (3, 5, 11, 11), (5, 3, 13, 13), (9, 3, 25, 25)],
+)
+def test_kernel_footprints(kernel_size, dilation, reach, side):
+    figure = plotting.kernel_footprints(kernel_size, [1, dilation])
+    patches = [ax.collections[0].get_array() for ax in figure.axes]
+    assert [patch.shape for patch in patches] == [(side, side)] * 2
+    patch = patches[1]
     rows = np.flatnonzero(patch.any(axis=1))
     assert patch.sum() == kernel_size**2
     assert rows[-1] - rows[0] + 1 == reach
     assert set(np.diff(rows)) == {dilation}
+    assert figure.axes[1].get_xlabel() == f"{kernel_size**2} weights on {reach}×{reach} pixels"
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "dilations", "found"),
+    [(0, [1], "kernel_size is 0"), (3, [1, 0], "dilation is 0"), (3, [], r"dilations is \[\]")],
+)
+def test_kernels_without_a_footprint_are_refused(kernel_size, dilations, found):
+    with pytest.raises(ValueError, match=found):
+        plotting.kernel_footprints(kernel_size, dilations)
 
 
 def test_a_kernel_on_an_image_marks_what_it_reads_and_what_it_makes():

@@ -399,8 +399,13 @@ def test_a_batch_of_one_image_is_too_small_for_batch_normalisation(sample, batch
 
 
 def test_a_softmax_at_the_end_is_noticed(train):
-    with pytest.warns(UserWarning, match="returns probabilities, expected logits") as caught:
+    with pytest.warns(UserWarning, match="returns probabilities, expected logits"):
         train(linear(nn.Softmax(dim=1)))
+
+
+def test_a_warning_points_at_the_caller_of_fit(train):
+    with pytest.warns(UserWarning, match="expected logits") as caught:
+        train(linear(nn.Softmax(dim=1)), TENTHS)
     assert [warning.filename for warning in caught] == [__file__]
 
 

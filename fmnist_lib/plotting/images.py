@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
+from fmnist_lib.common import require, whole_number
 from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH
 
@@ -119,8 +120,14 @@ def compared_predictions(images, labels, probabilities):
 
 
 def kernel_footprints(kernel_size, dilations):
-    """Draw which pixels of a 9×9 patch a square kernel reads, for each of several dilations."""
-    size = 9
+    """Draw which pixels a square kernel reads, for each of several dilations.
+
+    The patch around it is 9×9 pixels, or as large as the largest footprint.
+    """
+    require(len(dilations), "dilations", dilations, "at least one")
+    for name, value in (("kernel_size", kernel_size), *(("dilation", d) for d in dilations)):
+        whole_number(name, value, least=1)
+    size = max(9, max(dilations) * (kernel_size - 1) + 1)
     figure, axes = plt.subplots(
         1, len(dilations), figsize=(WIDTH, WIDTH / len(dilations)), layout="constrained"
     )

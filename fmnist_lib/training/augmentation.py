@@ -7,13 +7,15 @@ Data 6 (2019), https://doi.org/10.1186/s40537-019-0197-0.
 import torch
 from torch.nn.functional import pad
 
+from fmnist_lib.common import whole_number
+
 
 def augment(images, shift=0, flip=False, generator=None):
     """Move each image by a few pixels, and mirror about half of them, at random.
 
     Parameters
     ----------
-    images : Tensor, (N, 1, 28, 28)
+    images : Tensor, (N, C, H, W)
     shift : int
         Each image moves by -shift to +shift pixels along both axes; pixels that enter are black.
     flip : bool
@@ -23,18 +25,28 @@ def augment(images, shift=0, flip=False, generator=None):
 
     Returns
     -------
-    Tensor, (N, 1, 28, 28)
+    Tensor, (N, C, H, W)
         New images; the input is left unchanged.
+
+    Raises
+    ------
+    ValueError
+        If there are not four dimensions, or the shift is no whole number of 0 or more.
     """
-    n = len(images)
+    if images.ndim != 4:
+        raise ValueError(f"images are {tuple(images.shape)}, expected (N, C, H, W)")
+    shift = whole_number("shift", shift)
+    n, channels, height, width = images.shape
     options = {"generator": generator, "device": images.device}
     top, left = torch.randint(0, 2 * shift + 1, (2, n, 1), **options)
-    pixels = torch.arange(28, device=images.device)
-    rows, columns = top + pixels, left + pixels  # (N, 28) each, in the padded image
+    # Places in the padded image: (N, H) and (N, W).
+    rows = top + torch.arange(height, device=images.device)
+    columns = left + torch.arange(width, device=images.device)
     if flip:
         mirrored = torch.rand(n, 1, **options) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
-    padded = pad(images[:, 0], (shift,) * 4)
-    each = torch.arange(n, device=images.device)[:, None, None]
-    # One gather for the whole batch: image, row and column of each pixel, (N, 28, 28).
-    return padded[each, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
+    # One gather for the whole batch: image and channel, row and column of each pixel.
+    padded = pad(images.flatten(0, 1), (shift,) * 4)
+    each = torch.arange(n * channels, device=images.device)[:, None, None]
+    rows, columns = (places.repeat_interleave(channels, dim=0) for places in (rows, columns))
+    return padded[each, rows[:, :, None], columns[:, None, :]].view(images.shape)
