@@ -3,6 +3,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -83,6 +84,7 @@ def test_bfloat16_needs_instructions(monkeypatch, device, machine, onednn, avx51
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert acceleration.supports_bf16(torch.device(device)) is supported
+    assert acceleration.autocast_for("fp32", torch.device(device)) is nullcontext
 
 
 def test_an_unknown_precision_is_refused():

@@ -252,7 +252,7 @@ def test_validation_takes_no_gradient_evaluates_and_has_the_precision_of_trainin
     ("field", "value", "allowed"),
     [
         ("epochs", 0, "1 or more"),
-        ("epochs", 2.5, "whole number"),
+        ("epochs", 2.5, "1 or more"),
         ("lr", -1e-3, "above 0"),
         ("lr", float("nan"), "above 0"),
         ("lr", "fast", "above 0"),
@@ -266,7 +266,7 @@ def test_validation_takes_no_gradient_evaluates_and_has_the_precision_of_trainin
     ],
 )
 def test_values_that_are_not_allowed_are_refused(field, value, allowed):
-    with pytest.raises(ValueError, match=rf"{field} is .*, expected .*{allowed}"):
+    with pytest.raises(ValueError, match=rf"{field} is {value!r}, expected .*{allowed}$"):
         TrainConfig(**{field: value})
 
 
