@@ -13,7 +13,7 @@ import fmnist_lib.course.commands
 import fmnist_lib.experiments.commands
 from fmnist_lib.common import UserError
 
-DATA_HELP = "folder to look in first (default: the variable FMNIST_DATA)"
+DATA_HELP = "folder that holds the data (default: the variable FMNIST_DATA)"
 
 
 def main(argv=None):

@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from contextlib import contextmanager
 from difflib import get_close_matches
 from numbers import Integral
@@ -37,7 +38,7 @@ def did_you_mean(kind, name, known, owner):
     """Say that an owner has nothing of this kind and name, and suggest the nearest known name."""
     nearest = get_close_matches(str(name), known, n=1)
     guess = f"did you mean {nearest[0]}? It" if nearest else "it"
-    return f"{owner} has no {kind} {str(name)!r}; {guess} has {', '.join(known) or 'none'}"
+    return f"{owner} has no {kind} {shown(str(name))}; {guess} has {', '.join(known) or 'none'}"
 
 
 def require(holds, name, value, expected):
@@ -52,6 +53,12 @@ def whole_number(name, value, least=0, most=2**63 - 1):
     limit = f"a whole number of {least} or more" if most > 2**32 else f"{least} to {most}"
     require(whole and least <= value <= most, name, value, limit)
     return int(value)
+
+
+def shown(value):
+    """Show a value in a message, cut off if it is long."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def one_line(error):
@@ -202,6 +209,16 @@ def locked(path, stopped=lambda: False, *, wait=True):
         yield lock.is_locked
     finally:
         lock.release()
+
+
+THREADS = threading.RLock()
+
+
+@contextmanager
+def one_thread():
+    """Let threads take turns at what changes modes of layers, or PyTorch's random generators."""
+    with THREADS:
+        yield
 
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)

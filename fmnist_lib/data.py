@@ -108,7 +108,7 @@ def load_fashion_mnist(root=None, *, sample=False):
     Parameters
     ----------
     root : path, optional
-        Folder to look in first, see `fmnist_lib.download.find_data`.
+        Folder that holds the files, see `fmnist_lib.download.find_data`.
     sample : bool
         True loads the 1,500 real images that ship with this package (800 for training, 200 for
         validation, 500 for testing, with equal shares of the classes), and needs no download.

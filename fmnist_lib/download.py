@@ -31,12 +31,14 @@ SHA256_GZ = {
 }
 
 FILE_NAMES = tuple(SHA256)
+LARGEST = 47_040_016  # bytes of the largest of them
 MIRRORS = (
     "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
     "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 )
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+LEFT = "move it away or name another folder, then run 'fmnist data' to fetch the right one"
 CACHE = "the cache of Fashion-MNIST (FMNIST_DATA can name a folder of your own instead)"
 
 
@@ -47,10 +49,10 @@ class DataError(UserError):
 def find_data(root=None):
     """Find a folder with the four verified files, or make one in the user's cache.
 
-    Looks in the folder given (or named by the environment variable ``FMNIST_DATA``), the user's
-    cache and the folder of Debian's package, in this order, then downloads. A folder may hold the
-    files plain or gzipped, and may be any level of torchvision's layout, ``FashionMNIST/raw``. From
-    any other layout, the files are unpacked into the cache.
+    Looks in the folder given (or named by the environment variable ``FMNIST_DATA``) and nowhere
+    else; without one, in the user's cache and the folder of Debian's package, and then downloads. A
+    folder may hold the files plain or gzipped, and may be any level of torchvision's layout,
+    ``FashionMNIST/raw``. From any other layout, the files are unpacked into the cache.
 
     Returns
     -------
@@ -60,30 +62,23 @@ def find_data(root=None):
     Raises
     ------
     DataError
-        If a folder holds only some of the files, or other data under their names; or if the data
-        is not on this machine and cannot be downloaded.
+        If the folder given lacks any of the files, if a folder holds other data under their names,
+        or if the data is not on this machine and cannot be downloaded.
     """
-    cache = cache_folder()
-    folders = [cache, DEBIAN_FOLDER]
-    if given := Path(os.path.expanduser(root)).absolute() if root else given_folder():
-        folders.insert(0, given)
-    for folder in folders:
+    given = Path(os.path.expanduser(root)).absolute() if root else given_folder()
+    for folder in [given] if given else [cache_folder(), DEBIAN_FOLDER]:
         paths = _locate(folder)
         if len(paths) == len(FILE_NAMES):
             return _in_torchvision_layout(paths)
-        if paths and folder != cache:  # which another process may be filling
+        if given:
             missing = ", ".join(name for name in FILE_NAMES if name not in paths)
             raise DataError(
-                f"{folder} holds only part of Fashion-MNIST: {missing} missing, plain or as .gz; "
-                "add what is missing, or remove the rest"
+                f"{folder} holds {'only part of' if paths else 'no readable'} Fashion-MNIST: "
+                f"{missing} missing, plain or as .gz; add what is missing, or name another folder, "
+                "or none: then the data is downloaded"
             )
-        if folder == given:
-            warnings.warn(
-                f"no readable Fashion-MNIST in the given folder {folder}; looking elsewhere",
-                stacklevel=2,
-            )
-    _download(f"in {given} or elsewhere " if given else "")
-    return _in_torchvision_layout(_locate(cache))
+    _download()
+    return _in_torchvision_layout(_locate(cache_folder()))
 
 
 def given_folder():
@@ -146,23 +141,22 @@ def _in_torchvision_layout(paths):
 
 def _verified(path, expected):
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            content = file.read(LARGEST + 1)  # and no more: a small .gz can hold terabytes
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(
-            f"{path} cannot be read ({error}); check its permissions or remove it, then run "
-            "'fmnist data' to fetch the right one"
+            f"{path} cannot be read ({error}); check its permissions, or {LEFT}"
         ) from None
     if (found := digest(content)) != expected:
+        found = f"SHA-256 {found[:12]}…" if len(content) <= LARGEST else "larger"
         raise DataError(
-            f"{path} is not the Fashion-MNIST file of that name (SHA-256 {found[:12]}…, expected "
-            f"{expected[:12]}…): it is truncated, damaged, or part of another data set, such "
-            "as MNIST; remove it, then run 'fmnist data' to fetch the right one"
+            f"{path} is not the Fashion-MNIST file of that name ({found}, expected SHA-256 "
+            f"{expected[:12]}…): it is damaged, or part of another data set, such as MNIST; {LEFT}"
         )
     return content
 
 
-def _download(where):
+def _download():
     import requests
 
     pooch.get_logger().setLevel("WARNING")  # the progress bar shows what is going on
@@ -183,7 +177,7 @@ def _download(where):
                     (part / f"{name}.gz").unlink()
                 return
         raise DataError(
-            f"Fashion-MNIST is not {where}on this machine and could not be downloaded "
+            "Fashion-MNIST is not on this machine and could not be downloaded "
             f"({'; '.join(reasons)}). Three ways out: (1) on Debian or Ubuntu, 'sudo apt-get "
             "install dataset-fashion-mnist'; (2) point FMNIST_DATA, or --data, at a folder that "
             f"holds the four files {', '.join(FILE_NAMES)} (or their .gz); (3) connect to the "

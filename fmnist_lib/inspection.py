@@ -7,9 +7,7 @@ Receptive fields: Araujo, Norris and Sim, "Computing Receptive Fields of Convolu
 Networks", Distill 2019, https://doi.org/10.23915/distill.00021.
 """
 
-import sys
-import threading
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from numbers import Real
 
@@ -18,10 +16,7 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from fmnist_lib.common import require, whole_number
-
-one_thread = threading.RLock()
-"""Held while a network is in a mode that is not its own, so that threads take turns."""
+from fmnist_lib.common import one_thread, require, whole_number
 
 WINDOWS = nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d, nn.LPPool2d
 """Layers of which a unit sees a rectangle of pixels: what `receptive_field` adds up."""
@@ -53,9 +48,9 @@ def device_of(model):
 def evaluating(model):
     """Keep a model in evaluation mode for a ``with`` block, then restore each layer's mode.
 
-    Threads take turns: the block holds `one_thread`.
+    Threads take turns.
     """
-    with one_thread:
+    with one_thread():
         modes = [(layer, layer.training) for layer in model.modules()]
         model.eval()
         try:
@@ -118,18 +113,11 @@ def layer_table(model):
         counted.update(parameters)
 
     with evaluating(model), ExitStack() as hooks:
-        for layer in _layers(model):
-            hooks.enter_context(layer.register_forward_hook(record))
+        for name, layer in model.named_modules():
+            if ".parametrizations." not in f".{name}.":  # of a weight that is kept normalised, say
+                hooks.enter_context(layer.register_forward_hook(record))
         _pass_one_image(model)
     return pd.DataFrame(rows)
-
-
-def _layers(model):
-    # Without those that compute a parameter, such as a weight that is kept normalised.
-    from torch.nn.utils.parametrize import ParametrizationList
-
-    lists = (module for module in model.modules() if isinstance(module, ParametrizationList))
-    return set(model.modules()) - {module for each in lists for module in each.modules()}
 
 
 def _tensors(output):
@@ -155,16 +143,10 @@ def _parameters_behind(output):
 
 
 def _pass_one_image(model):
-    # With gradients, which this turns on: attention then runs as separate products that can be
-    # counted, and the parameters behind an output can be found.
-    with _uncompiled(), torch.inference_mode(False):
-        model(torch.zeros(1, 1, 28, 28, device=device_of(model)))
-
-
-def _uncompiled():
-    # Hooks are not worth compiling. Where the compiler is not imported, nothing is compiled.
-    started = "torch._dynamo" in sys.modules
-    return torch.compiler.set_stance("force_eager") if started else nullcontext()
+    # With gradients: attention then runs as separate products, and parameters can be traced.
+    with evaluating(model), torch.inference_mode(False), torch.enable_grad():
+        network = getattr(model, "_orig_mod", model)  # compiling is not worth it
+        network(torch.zeros(1, 1, 28, 28, device=device_of(model)))
 
 
 def receptive_field(features):
@@ -193,7 +175,7 @@ def receptive_field(features):
 
     rows, size, step = [], np.ones(2, int), np.ones(2, int)
     for layer in _flattened(features):
-        if _computes_like(layer, WINDOWS):
+        if type(layer) in WINDOWS:
             kernel, stride, dilation = _window(layer)
             size = size + dilation * (kernel - 1) * step
             step = step * stride
@@ -202,31 +184,20 @@ def receptive_field(features):
 
 
 def _flattened(layer):
-    if _computes_like(layer, (nn.Sequential,)):
+    if type(layer) is nn.Sequential:
         for child in layer:
             yield from _flattened(child)
         return
-    # Without running statistics, batch normalisation looks at the whole batch.
-    whole = isinstance(layer, nn.BatchNorm2d) and layer.running_mean is None
-    if whole or not _computes_like(layer, WINDOWS + ONE_PIXEL):
+    # Without running statistics, batch normalisation looks at the whole batch. A subclass may
+    # compute something else.
+    whole = type(layer) is nn.BatchNorm2d and layer.running_mean is None
+    if whole or type(layer) not in WINDOWS + ONE_PIXEL:
         raise ValueError(
             f"receptive_field does not cover {_describe(layer)}, expected nn.Sequential of Conv2d, "
             "pools with a fixed kernel, and layers that look at one pixel; give it that part of "
             "the network, or measure the field with input_gradient"
         )
     yield layer
-
-
-def _computes_like(layer, kinds):
-    # A subclass or an instance may have a forward of its own.
-    return any(
-        isinstance(layer, kind)
-        and all(
-            getattr(getattr(layer, name, None), "__func__", None) is getattr(kind, name, None)
-            for name in ("forward", "_conv_forward")
-        )
-        for kind in kinds
-    )
 
 
 def _window(layer):

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from fmnist_lib.common import whole_number
+from fmnist_lib.common import one_thread, whole_number
 
 
 class ConvNet(nn.Module):
@@ -99,7 +99,7 @@ def build_model(name, seed=None):
     if seed is None:
         return MODELS[name]()
     seed = whole_number("seed", seed)
-    with torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return MODELS[name]()
 

@@ -9,6 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from bs4 import BeautifulSoup
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from fmnist_lib import cli, evaluation
 from fmnist_lib.data import CLASS_NAMES, N_TRAIN, OFFICIAL, SAMPLE
@@ -173,6 +178,71 @@ def test_what_was_not_recorded_is_named(make, metrics, missing):
     assert ("accuracy, test images |" in card) != untested
 
 
+MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+MARKDOWN.use(dollarmath_plugin)
+
+
+@given(st.text("\\`*_~<>[]()!|&$#-+:;=\"'{}/ab1 \n\t\0\u2028\u202e\udc80", max_size=30))
+@example("![x](javascript:alert(1))")
+@example("__init__ &lt; <b>")
+def test_any_text_is_inert_in_markdown(text):
+    """As a CommonMark parser sees it."""
+    shown = " ".join(re.sub(r"[\0\u2028\u202e\udc80]", " ", text).split())
+    inert = cards.inert(text)
+    for line, expected in (
+        (f"| a |\n| --- |\n| {inert} |", shown),
+        (f"# a {inert} b", f"a {shown} b"),
+    ):
+        *_, cell = (token for token in MARKDOWN.parse(line) if token.type == "inline")
+        assert {token.type for token in cell.children} <= {"text"}
+        assert "".join(token.content for token in cell.children) == expected
+
+
+def test_a_record_adds_nothing_but_text_to_a_card(make, tmp_path):
+    evil = "a`<img src=x onerror=alert(1)>|\n## heading\n\n<script>"
+
+    def structure(card):
+        tokens = [(token, *(token.children or [])) for token in MARKDOWN.parse(card)]
+        return [token.type for each in tokens for token in each if token.type != "softbreak"]
+
+    plain, record = make(METRICS, dict.fromkeys(("train", "validation", "test"), "of others"))
+    file = tmp_path / "run" / "record.json"
+    names = dict(zip([evil, *CLASS_NAMES[1:]], METRICS["test_recall"].values(), strict=True))
+    record |= {"device": evil, "machine": record["machine"] | {"system": evil}}
+    record["machine"]["packages"]["fmnist-lib"] = evil
+    record["data"][evil] = record["data"].pop("test") | {"sha256": evil}
+    record["metrics"]["test_recall"] = names
+    file.write_text(json.dumps(record))
+    card = cards.model_card(tmp_path / "run")
+    assert structure(card) == structure(plain)
+    assert "<img" in BeautifulSoup(MARKDOWN.render(card), "html.parser").get_text()
+    odd = (tmp_path / "run").rename(tmp_path / '```\n\udcff"é')
+    card = cards.model_card(odd)
+    assert structure(card) == structure(plain)
+    assert structure(card.encode().decode()) == structure(plain)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"machine": None},
+        {"machine": {"packages": []}},
+        {"metrics": None},
+        {"metrics": [1]},
+        {"metrics": {"test_recall": None}},
+        {"data": None},
+        {"device": ...},
+    ],
+)
+def test_a_record_that_lacks_something_is_one_sentence(make, tmp_path, capsys, change):
+    _, record = make(METRICS)
+    record = {name: value for name, value in (record | change).items() if value is not ...}
+    (tmp_path / "run" / "record.json").write_text(json.dumps(record))
+    assert cli.main(["card", str(tmp_path / "run")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"run (cannot be read|does not hold what a card needs) \(", line)
+
+
 def test_the_code_of_the_card_runs_and_the_command_prints_or_writes_it(make, tmp_path, capsys):
     card, _ = make(METRICS)
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
@@ -194,6 +264,8 @@ def test_a_committed_card_is_that_of_the_published_chapter(make, network, chapte
         pytest.skip("not made yet: run 'make cards'")
     card = path.read_text(encoding="utf-8")
     assert_well_formed(card)
+    cells = [cell for line in rows(card).values() for cell in line if "`" not in cell]
+    assert [cards.inert(cell) for cell in (*rows(card), *cells)] == [*rows(card), *cells]
     fresh, _ = make(METRICS)
     for title in ("Intended use", "Out of scope", "Limits"):
         assert section(card, title) == section(fresh, title)

@@ -184,7 +184,9 @@ def test_a_bad_request_for_a_run_is_refused_in_one_line(nothing_runs, capsys, ar
 
 
 def test_a_run_is_given_what_was_asked_for(monkeypatch, capsys, tmp_path):
-    pretend = Mock(return_value={"seconds": 61.2, "metrics": {"val_accuracy": 0.91}})
+    pretend = Mock(
+        return_value={"seconds": 61.2, "metrics": {"val_accuracy": 0.91, "test_accuracy": "?"}}
+    )
     monkeypatch.setattr(run_module, "run_experiment", pretend)
     monkeypatch.chdir(tmp_path)
     assert run("02_cnn", "-p", "lr=1e-3", "-p", "epochs=2", "--threads", "2") == 0
@@ -205,7 +207,9 @@ def test_a_run_is_given_what_was_asked_for(monkeypatch, capsys, tmp_path):
     assert [call.args[1] for call in pretend.call_args_list[1:]] == [Path("mine"), folder]
 
 
-@pytest.mark.parametrize("command", ["sweep s.yml --workers 0", "run a --threads 1.5"])
+@pytest.mark.parametrize(
+    "command", ["sweep s.yml --workers 0", "run a --threads 1.5", "run a --threads ٣"]
+)
 def test_a_count_below_one_is_refused(capsys, command):
     with pytest.raises(SystemExit):
         cli.main(command.split())
@@ -219,6 +223,7 @@ def test_a_count_below_one_is_refused(capsys, command):
         ("--only 0/4", "'0/4' is not a part"),
         ("--only 5/4", "'5/4' is not a part"),
         ("--only 1/4/2", "'1/4/2' is not a part"),
+        ("--only ١/٤", "'١/٤' is not a part"),
         ("--only=-1/4", "'-1/4' is not a part"),
         ("--scheduler=", "the address is empty; is the variable that holds it set?"),
         ("--output=", "the name is empty; is the variable that holds it set?"),

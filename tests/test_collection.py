@@ -1,5 +1,6 @@
 """Many runs in one table, their summary over seeds, and the best setting."""
 
+import json
 import os
 import subprocess
 import sys
@@ -252,6 +253,69 @@ def test_parameters_that_are_texts_or_flags_can_vary(runs, put):
     assert set(summary["metric"]) == {"val_accuracy", "seconds"}  # and no mean of flags
     best = collection.best_setting(summary)
     assert (bool(best["flip"]), best["device"], best["mean"]) == (False, "cuda", 0.3)
+
+
+ODD = {
+    "texts": ("a", "b\ud800"),
+    "a text and a number": ("a", 0.5),
+    "lists": ([1, [2]], []),
+    "a dict and nothing": ({"a": 1}, None),
+    "a flag and a dict": (True, {}),
+    "numbers too large for a column": (10**400, 2),
+}
+
+
+@pytest.mark.parametrize("values", ODD.values(), ids=ODD)
+def test_values_of_any_kind_are_numbers_or_text(runs, put, values):
+    for name, value in zip("ab", values, strict=True):
+        metrics = {"val_accuracy": value, "other": 0.5}
+        put(name, {"x": value, "seed": 0}, metrics, networks={"c": {"y": value}})
+    assert cli.main(["results", str(runs)]) == 0
+    table = pd.read_parquet(runs / "results.parquet")
+    shown = [np.nan if value is None else str(value).replace("\ud800", "?") for value in values]
+    assert [str(value) for value in table["x"].fillna("nan")] == [str(value) for value in shown]
+    assert len(pd.read_csv(runs / "results.csv")) == 2
+
+
+BROKEN = [
+    {"metrics": [0.5]},
+    {"parameters": "lr=1"},
+    {"networks": 3},
+    {"chapter": ["02"]},
+    {"torch": 2.5},
+    {"seconds": "long"},
+    {"threads": 2**70},
+    {"attempts": True},
+    {"state": {}},
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=map(str, BROKEN))
+@pytest.mark.parametrize("file", ["results.json", "attempt.json"])
+def test_a_record_that_no_run_writes_is_one_sentence(runs, put, capsys, file, broken):
+    put("a", {"seed": 0}, {"val_accuracy": 0.5})
+    record = put("b", {"seed": 1}, {"val_accuracy": 0.5}, state="failed") | broken
+    (runs / "b" / file).write_text(json.dumps(record))
+    assert cli.main(["results", str(runs)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{next(iter(broken))} in {runs / 'b' / file} is {next(iter(broken.values()))!r}" in line
+
+
+@pytest.mark.parametrize("lacking", ["chapter", "parameters"])
+def test_a_record_that_lacks_what_every_run_writes_is_one_sentence(runs, put, capsys, lacking):
+    record = {name: value for name, value in put("a", {}).items() if name != lacking}
+    (runs / "a" / "results.json").write_text(json.dumps(record))
+    for command in ("results", "status"):
+        assert cli.main([command, str(runs)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{runs / 'a' / 'results.json'} lacks {lacking}" in line
+
+
+def test_a_file_that_is_no_record_is_no_run_that_has_ended(runs, put):
+    put("a", {"seed": 0})
+    put("b", {"seed": 1})
+    (runs / "b" / "results.json").write_text("[" * 100_000)
+    assert collection.load_results(runs)["state"].tolist() == ["finished", "unfinished"]
 
 
 def test_the_files_hold_the_table_and_the_summary(runs, swept):

@@ -7,6 +7,7 @@ import http.server
 import multiprocessing
 import sys
 import threading
+import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 
@@ -133,8 +134,7 @@ def test_a_relative_folder_starts_where_the_command_was_typed(cache, tmp_path, m
     monkeypatch.setattr(download, "in_notebook", lambda: True)
     monkeypatch.setenv("PWD", str(typed_in))
     assert download.given_folder() == typed_in / "stick"
-    tried = f"not in {typed_in / 'stick'} or elsewhere"
-    with pytest.raises(download.DataError, match=tried), pytest.warns(match=str(typed_in)):
+    with pytest.raises(download.DataError, match=f"^{typed_in / 'stick'} holds no readable"):
         download.find_data()
     monkeypatch.delenv("PWD")
     with pytest.raises(download.DataError, match=r"FMNIST_DATA is stick, .* as an absolute path"):
@@ -143,6 +143,7 @@ def test_a_relative_folder_starts_where_the_command_was_typed(cache, tmp_path, m
 
 def test_the_order_of_the_search(cache, tmp_path, contents, monkeypatch, serve):
     serve(put(tmp_path / "mirror", contents, zipped=True))
+    put(download.DEBIAN_FOLDER, {"t10k-labels-idx1-ubyte": b"a part of it"})
     assert download.find_data() == cache
     # The cache has it now, and no mirror is asked.
     monkeypatch.setattr(download, "MIRRORS", ())
@@ -154,8 +155,38 @@ def test_the_order_of_the_search(cache, tmp_path, contents, monkeypatch, serve):
     monkeypatch.setenv("FMNIST_DATA", str(variable))
     assert download.find_data() == variable
     assert download.find_data(argument) == argument
-    with pytest.warns(UserWarning, match="no readable Fashion-MNIST in the given folder"):
-        assert download.find_data(tmp_path / "nowhere") == cache
+
+
+def test_a_given_folder_without_the_data_is_refused(cache, tmp_path, contents, monkeypatch):
+    """It may hold another data set, or a stick may be missing: the cache is no answer to that."""
+    put(download.raw_folder(cache), contents)
+    other = tmp_path / "KMNIST"
+    put(other / "KMNIST/raw", contents)  # one level too deep to be seen
+    for given in (other, tmp_path / "nowhere"):
+        for root, variable in ((given, ""), (None, str(given))):
+            monkeypatch.setenv("FMNIST_DATA", variable)
+            with pytest.raises(download.DataError, match=f"^{given} holds no readable .* or none"):
+                download.find_data(root)
+
+
+def test_no_more_is_read_or_unpacked_than_the_data_can_have(cache, tmp_path, contents, monkeypatch):
+    monkeypatch.setattr(download, "LARGEST", largest := max(map(len, contents.values())))
+    given, name = put(tmp_path / "given", contents, zipped=True), "t10k-labels-idx1-ubyte"
+    assert download.find_data(given) == cache
+    plain, packed = given / name, given / f"{name}.gz"
+    packed.write_bytes(zip_up(bytes(10**8)))
+    with open(plain, "wb") as file:
+        file.truncate(10**12)  # a sparse file
+    for path in (plain, packed):
+        tracemalloc.start()
+        with pytest.raises(download.DataError, match=f"{path.name} .*larger.* move it away"):
+            download.find_data(given)
+        assert tracemalloc.get_traced_memory()[1] < 10**6 + 10 * largest
+        tracemalloc.stop()
+        path.unlink()
+    plain.symlink_to("/dev/zero")
+    with pytest.raises(download.DataError, match=f"only part .* {name} missing"):
+        download.find_data(given)
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -186,7 +217,7 @@ def test_a_damaged_cache_is_refused_and_a_partial_one_completed(cache, tmp_path,
     raw, name = download.raw_folder(cache), "t10k-labels-idx1-ubyte"
     put(raw, contents | {name: b"x"})
     for folder in (None, put(tmp_path / "right", contents, zipped=True)):  # bound for the cache
-        with pytest.raises(download.DataError, match=r"remove it, then run 'fmnist data'"):
+        with pytest.raises(download.DataError, match=r"move it away .* run 'fmnist data'"):
             download.find_data(folder)
     (raw / name).unlink()
     put(download.DEBIAN_FOLDER, contents, zipped=True)

@@ -96,6 +96,31 @@ def test_the_users_ipython_has_no_influence(tmp_path, write, monkeypatch):
     assert "jupytext" not in executed.metadata  # a saved copy would get a script beside it
 
 
+SPAWN = """
+import multiprocessing
+with multiprocessing.get_context("spawn").Pool(1) as pool:
+    pool.map(abs, [1])
+"""
+
+
+@pytest.mark.slow
+def test_a_kernel_imports_nothing_from_its_folder(tmp_path, write, monkeypatch):
+    """Neither as it starts nor for a chapter, nor for a process that the chapter starts."""
+    names = ["numpy", "json", "ipykernel_launcher", "sitecustomize", "usercustomize", "helpers"]
+    names += ["ipython_config", "ipython_kernel_config", "jupyter_config"]
+    for name in names:
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'a')")
+    # An empty entry, such as a colon at the end leaves, is the folder of the process.
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", "") + os.pathsep)
+    source = write("x = 1", SPAWN, "import json, numpy; print(json.loads('1') + numpy.int64(1))")
+    execution.run_chapter(source, tmp_path / "b.ipynb", progress=False)
+    assert nbformat.read(tmp_path / "b.ipynb", 4).cells[-1].outputs[0].text == "2\n"
+    assert not (tmp_path / "executed").exists()
+    source = write("x = 1", "import helpers")
+    with pytest.raises(ChapterError, match="ModuleNotFoundError: No module named 'helpers'"):
+        execution.run_chapter(source, tmp_path / "b.ipynb", progress=False)
+
+
 @pytest.mark.slow
 def test_an_ipython_folder_that_cannot_be_written_does_not_matter(tmp_path, write, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(write("x = 1", "print(2)") / "below a file"))

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 from urllib.parse import unquote
@@ -61,14 +62,12 @@ def make(project, tmp_path, monkeypatch):
         (raw / name).write_text(name)
     monkeypatch.setattr(kit, "find_data", lambda root: root or tmp_path / "raw")
     monkeypatch.setattr(kit, "SHA256", {name: digest(name) for name in download.FILE_NAMES})
-    pip = kit._pip
 
-    def no_build(command, *arguments):
-        if command != "wheel":
-            return pip(command, *arguments)
-        Path(arguments[-2], "fmnist_lib-1.whl").write_text("library")
+    def no_build(project, folder):
+        (wheel := folder / "fmnist_lib-1.whl").write_text("library")
+        return wheel
 
-    monkeypatch.setattr(kit, "_pip", no_build)
+    monkeypatch.setattr(kit, "_build_library", no_build)
     return lambda archive, **options: make_kit(archive, project / "notebooks", **options)
 
 
@@ -143,6 +142,17 @@ def drop(name):
     return change
 
 
+def add(content, compression, size=None):
+    """Add a member, which claims another size if one is given."""
+
+    def change(archive):
+        with zipfile.ZipFile(archive, "a") as file:
+            file.writestr("course/more", content, compression)
+            file.getinfo("course/more").file_size = size or len(content)
+
+    return change
+
+
 def damage(archive):
     drop("nothing")(archive)  # written again, uncompressed
     archive.write_bytes(archive.read_bytes().replace(b"PNG", b"PNH"))
@@ -156,6 +166,8 @@ def damage(archive):
         (damage, "Bad CRC-32 for file 'course/site/_static/a.png'"),
         (lambda archive: kit.SHA256.update({"t10k-labels-idx1-ubyte": ""}), "data/t10k-labels"),
         (lambda archive: archive.write_bytes(archive.read_bytes()[:-100]), "BadZipFile"),
+        (add(b"", zipfile.ZIP_DEFLATED, 3 * 10**9), "3,000 MB, expected 500"),
+        (add(b"", zipfile.ZIP_LZMA), "packed in a way that kits are not"),
     ],
 )
 def test_a_file_that_is_not_a_complete_kit_is_refused(make, tmp_path, capsys, change, reason):
@@ -166,6 +178,16 @@ def test_a_file_that_is_not_a_complete_kit_is_refused(make, tmp_path, capsys, ch
     assert line.startswith(f"fmnist: {archive} is not a complete kit (")
     assert reason in line
     assert "copy it again" in line
+
+
+def test_a_member_that_is_larger_than_it_says_is_not_unpacked(make, tmp_path):
+    make(archive := tmp_path / "course.zip")
+    add(bytes(10**8), zipfile.ZIP_DEFLATED, 10)(archive)
+    tracemalloc.start()
+    with pytest.raises(KitError, match="Bad CRC-32 for file 'course/more'"):
+        check_kit(archive)
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
 
 
 # Making one in the place of something else, or without its parts.
@@ -234,13 +256,45 @@ def index(tmp_path, monkeypatch):
 
 
 def test_the_wheel_of_the_library_is_whole(tmp_path):
-    where = ("--no-index", "--no-build-isolation", "--wheel-dir", tmp_path)
-    kit._pip("wheel", "--quiet", *where, ROOT)
-    with zipfile.ZipFile(tmp_path / "fmnist_lib-0.1.0-py3-none-any.whl") as wheel:
+    path = kit._build_library(ROOT, tmp_path)
+    assert path.name == "fmnist_lib-0.1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path) as wheel:
         packed = {file for file in wheel.namelist() if file.startswith("fmnist_lib/")}
     library = (path for path in (ROOT / "fmnist_lib").rglob("*") if path.is_file())
     wanted = {path.relative_to(ROOT).as_posix() for path in library if path.suffix != ".pyc"}
     assert packed == wanted
+
+
+THEIRS = "import pathlib\npathlib.Path(__file__).with_name('executed').touch()\n"
+TOOLS = ("pip/__init__", "flit_core/__init__", "flit_core/buildapi", "json", "setup", "mine")
+
+
+def test_nothing_that_lies_in_a_project_is_executed(project, tmp_path, monkeypatch):
+    """Neither what has the name of a tool or of a module of Python, nor a backend of its own."""
+    for name in TOOLS:
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / f"{name}.py").write_text(THEIRS)
+    shutil.copytree(ROOT / "fmnist_lib", project / "fmnist_lib")
+    (project / "fmnist_lib/__init__.py").write_text(f"'A library.'\n{THEIRS}__version__ = '1'\n")
+    settings, backend = project / "pyproject.toml", 'build-backend = "mine"\nbackend-path = ["."]'
+    text = re.sub("build-backend = .*", backend, settings.read_text())
+    settings.write_text(text)
+    monkeypatch.chdir(project)
+    assert kit._build_library(project, tmp_path).is_file()
+    with pytest.raises(KitError, match="pip check failed"):
+        kit._pip("check", "--unheard-of")
+    # For this, flit would import the library.
+    settings.write_text(re.sub("^version = .*", "dynamic = ['version']", text, flags=re.M))
+    with pytest.raises(KitError, match=r"cannot be packed .* lacks the version"):
+        kit._build_library(project, tmp_path)
+    assert not [*project.rglob("executed")]
+
+
+@pytest.mark.parametrize("text", ["project = 3", "[project]\nname = 'fmnist-lib'", "x = ", ""])
+def test_a_library_that_cannot_be_packed_is_one_sentence(project, tmp_path, text):
+    (project / "pyproject.toml").write_text(text)
+    with pytest.raises(KitError, match=r"^the library in .* cannot be packed [^\n]*$"):
+        kit._build_library(project, tmp_path)
 
 
 @pytest.mark.parametrize("build", ["", "+cpu"])

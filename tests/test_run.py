@@ -96,7 +96,9 @@ def test_a_finished_run_is_not_run_again(tmp_path, tiny, monkeypatch):
     record = run(chapter, tmp_path / "a", {"x": 2})
     monkeypatch.setattr(runs, "run_chapter", None)
     assert run(chapter, tmp_path / "a", {"x": 2}) == record
-    with pytest.raises(ChapterError, match=r"holds a finished run with x=2; name another folder"):
+    with pytest.raises(
+        ChapterError, match=r"finished run with x=2, and is left .* name another folder"
+    ):
         run(chapter, tmp_path / "a", {"x": 3})
     tiny("print(x)", "print(x)")
     with pytest.raises(ChapterError, match="holds a finished run of an older version of tiny"):

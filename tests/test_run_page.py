@@ -115,6 +115,22 @@ def test_a_page_shows_what_stands_for_a_widget_and_a_formula_that_cannot_be_draw
     assert "unpkg" not in str(html)
 
 
+def test_a_page_uses_no_template_of_the_working_folder(tmp_path, monkeypatch):
+    """One could name a module to import, or execute code itself."""
+    for name in ("lab", "base"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "conf.json").write_text('{"preprocessors": {"x": {"type": "theirs"}}}')
+        (tmp_path / name / "index.html.j2").write_text("theirs")
+    monkeypatch.chdir(tmp_path)
+    page._exporter.cache_clear()
+    name = "<img src=x onerror=alert(1)>"
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / f"{name}.ipynb")
+    page.write_page(tmp_path / f"{name}.ipynb")
+    text = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
+    assert "theirs" not in text
+    assert BeautifulSoup(text, "html.parser")("img") == []
+
+
 def test_a_page_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
     def broken():
         raise ValueError("No template 'lab' in the paths:\n/a")

@@ -162,7 +162,10 @@ def refused(*words):
         ("parameters: {lr: .inf}", "lr is '.inf', expected a number"),
         ("parameters: {lr: ~}", "lr is None, expected a number"),
         ("parameters: {device: 2024-13-01}", "device is '2024-13-01', expected"),
-        ("parameters: {epochs: !!int 1_0x}", "s.yml is not valid YAML: "),
+        ("parameters: {epochs: !!int 1_0}", "s.yml is not valid YAML: the tag 'tag:yaml.org"),
+        ("parameters: {epochs: !!bool maybe}", "s.yml is not valid YAML: the tag"),
+        ("parameters: {epochs: ٣}", "epochs is '٣', expected a whole number"),
+        ("seeds: 10_000", "seeds in s.yml is '10_000', expected a whole number"),
         ("grid: [", "s.yml is not valid YAML: "),
         ("list: !!python/name:os.system", "s.yml is not valid YAML: "),
     ],
@@ -171,6 +174,48 @@ def test_a_mistake_in_the_file_is_reported_in_one_line(load, text, words):
     with refused(words) as error:
         load(text)
     assert "\n" not in str(error.value)
+
+
+def bomb(first, line):
+    """Write levels of values, each of which stands for nine of the level before."""
+    levels = "".join(line.format(n, ",".join([f"*a{n - 1}"] * 9)) for n in range(1, 10))
+    return f"list:\n- &a0 {first}\n{levels}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"grid: {'[' * 5000}", "20 levels"),
+        (f"grid: {'[' * 5000}{']' * 5000}", "20 levels"),
+        (f"? {'[' * 400}{']' * 400}\n: 1", "20 levels"),
+        (bomb("[x]", "- {{epochs: &a{} [{}]}}\n"), "more than 50,000 values"),
+        (bomb("{epochs: 1}", "- &a{} {{<<: [{}]}}\n"), "more than 50,000 values"),
+        ("list: &a [*a]", "the alias *a stands for what it is part of"),
+        (f"list: {'x' * 10**6}", "more than 1,000,000 characters"),
+        ("seeds: 10000000", "s.yml asks for more than 10,000 runs"),
+        (f"seeds: 1{'0' * 4000}", "s.yml asks for more than 10,000 runs"),
+        (f"grid: {{{', '.join(f'p{n}: [{n}, 2]' for n in range(14))}}}", "more than 10,000 runs"),
+        (
+            f"parameters: {{epochs: {['x' * 99] * 99}}}",
+            ("epochs is [", "…, expected a whole number"),
+        ),
+        (f"threads: {'x' * 10**4}", ("threads in s.yml is 'x", "…, expected")),
+        (f"{'x' * 999}: 1", ("has no entry 'x", "…; it has chapter")),
+        (f"parameters: {{{'x' * 999}: 1, {'x' * 999}: 2}}", ("the key 'x", "… appears twice")),
+    ],
+    ids=range(14),
+)
+def test_a_file_that_grows_too_large_is_refused_in_one_short_line(load, text, words):
+    with refused(*([words] if isinstance(words, str) else words)) as error:
+        load(text)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_a_sweep_may_have_thousands_of_runs(load):
+    assert len(load("seeds: 2000").runs) == 2000
+    many = load("grid: {epochs: [1, 2]}\nlist:\n- &a {lr: 1}\n- {<<: *a, lr: 2}\nseeds: [0, 1]")
+    assert len(many.runs) == 8
 
 
 def test_a_file_without_a_chapter_is_refused(load, tmp_path):
@@ -309,6 +354,13 @@ def test_time_from_runs_of_one_length_is_in_proportion(load, runs, put):
     put("b", {"epochs": 2, "seed": 1}, seconds=14.0)
     plan = make_plan(load("grid: {epochs: [2, 4]}\nseeds: 3"), runs)
     assert estimate(plan)[0] == pytest.approx(12 * (1 + 3 * 2))
+
+
+@pytest.mark.parametrize("epochs", ["few", [3], None, 10**400, 0])
+def test_what_is_no_number_of_epochs_does_not_count(epochs):
+    finished = [{"parameters": {"epochs": each}, "seconds": 5.0} for each in (epochs, 1)]
+    found, _ = sweeps.estimate_each("02_net", finished, [{"epochs": epochs}, {"epochs": 2}])
+    assert found == pytest.approx([5, 10])
 
 
 def test_without_a_finished_run_the_measured_times_are_taken(load, runs, times):

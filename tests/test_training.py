@@ -1,6 +1,7 @@
 import copy
 import inspect
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -416,6 +417,19 @@ def test_a_listener_cannot_change_the_history_or_what_is_kept(train):
 
     plain, trained = train(), train(listeners=[tamper])
     assert same_bits(trained, plain)
+
+
+def test_trainings_in_threads_are_those_of_one_after_the_other(sample):
+    def job(seed):
+        model = build_model("cnn", seed)
+        model.classifier.append(nn.Dropout(0.5))
+        return fit(model, sample.train, sample.validation, replace(TENTHS, seed=seed))
+
+    numbers, alone = torch.get_rng_state(), [job(seed) for seed in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(job, range(3)))
+    assert all(map(same_bits, alone, together))
+    assert torch.get_rng_state().equal(numbers)
 
 
 def test_the_data_that_a_network_was_trained_on_are_named(train, sample):

@@ -46,7 +46,7 @@ def add_commands(commands, chapters):
         "--data",
         metavar="FOLDER",
         type=Path,
-        help="folder to look for the data in first (default: the variable FMNIST_DATA)",
+        help="folder that holds the data (default: the variable FMNIST_DATA)",
     )
     kit.add_argument(
         "--overwrite", action="store_true", help="also replace a file that is not a complete kit"

@@ -5,6 +5,7 @@ a laptop. The packages are in a folder of wheels next to it: they take gigabytes
 system to system.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ HERE = Path(__file__).parent
 TOP, WHEELS = "course", "course-wheels"
 LOCK, README, SITE = "requirements.lock", "README.txt", Path("book/_build/html")
 PAGES = "../site/book/{}.html"
+LARGEST = 500_000_000  # bytes that a kit may unpack to; a real one has a fifth
 
 
 class KitError(UserError):
@@ -64,8 +66,8 @@ def make_kit(
 def check_kit(archive):
     """Count the files in a kit, or raise KitError unless it is complete and undamaged."""
     try:
-        with zipfile.ZipFile(archive) as kit:  # reading a member compares its checksum
-            digests = {n.removeprefix(f"{TOP}/"): digest(kit.read(n)) for n in kit.namelist()}
+        with zipfile.ZipFile(archive) as kit:
+            digests = _read_digests(kit)
         fault = _find_fault(digests)
     except Exception as error:  # of many kinds: the file may hold anything
         fault = one_line(error)
@@ -75,6 +77,23 @@ def check_kit(archive):
             "'fmnist kit'"
         )
     return len(digests)
+
+
+def _read_digests(kit):
+    """Compute the SHA-256 of each member, by its name; in pieces, since its size may be a lie."""
+    members = kit.infolist()
+    if (size := sum(member.file_size for member in members)) > LARGEST:
+        raise ValueError(
+            f"it unpacks to {size / 1e6:,.0f} MB, expected {LARGEST / 1e6:,.0f} at most"
+        )
+    if any(member.compress_type > zipfile.ZIP_DEFLATED for member in members):
+        raise ValueError("it is packed in a way that kits are not")  # and unpacks in one piece
+    digests = {}
+    for member in members:
+        with kit.open(member) as file:  # which compares its checksum
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        digests[member.filename.removeprefix(f"{TOP}/")] = found
+    return digests
 
 
 def _find_fault(digests):
@@ -114,10 +133,7 @@ def _collect(project, notebooks, data, solved):
     files = _find_files(project, raw_folder(find_data(data)))
     contents = {name: path.read_bytes() for name, path in files.items()}
     with tempfile.TemporaryDirectory(prefix="fmnist-") as folder:
-        # flit_core, which builds the wheel, is installed here, so this needs no network.
-        where = ("--no-index", "--no-build-isolation", "--wheel-dir", folder)
-        _pip("wheel", "--quiet", *where, project)
-        (library,) = Path(folder).iterdir()
+        library = _build_library(project, Path(folder))
         contents[library.name] = library.read_bytes()
     readme = Template(HERE.joinpath("kit_readme.txt").read_text(encoding="utf-8"))
     texts[README] = readme.substitute(
@@ -134,6 +150,25 @@ def _find_files(project, raw):
     files |= {f"site/{p.relative_to(site).as_posix()}": p for p in site.rglob("*") if p.is_file()}
     files |= {f"data/{name}": raw / name for name in SHA256}
     return files | {"data/LICENSE": HERE.parent / "sample" / "LICENSE"}
+
+
+def _build_library(project, folder):
+    """Build the wheel of a project's library, without executing anything that lies there."""
+    from flit_core.config import read_flit_config
+    from flit_core.wheel import make_wheel_in
+
+    settings = project / "pyproject.toml"
+    try:
+        if read_flit_config(settings).dynamic_metadata:  # flit would import the library for it
+            raise ValueError("pyproject.toml lacks the version or the description")
+        return make_wheel_in(settings, folder).file
+    except OSError:
+        raise
+    except Exception as error:  # of many kinds: the project may hold anything
+        raise KitError(
+            f"the library in {project} cannot be packed ({one_line(error)}); restore it, or name "
+            "the project's folder of chapters with --notebooks"
+        ) from None
 
 
 def _write_archive(path, members):
@@ -168,7 +203,8 @@ def _download_wheels(lock, folder):
 
 
 def _pip(command, *arguments):
-    run = [sys.executable, "-m", "pip", "--disable-pip-version-check", command, "--no-deps"]
+    # Without -P, a file of the working folder could stand in for pip.
+    run = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", command, "--no-deps"]
     if code := subprocess.run([*run, *map(str, arguments)]).returncode:
         raise KitError(
             f"pip {command} failed with exit code {code} (its messages are above); install what "

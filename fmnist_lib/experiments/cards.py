@@ -6,14 +6,16 @@ measured number comes from anywhere else. The card's text is in ``model_card.md.
 """
 
 import json
+import re
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
+from fmnist_lib.common import one_line
 from fmnist_lib.data import OFFICIAL, SAMPLE
 from fmnist_lib.download import SHA256
 from fmnist_lib.inspection import count_parameters, layer_table
-from fmnist_lib.trained import load_trained
+from fmnist_lib.trained import TrainedModelError, load_trained
 from fmnist_lib.training import TrainConfig
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
@@ -54,20 +56,44 @@ METRICS = (
 
 
 def model_card(folder):
-    """Write the model card of a trained network, as Markdown, from its folder."""
+    """Write the model card of a trained network, as Markdown, from its folder.
+
+    Raises `TrainedModelError` if the folder holds no trained network, or too little is recorded.
+    """
     import jinja2
 
     trained, record = load_trained(folder)
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True
+    )
+    environment.filters["inert"] = inert
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    try:
+        return template.render(_facts(folder, trained, record))
+    except Exception as error:  # of many kinds: the record may hold anything
+        raise TrainedModelError(
+            f"the record in {folder} does not hold what a card needs ({one_line(error)}); name "
+            "another folder, or train again into another one"
+        ) from None
+
+
+def inert(value):
+    """Write text so that Markdown shows it as it is, on one line, whatever is in it."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(value))
+    # Between letters, an underscore has no meaning.
+    special = r"[\\`*<>\[\]|&$~]|(?<![^\W_])_|_(?![^\W_])"
+    return re.sub(special, r"\\\g<0>", " ".join(text.split()))
+
+
+def _facts(folder, trained, record):
+    """Collect what the card shows, by the names in its template."""
     machine, data = record["machine"], record["data"]
     facts = {"device": record["device"]} | machine | machine["packages"]
     trained_on = _origin(data, "train", "validation")
     splits = {f"{name} split": split["sha256"] for name, split in data.items()}
     hashes = record["sha256"] | (SHA256 if trained_on == "official" else splits)
     default = asdict(TrainConfig())
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True
-    )
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return dict(
         record=record,
         config=trained.config,
         trained_on=trained_on,
@@ -89,10 +115,16 @@ def model_card(folder):
             for name, fact in facts.items()
             if name != "packages" and fact is not None
         ],
-        folder=json.dumps(Path(folder).as_posix(), ensure_ascii=False),
-        hashes=[(name, f"`{digest}`") for name, digest in hashes.items()],
+        folder=_quote(Path(folder).as_posix()),
+        hashes=hashes,
         **_metrics(record["metrics"]),
     )
+
+
+def _quote(text):
+    """Write text as a literal in Python, of letters that can be seen and encoded."""
+    literal = json.dumps(text, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in literal)
 
 
 def _origin(data, *names):

@@ -38,9 +38,9 @@ def load_results(*folders):
         class as ``test_recall.Bag``), ``seconds``, ``threads``, ``attempts``, ``error``, ``code``
         and ``library`` (digests), ``torch`` (its version). If finished runs of one chapter differ
         in the last three, ``version`` tells them apart. A name that is already taken is prefixed
-        with ``parameter.`` or ``metric.``. In ``attrs``, the lists ``parameters`` and ``metrics``
-        say which columns are which, and the dict ``repeated`` names the runs that were left out,
-        each with the run that it repeats.
+        with ``parameter.`` or ``metric.``. A column of values of different kinds is text. In
+        ``attrs``, the lists ``parameters`` and ``metrics`` say which columns are which, and the
+        dict ``repeated`` names the runs that were left out, each with the run that it repeats.
 
     Raises
     ------
@@ -56,11 +56,11 @@ def load_results(*folders):
             "fmnist run or fmnist sweep"
         )
     own = [{"run": run} | {n: r.get(n) for n in (*FIRST[1:], *LAST)} for run, r in records.items()]
-    given = [record.get("parameters", {}) for record in records.values()]
-    parts = [record.get("metrics", {}) | record.get("networks", {}) for record in records.values()]
-    own, measured = pd.DataFrame(own), pd.json_normalize(parts)
+    given = [record.get("parameters") or {} for record in records.values()]
+    parts = [(r.get("metrics") or {}) | (r.get("networks") or {}) for r in records.values()]
+    own, measured = pd.DataFrame(own), _unify(pd.json_normalize(parts))
     whole = {name for name in set().union(*given) if _is_whole(name, given)}
-    given = pd.DataFrame(given, own.index).astype(dict.fromkeys(whole, "Int64"))
+    given = _unify(pd.DataFrame(given, own.index)).astype(dict.fromkeys(whole, "Int64"))
     given = _rename(given, RESERVED_COLUMNS, "parameter")
     measured = _rename(measured, (*RESERVED_COLUMNS, *given), "metric")
     table = pd.concat([own[[*FIRST]], given, measured, own[[*LAST]]], axis="columns")
@@ -114,7 +114,8 @@ def _read(folders):
                 name = place if len(folders) > 1 else place.relative_to(folder)
                 records[name.as_posix()] = load_latest(place)
                 seen.add(real)
-    return records
+    # Bytes in a file's name that are not UTF-8 cannot be in a table.
+    return json.loads(json.dumps(records, ensure_ascii=False).encode(errors="replace"))
 
 
 def _drop_repeated(records):
@@ -138,9 +139,19 @@ def _add_version(table):
         table[VERSION] = parts[0].str.cat(parts[1:], sep=", ")
 
 
+def _unify(table):
+    """Turn columns of several kinds of values, or of one that no column can hold, into text."""
+    for name in (name for name in table if table[name].dtype.kind == "O"):
+        kinds = {type(value) for value in table[name].dropna()}
+        if kinds not in ({str}, {bool}):
+            table[name] = table[name].map(str, na_action="ignore")
+    return table
+
+
 def _is_whole(name, given):
     """Tell whether a parameter is a whole number, and stays one although some runs lack it."""
-    return {type(values[name]) for values in given if name in values} == {int}
+    values = [values[name] for values in given if name in values]
+    return all(type(value) is int and abs(value) < 2**63 for value in values)
 
 
 def _rename(columns, taken, prefix):

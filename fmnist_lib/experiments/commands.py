@@ -1,6 +1,7 @@
 """The commands ``fmnist course``, ``run``, ``sweep``, ``status``, ``results`` and ``card``."""
 
 import argparse
+import re
 import shlex
 import signal
 import sys
@@ -133,18 +134,19 @@ def _add_card(commands):
 
 
 def _count(text):
-    if not text.isdecimal() or int(text) < 1:
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 
 def _part(text):
-    part, _, parts = text.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+    numbers = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
+    part, parts = map(int, numbers.groups() if numbers else (0, 0))
+    if not 1 <= part <= parts:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a part such as 3/40, counted from 1/40 to 40/40"
         )
-    return int(part), int(parts)
+    return part, parts
 
 
 def _address(text):
@@ -325,7 +327,8 @@ def _ending(event, detail):
 
 def _summary_line(record):
     values = {name: record["metrics"].get(name) for name in HEADLINE_METRICS}
-    measured = "".join(f", {name} {value:.4f}" for name, value in values.items() if value)
+    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+    measured = "".join(f", {name} {value:.4f}" for name, value in numbers.items())
     return f"{record['seconds']:.0f} s{measured}"
 
 
@@ -383,7 +386,7 @@ def _results(options):
             if name and name not in known:
                 raise ParameterError(did_you_mean(kind, name, known, "the table of runs"))
     x = options.x or (varied[0] if varied else collection.SEED)
-    y = options.y or (HEADLINE_METRICS[0] if HEADLINE_METRICS[0] in table else "seconds")
+    y = options.y or (HEADLINE_METRICS[0] if HEADLINE_METRICS[0] in measured else "seconds")
     others = [name for name in varied if name not in (x, options.group)]
     group = options.group or (others.pop(0) if others else None)
     for metric in dict.fromkeys((y, *HEADLINE_METRICS)):

@@ -42,8 +42,9 @@ def run_chapter(
 ):
     """Execute a chapter with papermill; several threads may do so at once.
 
-    The kernel is this environment's, whichever one the notebook names, and ignores the user's
-    IPython profile: no start-up file, configuration or history.
+    The kernel is this environment's, whichever one the notebook names. It ignores the user's
+    IPython profile (no start-up file, configuration or history), and imports nothing from the
+    folder in which it runs.
 
     Parameters
     ----------
@@ -120,6 +121,9 @@ def _variables(profile, threads):
     # system again, and training takes more than half as long again. IPython executes the second.
     for name in ("MALLOC_TRIM_THRESHOLD_", "PYTHONSTARTUP"):
         variables.pop(name, None)
+    # Relative to where it was typed; and an empty entry would be the kernel's own folder.
+    path = filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))
+    variables["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, path))
     if threads is None and variables.keys().isdisjoint(THREADS):
         threads = _quota()
     if data := given_folder():
@@ -195,6 +199,7 @@ def _client():
             manager = super().create_kernel_manager()
             # Where no folder is searched for kernels, there is only this environment's.
             manager.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
+            manager.kernel_spec.argv.insert(1, "-P")  # or it would import what lies in its folder
             manager.client_factory, manager.stopped = Connection, self.check_stopped
             return manager
 
@@ -247,8 +252,8 @@ def _engine():
                 timeout=None,
                 startup_timeout=START_SECONDS,
                 # The kernel's own log would break the bar, and reports a shutdown after a cell's
-                # error as one more error.
-                extra_arguments=["--log-level=CRITICAL"],
+                # error as one more error. IPython before 9.7 does not know -P.
+                extra_arguments=["--log-level=CRITICAL", "--InteractiveShellApp.ignore_cwd=True"],
                 # nbclient starts the kernel in the folder that this names.
                 resources={"metadata": {"path": folder}},
             )

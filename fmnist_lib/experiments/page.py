@@ -38,6 +38,7 @@ def _exporter():
     kinds = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")
     return HTMLExporter(
         config=Config(NbConvertBase={"display_data_priority": list(kinds)}),
+        extra_template_basedirs=[],  # not the working folder, whose templates could execute code
         raw_template=TEMPLATE.read_text(encoding="utf-8"),
         filters={"markdown2html": _markdown_filter()},
     )

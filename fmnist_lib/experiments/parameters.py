@@ -15,7 +15,7 @@ from numbers import Integral, Real
 from pathlib import Path
 
 from fmnist_lib.chapters import read_notebook
-from fmnist_lib.common import ParameterError, did_you_mean
+from fmnist_lib.common import ParameterError, did_you_mean, shown
 from fmnist_lib.training import TrainConfig
 
 # Text that is a value of another kind: that of YAML 1.2's core schema, with whole numbers in base
@@ -105,13 +105,15 @@ class Parameter:
             return result
         except UnicodeEncodeError:
             raise ParameterError(
-                f"{self.name} is {value!r}, which is not UTF-8; write other letters, or set the "
-                "variable PYTHONUTF8=1"
+                f"{self.name} is {shown(value)}, which is not UTF-8; write other letters, or set "
+                "the variable PYTHONUTF8=1"
             ) from None
         except (ValueError, OverflowError):
             # In a chapter, quotes alone would not say what is wrong with 'false' or '1e-3'.
-            found = f"the text {value!r}" if isinstance(value, str) and not pattern else repr(value)
-            raise ParameterError(f"{self.name} is {found}, expected {self._expected}") from None
+            kind = "the text " if isinstance(value, str) and not pattern else ""
+            raise ParameterError(
+                f"{self.name} is {kind}{shown(value)}, expected {self._expected}"
+            ) from None
 
     @property
     def _expected(self):

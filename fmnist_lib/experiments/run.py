@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import NoneType
 
 import fmnist_lib
 from fmnist_lib.chapters import ChapterError
-from fmnist_lib.common import PART, digest, locked, reading, staged, writing
+from fmnist_lib.common import PART, digest, locked, reading, shown, staged, writing
 from fmnist_lib.experiments.execution import Stopped, run_chapter
 from fmnist_lib.experiments.page import write_page
 from fmnist_lib.experiments.parameters import (
@@ -41,6 +42,10 @@ LOG, LOCK, WORK = "kernel.log", ".lock", f"{PART}run"
 CHECKPOINTS = "*.checkpoint"
 PACKAGES = ("fmnist-lib", "papermill", "nbclient", "ipykernel")
 STATES = ("finished", "failed", "stopped")
+# The kinds of values in the files of runs and sweeps.
+FORM = dict.fromkeys(("state", "chapter", "code", "library", "torch", "error"), (str,))
+FORM |= dict.fromkeys(("parameters", "metrics", "networks", "runs"), (dict,))
+FORM |= {"seconds": (int, float), "threads": (int,), "attempts": (int,)}
 # With the same code, parameters and seed, these exceptions come again. Any other may have to do
 # with the machine: its memory, its disk, its network, its GPU.
 CERTAIN = {
@@ -179,8 +184,15 @@ def run_experiment(
 
 def load_record(folder):
     """Read a run's record; None if no run has ended there, `ChapterError` if it is unreadable."""
-    record = load_json(Path(folder) / RECORD)
-    return record if record.get("state") in STATES else None
+    record = load_json(path := Path(folder) / RECORD)
+    if record.get("state") not in STATES:
+        return None
+    if lacking := [name for name in ("chapter", "parameters") if record.get(name) is None]:
+        raise ChapterError(
+            f"{path} lacks {lacking[0]}, which every run writes; move that folder away, or name "
+            "another one"
+        )
+    return record
 
 
 def describe_run(run):
@@ -227,7 +239,7 @@ def check_same(record, wanted, folder):
         what = f"of {record['chapter']}"
     elif other:
         what = f"with {', '.join(other)}"
-    elif record["code"] != wanted["code"]:
+    elif record.get("code") != wanted["code"]:
         what = f"of an older version of {wanted['chapter']}"
     elif record.get("library") != wanted["library"]:
         what = "that used other files of fmnist_lib"
@@ -236,7 +248,7 @@ def check_same(record, wanted, folder):
     else:
         return
     raise ChapterError(
-        f"{folder} holds a finished run {what}; name another folder with -o, or remove this one"
+        f"{folder} holds a finished run {what}, and is left as it is; name another folder with -o"
     )
 
 
@@ -317,13 +329,25 @@ def _run_to_end(run, part, stopped, stop_early, options):
 
 
 def load_json(path):
-    """Read a JSON object; an empty one if the file is missing or holds something else."""
+    """Read a JSON object; an empty one if the file is missing or holds something else.
+
+    Raises `ChapterError` if the file cannot be read, or one of its values is of another kind than
+    this library writes there.
+    """
     with reading(path, ChapterError):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return {}
-    return content if isinstance(content, dict) else {}
+    content = content if isinstance(content, dict) else {}
+    for name, kind in FORM.items():
+        value = content.get(name)
+        if type(value) not in (*kind, NoneType) or (type(value) is int and value >= 2**63):
+            raise ChapterError(
+                f"{name} in {path} is {shown(value)}, which no run writes; move that folder away, "
+                "or name another one"
+            )
+    return content
 
 
 def _networks(part, chapter):

@@ -9,7 +9,7 @@
     retries: 1                               # of a run that fails, unless it must fail again
     stop: {after: 3, below: median}          # stop early if below the median after 3 epochs
 
-Everything but ``chapter`` is optional.
+Everything but ``chapter`` is optional. A sweep has at most 10,000 runs.
 """
 
 import json
@@ -18,11 +18,12 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 from pathlib import Path
 from statistics import linear_regression, mean
 
 from fmnist_lib.chapters import ChapterError, find_chapter
-from fmnist_lib.common import ParameterError, did_you_mean, digest, reading
+from fmnist_lib.common import ParameterError, did_you_mean, digest, reading, shown
 from fmnist_lib.experiments.parameters import TEXTS, convert_parameters, read_parameters
 from fmnist_lib.experiments.run import (
     ATTEMPT,
@@ -35,6 +36,9 @@ from fmnist_lib.experiments.run import (
 )
 
 SWEEP = "sweep.json"  # lists all runs of a sweep, in its folder
+MOST_RUNS = 10_000  # of a sweep; each is a folder
+# Of a sweep file: characters, values (an alias counts as all that it stands for), and levels.
+MOST_LETTERS, MOST_VALUES, DEEPEST = 1_000_000, 50_000, 20
 TIMES = Path(__file__).parents[1] / "measured" / "chapter_times.json"
 
 
@@ -129,7 +133,7 @@ def load_sweep(file, notebooks="notebooks"):
             raise ParameterError(did_you_mean("entry", key, ENTRIES, file.name))
         form, is_allowed = ENTRIES[key]
         if not is_allowed(value):
-            raise ParameterError(f"{key} in {file.name} is {value!r}, expected {form}")
+            raise ParameterError(f"{key} in {file.name} is {shown(value)}, expected {form}")
     if "chapter" not in content:
         raise ParameterError(f"{file.name} names no chapter; write, say, 'chapter: 02_cnn'")
     chapter = content["chapter"]
@@ -235,7 +239,7 @@ def estimate_each(chapter, finished, wanted):
 
     Returns a list, or None, and the source as `estimate` does.
     """
-    done = [(r["parameters"].get("epochs", 1), r["seconds"]) for r in finished]
+    done = [(_epochs(r["parameters"]), r["seconds"]) for r in finished if r.get("seconds")]
     source = "from the finished runs"
     if not done:
         times = json.loads(TIMES.read_text(encoding="utf-8"))
@@ -246,11 +250,17 @@ def estimate_each(chapter, finished, wanted):
         done = times["chapters"][chapter]
         source = "from runs of that chapter with one thread, on the machine of its authors"
     epochs, seconds = zip(*done, strict=True)
-    numbers = [parameters.get("epochs", 1) for parameters in wanted]
+    numbers = [_epochs(parameters) for parameters in wanted]
     if len(set(epochs)) > 1:
         slope, intercept = linear_regression(epochs, seconds)
         return [max(0.0, intercept + slope * n) for n in numbers], source
     return [mean(seconds) * n / epochs[0] for n in numbers], source
+
+
+def _epochs(parameters):
+    """Count the epochs of a run: 1 where a chapter has none, or means something else by that."""
+    epochs = parameters.get("epochs")
+    return epochs if type(epochs) is int and 0 < epochs < 10**9 else 1
 
 
 def identify(chapter, parameters):
@@ -269,7 +279,7 @@ def _name_runs(file, notebook, choices):
         if identity in names:
             raise ParameterError(
                 f"{file.name} asks for the same run twice, as {names[identity]} and as {name}; "
-                "remove one"
+                "leave one out"
             )
         if name.lower() in taken:
             name = f"{name}-{identity[:8]}"  # some file systems ignore case
@@ -284,15 +294,37 @@ def _read(file):
     class Loader(yaml.SafeLoader):
         """YAML 1.2's core schema, where PyYAML reads 010 as 8, yes as true and 1:30 as 90.
 
-        Nor does this keep the last of two equal keys without a word.
+        Nor does this keep the last of two equal keys without a word. It knows no tags, such as
+        !!int, and bounds what a file can grow to in memory.
         """
 
         yaml_implicit_resolvers = {}  # noqa: RUF012
+        size = depth = 0
+
+        def compose_node(self, parent, index):
+            event, before = self.peek_event(), self.size
+            if getattr(event, "tag", None) not in (None, "!"):
+                raise yaml.YAMLError(f"the tag {shown(event.tag)} is not known here; leave it out")
+            self.size, self.depth = self.size + 1, self.depth + 1
+            if self.size > MOST_VALUES or self.depth > DEEPEST:
+                raise yaml.YAMLError(
+                    f"more than {MOST_VALUES:,} values, aliases spelled out, or {DEEPEST} levels"
+                )
+            node = super().compose_node(parent, index)
+            if not isinstance(event, yaml.AliasEvent):
+                node.size = self.size - before
+            elif hasattr(node, "size"):
+                self.size += node.size
+            else:
+                raise yaml.YAMLError(f"the alias *{event.anchor} stands for what it is part of")
+            self.depth -= 1
+            return node
 
         def construct_mapping(self, node, deep=False):
-            for key, count in Counter(str(key.value) for key, _ in node.value).items():
+            keys = Counter(key.value for key, _ in node.value if isinstance(key.value, str))
+            for key, count in keys.items():
                 if count > 1:
-                    raise yaml.YAMLError(f"the key {key!r} appears twice")
+                    raise yaml.YAMLError(f"the key {shown(key)} appears twice")
             return super().construct_mapping(node, deep)
 
     for kind, pattern in {"merge": "<<", "null": "null|Null|NULL|~|", **TEXTS}.items():
@@ -301,10 +333,14 @@ def _read(file):
         )
     Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader)
+        with open(file, encoding="utf-8") as opened:
+            text = opened.read(MOST_LETTERS + 1)
+        if len(text) > MOST_LETTERS:
+            raise yaml.YAMLError(f"more than {MOST_LETTERS:,} characters")
+        content = yaml.load(text, Loader)
     except OSError as error:
         raise ParameterError(f"{file} cannot be read ({error}); name a YAML file") from None
-    # ValueError for bytes that are not text, and for what a tag such as !!int does not fit.
+    # ValueError for bytes that are not text, and for numbers of thousands of digits.
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ParameterError(f"{file.name} is not valid YAML: {reason}") from None
@@ -318,6 +354,11 @@ def _choices(file, content):
     fixed, grid = content.get("parameters", {}), content.get("grid", {})
     entries, seeds = content.get("list", [{}]), content.get("seeds", 0)
     axes = [*grid.items()]
+    n_seeds = len(seeds) if isinstance(seeds, list) else max(seeds, 1)
+    if prod([len(entries), n_seeds, *map(len, grid.values())]) > MOST_RUNS:
+        raise ParameterError(
+            f"{file.name} asks for more than {MOST_RUNS:,} runs; make several sweeps of it"
+        )
     if seeds:
         axes.append(("seed", seeds if isinstance(seeds, list) else range(seeds)))
     names = [name for name, _ in axes]

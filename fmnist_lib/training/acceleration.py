@@ -18,7 +18,7 @@ import torch
 from fmnist_lib.common import one_line, require
 from fmnist_lib.training.config import PRECISIONS
 
-TO_CALLER_OF_FIT = 4  # stack level of a warning: here, `loop._start`, `fit`, its caller
+TO_CALLER_OF_FIT = 5  # stack level of a warning: here, `loop._start`, `fit`, its lock, its caller
 
 
 def autocast_for(precision, device):

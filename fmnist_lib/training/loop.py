@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
-from fmnist_lib.common import one_line
+from fmnist_lib.common import one_line, one_thread
 from fmnist_lib.inputs import logits_of
 from fmnist_lib.inspection import evaluating
 from fmnist_lib.training.acceleration import TO_CALLER_OF_FIT, attained, autocast_for, compiled
@@ -59,8 +59,11 @@ class TrainedModel:
         return int(self.history["epoch"].iloc[self.history["val_acc"].argmax()])
 
 
+@one_thread()
 def fit(model, train, validation, config=None, *, listeners=(), progress=True):
     """Train a classifier, and keep the weights of the epoch that validates best.
+
+    Threads take turns: while one trains, `fit` and `predict` wait in the others.
 
     Parameters
     ----------
