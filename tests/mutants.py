@@ -38,11 +38,11 @@ def report():
             status = status_by_exit_code[code]
             if status in ("survived", "no tests"):
                 changes = get_diff_for_mutant(name, path=path).splitlines()[2:]
-                changes = [line[0] + line[1:].strip() for line in changes if line[0] in "-+"]
-                if changes[-1] in EXPLAINED:
+                *before, last = (c[0] + c[1:].strip() for c in changes if c[0] in "-+")
+                if (key := f"{path.stem}: {last}") in EXPLAINED:
                     status = "explained"
                 else:
-                    print(f"\n{name}: {status}", *changes, sep="\n")
+                    print(f"\n{name}: {status}", *before, key, sep="\n")
             counts[path][status] += 1
     print()
     for path, found in [*counts.items(), ("together", sum(counts.values(), Counter()))]:
