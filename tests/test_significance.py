@@ -70,8 +70,35 @@ def test_mcnemar_is_the_test_of_a_fair_coin(only_a, only_b, both, neither):
     assert p_value == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("confidence", [0, 1, 95, float("nan")])
-@pytest.mark.parametrize("function", [evaluation.accuracy_interval, evaluation.bootstrap_interval])
+@pytest.mark.parametrize("confidence", [0, 1, 95, float("nan"), "0.95", None])
+@pytest.mark.parametrize(
+    "function",
+    [
+        evaluation.accuracy_interval,
+        evaluation.bootstrap_interval,
+        lambda *answers, **options: evaluation.accuracy_difference(*answers, [1, 1], **options),
+    ],
+)
 def test_a_confidence_outside_0_1_is_refused(function, confidence):
     with pytest.raises(ValueError, match="expected a number between 0 and 1"):
         function([1, 2], [1, 2], confidence=confidence)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"resamples": 1}, "resamples is 1, expected a whole number of 2 or more"),
+        ({"resamples": 20.0}, "resamples is 20.0, expected"),
+        ({"seed": -1}, "seed is -1, expected a whole number of 0 or more"),
+        ({"seed": None}, "seed is None, expected"),
+    ],
+)
+def test_resamples_and_seed_are_whole_numbers(options, words):
+    with pytest.raises(ValueError, match=words):
+        evaluation.bootstrap_interval([1, 2], [1, 2], **options)
+
+
+def test_one_image_cannot_be_resampled():
+    with pytest.raises(ValueError, match=r"number of images is 1, expected .* 2 or more"):
+        evaluation.bootstrap_interval([1], [1])
+    assert evaluation.bootstrap_interval([1, 2], [1, 2], resamples=2) == (1, 1)

@@ -85,7 +85,9 @@ def test_each_pair_shows_its_most_probable_images(answers, browsing, monkeypatch
             continue
         assert f"were called {CLASS_NAMES[predicted]}: {len(cell)}." in words
         best = cell[np.argsort(-probabilities[cell, predicted], kind="stable")][:12]
-        for shown, expected in zip(*drawn, answers, strict=True):
+        *some, names = drawn[0]
+        assert names == list(CLASS_NAMES)
+        for shown, expected in zip(some, answers, strict=True):
             assert np.array_equal(shown, expected[best])
     assert min(counts) == 0
     assert max(counts) > 12
@@ -101,6 +103,18 @@ def test_the_menus_start_with_the_worst_confusion_if_there_is_one(answers, brows
     assert panel.result.startswith("<p>Images of the class Shirt that were called T-shirt: ")
     true.value = "Trouser"
     assert panel.result == "<p>No image of the class Trouser was called T-shirt.</p>"
+
+
+def test_other_classes_have_names_of_their_own(sample):
+    images, labels = sample.test.images[:4], [0, 1, 2, 2]
+    figure = widgets.browse_mistakes(images, labels, np.eye(3)[[0, 1, 2, 0]], ("bat", "cat", "rat"))
+    true, predicted = figure.panel().kwargs_widgets
+    assert (true.value, predicted.value) == ("rat", "bat")
+    assert list(true.options) == ["bat", "cat", "rat"]
+    shown, words = figure.draw()
+    assert words == "Images of the class rat that were called bat: 1."
+    assert shown.axes[0].get_title() == "rat\n→ bat (1.00)"
+    plt.close(shown)
 
 
 def test_a_pair_with_one_image_does_not_enlarge_it(answers):
@@ -165,3 +179,5 @@ def test_images_and_answers_that_do_not_fit_are_refused(answers):
         widgets.browse_mistakes(images[:3], labels, probabilities)
     with pytest.raises(ValueError, match="if these are logits, take their softmax"):
         widgets.browse_mistakes(images, labels, 9 * probabilities)
+    with pytest.raises(ValueError, match=r"expected \(N, 3\) numbers"):
+        widgets.browse_mistakes(images, labels, probabilities, ("bat", "cat", "rat"))

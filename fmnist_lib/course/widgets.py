@@ -13,7 +13,7 @@ from torch.nn.functional import conv2d
 
 from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.evaluation import confusion_matrix, worst_confusions
-from fmnist_lib.evaluation.checks import checked_probabilities
+from fmnist_lib.inputs import checked_labels, checked_probabilities
 from fmnist_lib.plotting import kernel_on_image, mistakes
 
 MOST_IMAGES = 12
@@ -69,14 +69,15 @@ class InteractiveFigure:
         return panel
 
 
-def browse_mistakes(images, labels, probabilities):
+def browse_mistakes(images, labels, probabilities, class_names=CLASS_NAMES):
     """Let a reader choose a true and a predicted class, and look at the images of that pair.
 
     Parameters
     ----------
     images : Tensor, (N, 1, 28, 28)
     labels : array of int, (N,)
-    probabilities : ndarray, (N, 10)
+    probabilities : array, (N, C)
+    class_names : sequence of str, (C,)
 
     Returns
     -------
@@ -84,30 +85,32 @@ def browse_mistakes(images, labels, probabilities):
         It starts with the most frequent confusion, if there is one. It shows up to twelve images,
         those predicted with the highest probability.
     """
-    labels, probabilities = checked_probabilities(labels, probabilities)
+    class_names = list(class_names)
+    probabilities = checked_probabilities(probabilities, len(class_names))
+    labels = checked_labels(labels, *probabilities.shape)
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images, expected {len(labels)}: one for each label")
     called = probabilities.argmax(axis=1)
-    worst = worst_confusions(confusion_matrix(labels, called), n=1)
-    first, second = CLASS_NAMES[:2] if worst.empty else worst.loc[0, ["true", "predicted"]]
+    worst = worst_confusions(confusion_matrix(labels, called, class_names), n=1)
+    first, second = class_names[:2] if worst.empty else worst.loc[0, ["true", "predicted"]]
 
     def draw(true=first, predicted=second):
-        k = CLASS_NAMES.index(predicted)
-        cell = np.flatnonzero((labels == CLASS_NAMES.index(true)) & (called == k))
+        k = class_names.index(predicted)
+        cell = np.flatnonzero((labels == class_names.index(true)) & (called == k))
         if len(cell) == 0:
             return None, f"No image of the class {true} was called {predicted}."
         shown = cell[np.argsort(-probabilities[cell, k], kind="stable")][:MOST_IMAGES]
         words = f"Images of the class {true} that were called {predicted}: {len(cell)}."
         if len(shown) < len(cell):
             words += f" Here are the {len(shown)} with the highest probability."
-        return mistakes(images[shown], labels[shown], probabilities[shown]), words
+        some = (of_all[shown] for of_all in (images, labels, probabilities))
+        return mistakes(*some, class_names), words
 
     sentence = (
         "In JupyterLab, two menus here choose a true and a predicted class, and show the images of "
         "that pair with their probabilities."
     )
-    menus = {"true": list(CLASS_NAMES), "predicted": list(CLASS_NAMES)}
-    return InteractiveFigure(sentence, draw, menus)
+    return InteractiveFigure(sentence, draw, {"true": class_names, "predicted": class_names})
 
 
 def explore_dilation(image):

@@ -1,15 +1,19 @@
 """Whether probabilities can be trusted, and how to correct them.
 
-Everywhere, ``labels`` are an array of int, (N,), and ``probabilities`` an ndarray, (N, 10).
+Everywhere, ``labels`` are an array of class indices, (N,), and ``probabilities`` an array, (N, C).
+`ValueError` is raised for anything else.
 
 Reliability, expected calibration error and temperature scaling: Guo, Pleiss, Sun and Weinberger,
 "On Calibration of Modern Neural Networks", ICML 2017, https://arxiv.org/abs/1706.04599.
 """
 
+from numbers import Real
+
 import numpy as np
 import pandas as pd
 
-from fmnist_lib.evaluation.checks import checked_probabilities
+from fmnist_lib.common import require, whole_number
+from fmnist_lib.inputs import checked_labels, checked_probabilities
 
 
 def reliability(labels, probabilities, bins=15):
@@ -23,7 +27,9 @@ def reliability(labels, probabilities, bins=15):
         One row per bin that is not empty: ``low, high`` (its bounds), ``images`` (how many),
         ``confidence`` (the mean) and ``accuracy``.
     """
-    labels, probabilities = checked_probabilities(labels, probabilities)
+    whole_number("bins", bins, 1, 10_000)
+    probabilities = checked_probabilities(probabilities)
+    labels = checked_labels(labels, *probabilities.shape)
     confidence = probabilities.max(axis=1).astype(np.float64)
     edges = np.linspace(0, 1, bins + 1)
     # A bin includes its upper bound, so that a probability of 1 falls into the last one.
@@ -50,10 +56,11 @@ def calibration_error(labels, probabilities, bins=15):
 def log_loss(labels, probabilities):
     """Compute the cross-entropy, in nats per image: the mean of -log(the true class's probability).
 
-    A probability that float32 rounds to 0 counts as the smallest number above 0.
+    A probability that is rounded to 0 counts as the smallest normal number of its dtype, or of
+    float32 if that is smaller.
     """
-    labels, probabilities = checked_probabilities(labels, probabilities)
-    return float(-_logarithms(probabilities)[np.arange(len(labels)), labels].mean())
+    labels, logits = _labels_and_logits(labels, probabilities)
+    return float(-logits[np.arange(len(labels)), labels].mean())
 
 
 def fit_temperature(labels, probabilities):
@@ -61,31 +68,58 @@ def fit_temperature(labels, probabilities):
 
     Fit it on images that were not used to train the model and will not be used to test it. It is
     above 1 for an overconfident model, below 1 for an underconfident one.
+
+    Raises
+    ------
+    ValueError
+        If there is no minimum: the colder the better, where every answer is right; the hotter the
+        better, where the labels are no likelier than chance.
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import brentq
+    from scipy.special import softmax
 
-    labels, probabilities = checked_probabilities(labels, probabilities)
+    labels, logits = _labels_and_logits(labels, probabilities)
+    gaps = logits - logits[np.arange(len(labels)), labels][:, None]
 
-    def loss(logarithm):
-        return log_loss(labels, apply_temperature(probabilities, np.exp(logarithm)))
+    def slope(logarithm):
+        # Of the cross-entropy, over 1/temperature, in which it is convex.
+        return (softmax(gaps / np.exp(logarithm), axis=1) * gaps).sum()
 
-    return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded").x))
+    cold, hot = np.log(1e-9), np.log(1e9)
+    if slope(hot) >= 0:
+        raise ValueError(
+            "no temperature is best, since the labels are no likelier than chance: the higher it "
+            "is, the lower the cross-entropy; train the model first, or check the labels"
+        )
+    if slope(cold) <= 0:
+        raise ValueError(
+            "no temperature is best, since every answer is right: the lower it is, the lower the "
+            "cross-entropy; use more images, of which some are answered wrongly"
+        )
+    return float(np.exp(brentq(slope, cold, hot)))
 
 
 def apply_temperature(probabilities, temperature):
     """Divide the logits by a temperature; above 1, this evens out the probabilities.
 
     The order of the classes does not change, so neither does any prediction. Returns
-    probabilities, (N, 10), float64.
+    probabilities, (N, C), float64.
     """
     from scipy.special import softmax
 
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature!r}, expected a number above 0")
+    positive = isinstance(temperature, Real) and 0 < temperature < np.inf  # a NaN is not
+    require(positive, "temperature", temperature, "a finite number above 0")
+    logits = _logits(checked_probabilities(probabilities))
+    # Still smaller, it would make them infinite; here, the largest takes all already.
+    return softmax(logits / max(float(temperature), 1e-300), axis=1)
+
+
+def _labels_and_logits(labels, probabilities):
+    probabilities = checked_probabilities(probabilities)
+    return checked_labels(labels, *probabilities.shape), _logits(probabilities)
+
+
+def _logits(probabilities):
     # Log-probabilities are logits, up to a constant per image.
-    return softmax(_logarithms(probabilities) / temperature, axis=1)
-
-
-def _logarithms(probabilities):
-    tiny = np.finfo(np.float32).tiny
-    return np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), tiny))
+    tiny = np.finfo(np.promote_types(probabilities.dtype, np.float32)).tiny
+    return np.log(np.maximum(probabilities.astype(np.float64), tiny))

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from fmnist_lib.common import did_you_mean
+from fmnist_lib.common import did_you_mean, require, whole_number
 from fmnist_lib.evaluation.predictions import predict
 from fmnist_lib.evaluation.tables import accuracy
+from fmnist_lib.inputs import checked_images
 from fmnist_lib.progress import progress_bar
 
 
@@ -45,7 +46,7 @@ def _rotate(images, degrees):
 
 def _noise(images, deviation):
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    return (images + deviation * noise.to(images.device)).clamp(0, 1)
+    return images + deviation * noise.to(images.device)
 
 
 def _blur(images, pixels):
@@ -88,20 +89,23 @@ def corrupt(images, kind, strength):
     -------
     Tensor, (N, 1, 28, 28), float32 in [0, 1]
     """
-    if kind not in CORRUPTIONS:
+    checked_images(images)
+    if kind not in list(CORRUPTIONS):  # a dict would not look for a list
         raise ValueError(did_you_mean("kind", kind, list(CORRUPTIONS), "CORRUPTIONS"))
     corruption = CORRUPTIONS[kind]
-    if strength not in range(len(corruption.values) + 1):
-        raise ValueError(
-            f"strength is {strength!r}, expected a whole number from 0 to {len(corruption.values)}"
-        )
-    if strength == 0:
-        return images.clone()
-    return corruption.apply(images, corruption.values[strength - 1])
+    strength = whole_number("strength", strength, 0, len(corruption.values))
+    damaged = corruption.apply(images, corruption.values[strength - 1]) if strength else images
+    return damaged.clamp(0, 1)  # noise leaves the range, and so may rounding
 
 
 def accuracy_under_corruption(models, split):
-    """Measure each model of a dict on a `Split`, with each kind of damage at each strength.
+    """Measure each model on a `Split`, with each kind of damage at each strength.
+
+    Parameters
+    ----------
+    models : dict of str to nn.Module
+        Their names become columns.
+    split : Split
 
     Returns
     -------
@@ -109,6 +113,9 @@ def accuracy_under_corruption(models, split):
         Columns ``corruption, strength, value`` (in the corruption's unit), and one per model with
         its accuracy. Strength 0, the unchanged images, is a row of every corruption.
     """
+    found = list(models) if isinstance(models, dict) else type(models).__name__
+    free = isinstance(models, dict) and not {"corruption", "strength", "value"} & models.keys()
+    require(free, "models", found, "a dict by names other than corruption, strength and value")
 
     def measure(images):
         for name, model in models.items():

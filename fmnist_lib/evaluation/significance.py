@@ -1,7 +1,7 @@
 """How certain a number is: intervals for an accuracy, and two models on the same images.
 
-Everywhere, ``labels`` and predictions are arrays of int, (N,), and ``confidence`` is between 0
-and 1.
+Everywhere, ``labels`` and predictions are arrays of class indices, (N,), and ``confidence`` is a
+number between 0 and 1. `ValueError` is raised for anything else.
 
 Wilson's interval: Brown, Cai and DasGupta, "Interval Estimation for a Binomial Proportion",
 Statistical Science 2001, https://doi.org/10.1214/ss/1009213286. Bootstrap: Efron, "Bootstrap
@@ -12,18 +12,20 @@ Statistical Tests for Comparing Supervised Classification Learning Algorithms", 
 """
 
 from math import sqrt
+from numbers import Real
 
 import numpy as np
 import pandas as pd
 
-from fmnist_lib.evaluation.checks import checked_labels
+from fmnist_lib.common import require, whole_number
+from fmnist_lib.inputs import checked_answers
 
 
 def accuracy_interval(labels, predicted, confidence=0.95):
     """Compute Wilson's interval, (low, high), for the accuracy on new images of the same kind."""
     from statsmodels.stats.proportion import proportion_confint
 
-    labels, predicted = checked_labels(labels, predicted)
+    labels, predicted = checked_answers(labels, predicted)
     _check_confidence(confidence)
     hits = int((labels == predicted).sum())
     low, high = proportion_confint(hits, len(labels), alpha=1 - confidence, method="wilson")
@@ -33,22 +35,23 @@ def accuracy_interval(labels, predicted, confidence=0.95):
 def bootstrap_interval(labels, predicted, confidence=0.95, resamples=2000, seed=0):
     """Compute the same interval without a formula, by resampling the test set.
 
-    Each resample has as many images as the test set, drawn from it with replacement; the interval
-    holds the middle ``confidence`` of their accuracies.
+    Each resample has as many images as the test set, at least two, drawn from it with replacement;
+    the interval holds the middle ``confidence`` of their accuracies.
     """
     from scipy.stats import bootstrap
 
-    labels, predicted = checked_labels(labels, predicted)
+    labels, predicted = checked_answers(labels, predicted)
+    whole_number("the number of images", len(labels), 2)
     _check_confidence(confidence)
     right = (labels == predicted).astype(np.float32)
     interval = bootstrap(
         (right,),
         np.mean,
-        n_resamples=resamples,
+        n_resamples=whole_number("resamples", resamples, 2),
         confidence_level=confidence,
         method="percentile",
         batch=50,  # at a time, to save memory
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(whole_number("seed", seed)),
     ).confidence_interval
     return float(interval.low), float(interval.high)
 
@@ -93,12 +96,12 @@ def mcnemar_test(labels, predicted_a, predicted_b):
 
 
 def _one_right(labels, predicted_a, predicted_b):
-    labels, predicted_a = checked_labels(labels, predicted_a)
-    labels, predicted_b = checked_labels(labels, predicted_b)
+    labels, predicted_a = checked_answers(labels, predicted_a)
+    labels, predicted_b = checked_answers(labels, predicted_b)
     right_a, right_b = labels == predicted_a, labels == predicted_b
     return int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
 
 
 def _check_confidence(confidence):
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence!r}, expected a number between 0 and 1")
+    between = isinstance(confidence, Real) and 0 < confidence < 1  # a NaN is not
+    require(between, "confidence", confidence, "a number between 0 and 1")

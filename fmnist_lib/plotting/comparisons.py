@@ -5,7 +5,16 @@ import numpy as np
 import seaborn as sns
 
 from fmnist_lib.data import CLASS_NAMES
-from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH, new_axes, with_looks
+from fmnist_lib.inputs import as_array, checked_confusion, checked_labels
+from fmnist_lib.plotting.style import (
+    BLUE,
+    ORANGE,
+    WIDTH,
+    check_one_each,
+    columns,
+    new_axes,
+    with_looks,
+)
 
 
 def bars(values, labels, xlabel, fmt="{:,.0f}"):
@@ -19,6 +28,7 @@ def bars(values, labels, xlabel, fmt="{:,.0f}"):
     fmt : str
         Format of the values.
     """
+    check_one_each(labels, "bar", len(values))
     ax = new_axes(0.32 * len(values) + 0.7)
     drawn = ax.barh(labels, values, color=BLUE)
     ax.bar_label(drawn, fmt=fmt, padding=3, fontsize=8)
@@ -38,9 +48,10 @@ def intervals(table, xlabel):
         Columns ``value, low, high``; the index names the rows.
     xlabel : str
     """
+    value, low, high = columns(table, "value", "low", "high")
     ax = new_axes(0.5 * len(table) + 0.9)
-    errors = [table["value"] - table["low"], table["high"] - table["value"]]
-    ax.errorbar(table["value"], table.index, xerr=errors, fmt="o", capsize=4, color=BLUE)
+    errors = [value - low, high - value]
+    ax.errorbar(value, table.index, xerr=errors, fmt="o", capsize=4, color=BLUE)
     ax.set_xlabel(xlabel)
     ax.invert_yaxis()
     ax.margins(y=0.35)
@@ -60,7 +71,7 @@ def strips(values, xlabel):
     names = list(values)
     ax = new_axes(0.5 * len(names) + 0.9)
     for row, (name, look) in enumerate(with_looks(names)):
-        numbers = np.asarray(values[name])
+        numbers = as_array(values[name])
         # Spread in height, so that equal values do not cover each other.
         offsets = np.linspace(-0.22, 0.22, len(numbers)) if len(numbers) > 1 else 0.0
         ax.plot(numbers, row + offsets, look.marker, color=look.color, alpha=0.8, ms=5)
@@ -85,7 +96,8 @@ def class_lines(tables, column, xlabel):
     """
     ax = new_axes(3.6)
     for (name, table), look in with_looks(tables.items()):
-        ax.plot(table[column], table.index, look.marker, color=look.color, label=name, ms=7)
+        (values,) = columns(table, column)
+        ax.plot(values, table.index, look.marker, color=look.color, label=name, ms=7)
     ax.set_xlabel(xlabel)
     ax.invert_yaxis()
     ax.grid(axis="y", alpha=0.3)
@@ -105,11 +117,12 @@ def speeds(table, floor=None):
     floor : float, optional
         The least time that the arithmetic takes, in seconds, drawn as a line.
     """
+    seconds, lowest, highest, _ = columns(table, "seconds", "lowest", "highest", "speed")
     ax = new_axes(0.45 * len(table) + 0.9)
-    spread = [table["seconds"] - table["lowest"], table["highest"] - table["seconds"]]
-    ax.barh(table.index, table["seconds"], xerr=spread, color=BLUE, height=0.7, ecolor="0.3")
+    spread = [seconds - lowest, highest - seconds]
+    ax.barh(table.index, seconds, xerr=spread, color=BLUE, height=0.7, ecolor="0.3")
     # One disturbed repeat must not shrink all bars, so its spread may run off the figure.
-    right = 1.3 * table["seconds"].max()
+    right = 1.3 * seconds.max()
     for position, row in enumerate(table.itertuples()):
         end = min(row.highest, 0.9 * right)
         ax.text(end, position, f"  {row.speed:.1f}×", va="center")
@@ -130,15 +143,15 @@ def confusion_heatmap(confusion, title="", difference=False):
 
     Parameters
     ----------
-    confusion : DataFrame, (10, 10)
-        Counts, or, with ``difference``, the difference of two such tables.
+    confusion : DataFrame, (C, C)
+        Counts from `confusion_matrix`, or, with ``difference``, the difference of two such tables.
     title : str
     difference : bool
         Draw values of both signs, with 0 in the middle of the colour map.
     """
-    ax = new_axes(0.72 * WIDTH, 0.8 * WIDTH)
     # Right answers far outnumber the mistakes, and would use up the colours.
-    diagonal = np.eye(len(confusion), dtype=bool) & (not difference)
+    diagonal = np.eye(len(checked_confusion(confusion)), dtype=bool) & (not difference)
+    ax = new_axes(0.72 * WIDTH, 0.8 * WIDTH)
     limit = max(np.abs(confusion.mask(diagonal, 0).to_numpy()).max(), 1)
     sns.heatmap(
         confusion,
@@ -164,31 +177,42 @@ def confusion_heatmap(confusion, title="", difference=False):
     return ax
 
 
-def pixel_histograms(images, labels):
+def pixel_histograms(images, labels, class_names=CLASS_NAMES):
     """Draw the distribution of the pixel values, 0 to 1, of each class, without the zeros."""
+    labels, images = checked_labels(labels, len(images), len(class_names)), as_array(images)
+    rows = -(-len(class_names) // 5)
+    size = (WIDTH, 1.7 * rows)
     figure, axes = plt.subplots(
-        2, 5, figsize=(WIDTH, 3.4), sharex=True, sharey=True, layout="constrained"
+        rows, 5, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
-    for k, ax in enumerate(axes.flat):
-        pixels = np.asarray(images[labels == k]).ravel()
-        ax.hist(pixels[pixels > 0], bins=32, range=(0, 1), density=True, color=BLUE)
-        ax.set_title(CLASS_NAMES[k], fontsize=9)
+    for ax in axes.flat[len(class_names) :]:
+        ax.axis("off")
+    for k, (ax, name) in enumerate(zip(axes.flat, class_names, strict=False)):
+        pixels = images[labels == k]
+        pixels = pixels[pixels > 0]
+        # Without any, there is no density.
+        ax.hist(pixels, bins=32, range=(0, 1), density=pixels.size > 0, color=BLUE)
+        ax.set_title(name, fontsize=9)
         ax.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("pixel value (0 to 1)", fontsize=9)
     figure.supylabel("density", fontsize=9)
     return figure
 
 
-def embedding(points, labels):
+def embedding(points, labels, class_names=CLASS_NAMES):
     """Draw images as points in a plane, (N, 2), with a colour and a marker for each class."""
+    points = as_array(points)
+    if points.shape[1:] != (2,):
+        raise ValueError(f"points are {points.shape}, expected (N, 2)")
+    labels = checked_labels(labels, len(points), len(class_names))
     ax = new_axes(5.6)
-    labels, colors = np.asarray(labels), sns.color_palette("colorblind", len(CLASS_NAMES))
-    shirt = CLASS_NAMES.index("Shirt")
-    colors[shirt] = (0, 0, 0)  # the class to look for, where the palette is palest
-    for k, name in enumerate(CLASS_NAMES):
-        here = points[labels == k]
-        look = {"marker": "os^Dv<>pP*"[k], "color": colors[k], "zorder": 2 if k == shirt else 1}
-        ax.scatter(*here.T, s=9, alpha=0.6, label=name, **look)
+    colors, markers = sns.color_palette("colorblind"), "os^Dv<>pP*"
+    for k, name in enumerate(class_names):
+        # A shirt is what to look for, where the palette is palest. From the eleventh class on, the
+        # colours meet other markers.
+        color, above = ((0, 0, 0), 2) if name == "Shirt" else (colors[k % 10], 1)
+        look = {"marker": markers[(k + k // 10) % 10], "color": color, "zorder": above}
+        ax.scatter(*points[labels == k].T, s=9, alpha=0.6, label=name, **look)
     ax.set(xlabel="first coordinate (no unit)", ylabel="second coordinate (no unit)")
     ax.set(xticks=[], yticks=[])
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=2)

@@ -5,7 +5,7 @@ from numbers import Real
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH, new_axes, with_looks
+from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH, columns, new_axes, with_looks
 
 
 def training_curves(history, best_epoch=None):
@@ -21,9 +21,9 @@ def training_curves(history, best_epoch=None):
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2), layout="constrained")
     panels = (("loss", "cross-entropy (nats per image)"), ("acc", "accuracy (share of images)"))
     for ax, (column, label) in zip(axes, panels, strict=True):
-        epochs = history["epoch"]
-        ax.plot(epochs, history[f"train_{column}"], "o-", ms=3, color=BLUE, label="training")
-        ax.plot(epochs, history[f"val_{column}"], "s--", ms=3, color=ORANGE, label="validation")
+        epochs, train, val = columns(history, "epoch", f"train_{column}", f"val_{column}")
+        ax.plot(epochs, train, "o-", ms=3, color=BLUE, label="training")
+        ax.plot(epochs, val, "s--", ms=3, color=ORANGE, label="validation")
         if best_epoch is not None:
             ax.axvline(best_epoch, color="0.4", ls=":", label=f"best epoch: {best_epoch}")
         ax.set(xlabel="epoch", ylabel=label)
@@ -43,7 +43,7 @@ def accuracy_over_time(histories):
     """
     ax = new_axes(3.6)
     for (name, history), look in with_looks(histories.items()):
-        ax.plot(history["seconds"], history["val_acc"], label=name, **look._asdict())
+        ax.plot(*columns(history, "seconds", "val_acc"), label=name, **look._asdict())
     ax.set(xlabel="seconds since the start", ylabel="validation accuracy")
     ax.set_xlim(left=0)
     ax.grid(alpha=0.3)
@@ -63,8 +63,9 @@ def reliability_diagram(tables):
     left.plot([0, 1], [0, 1], color="0.5", lw=1, label="confidence = accuracy")
     for (name, table), look in with_looks(tables.items()):
         style = look._asdict() | {"label": name, "ms": 5}
-        left.plot(table["confidence"], table["accuracy"], **style)
-        right.plot(table["confidence"], table["images"], **style)
+        confidence, accuracy, n = columns(table, "confidence", "accuracy", "images")
+        left.plot(confidence, accuracy, **style)
+        right.plot(confidence, n, **style)
     left.set(xlabel="confidence", ylabel="accuracy (share of images)", aspect="equal")
     left.legend(frameon=False, fontsize=8)
     right.set(xlabel="confidence", ylabel="images", yscale="log", xlim=left.get_xlim())
@@ -83,7 +84,9 @@ def robustness_curves(table, units):
     units : dict of str to str
         Unit of each corruption's values.
     """
-    names = [name for name in table if name not in ("corruption", "strength", "value")]
+    of_row = ("corruption", "strength", "value")
+    columns(table, *of_row)
+    names = [name for name in table if name not in of_row]
     figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 4.6), sharey=True, layout="constrained")
     for ax, (kind, rows) in zip(axes.flat, table.groupby("corruption", sort=False), strict=False):
         for name, look in with_looks(names):
@@ -113,6 +116,7 @@ def sweep_curves(table, x, y, group=None):
     group : str, optional
         A column; each of its values gets a line.
     """
+    columns(table, *(name for name in (x, y, group) if name is not None))
     ax = new_axes(3.6)
     table = table.dropna(subset=[x, y]).sort_values(x)
     is_number = all(isinstance(value, Real) and not isinstance(value, bool) for value in table[x])

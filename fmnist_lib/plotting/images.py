@@ -6,7 +6,8 @@ from matplotlib.patches import Rectangle
 
 from fmnist_lib.common import require, whole_number
 from fmnist_lib.data import CLASS_NAMES
-from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH
+from fmnist_lib.inputs import as_array, checked_labels, checked_probabilities
+from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH, check_one_each
 
 
 def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
@@ -24,11 +25,15 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
     symmetric : bool
         Put 0 in the middle of the colour map, for values of both signs.
     """
-    if len(images) == 0:
-        raise ValueError("there are no images to draw, expected at least one")
-    images = np.asarray(images)
+    images = as_array(images)
+    if images.shape[1:-2] not in ((), (1,)) or images.ndim < 3 or images.size == 0:
+        raise ValueError(
+            f"images are {images.shape}, expected (N, 1, H, W) or (N, H, W), at least one"
+        )
     images = images.reshape(len(images), *images.shape[-2:])
-    width, columns = WIDTH / columns, min(columns, len(images))
+    if titles is not None:
+        check_one_each(titles, "image", len(images))
+    width, columns = WIDTH / whole_number("columns", columns, 1), min(columns, len(images))
     height = width * images.shape[1] / images.shape[2] + (0.22 if titles is not None else 0)
     rows = -(-len(images) // columns)
     size = (columns * width, rows * height)
@@ -44,10 +49,11 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
 
 
 def image_pairs(left, right):
-    """Draw the images of two splits in pairs, each pair titled with both class names."""
-    pairs = np.concatenate([left.images, right.images], axis=-1)
+    """Draw the images of two splits of one size in pairs, titled with both class names."""
+    check_one_each(right, "image of the other split", len(left))
+    pairs = np.concatenate([as_array(left.images), as_array(right.images)], axis=-1)
     titles = [
-        f"{CLASS_NAMES[a]} · {CLASS_NAMES[b]}"
+        f"{left.class_names[a]} · {right.class_names[b]}"
         for a, b in zip(left.labels, right.labels, strict=True)
     ]
     return image_grid(pairs, titles, columns=4)
@@ -65,6 +71,11 @@ def image_channels(rows, row_labels, cmap="magma", limits=(None, None)):
     limits : pair of float
         Values at the ends of the colour map. Default: each channel has its own.
     """
+    rows = [as_array(row) for row in rows]
+    if not rows or any(row.ndim != 3 or row.size == 0 for row in rows):
+        shapes = [row.shape for row in rows]
+        raise ValueError(f"rows are {shapes}, expected at least one array (C, H, W)")
+    check_one_each(row_labels, "row", len(rows))
     n_columns = max(len(row) for row in rows)
     side = WIDTH / (n_columns + 0.6)
     figure, axes = plt.subplots(
@@ -80,40 +91,44 @@ def image_channels(rows, row_labels, cmap="magma", limits=(None, None)):
     return figure
 
 
-def mistakes(images, labels, probabilities):
+def mistakes(images, labels, probabilities, class_names=CLASS_NAMES):
     """Draw images with their true class and the class and probability that were predicted.
 
     Parameters
     ----------
     images : Tensor, (N, 1, 28, 28)
-    labels : sequence of int, (N,)
-    probabilities : ndarray, (N, 10)
+    labels : array of int, (N,)
+    probabilities : array, (N, C)
+    class_names : sequence of str, (C,)
     """
-    predicted = probabilities.argmax(axis=1)
+    probabilities = checked_probabilities(probabilities, len(class_names))
+    labels = checked_labels(labels, *probabilities.shape)
     titles = [
-        f"{CLASS_NAMES[label]}\n→ {CLASS_NAMES[guess]} ({p[guess]:.2f})"
-        for label, guess, p in zip(labels, predicted, probabilities, strict=True)
+        f"{class_names[label]}\n→ {class_names[p.argmax()]} ({p.max():.2f})"
+        for label, p in zip(labels, probabilities, strict=True)
     ]
     figure = image_grid(images, titles, columns=6)
     figure.set_figheight(figure.get_figheight() * 1.12)
     return figure
 
 
-def compared_predictions(images, labels, probabilities):
+def compared_predictions(images, labels, probabilities, class_names=CLASS_NAMES):
     """Draw images with their true class and the prediction of each of several models.
 
     Parameters
     ----------
     images : Tensor, (N, 1, 28, 28)
-    labels : sequence of int, (N,)
-    probabilities : dict of str to ndarray, (N, 10)
+    labels : array of int, (N,)
+    probabilities : dict of str to array, (N, C)
+    class_names : sequence of str, (C,)
     """
-    titles = [CLASS_NAMES[label] for label in labels]
+    labels = checked_labels(labels, len(images), len(class_names))
+    titles = [class_names[label] for label in labels]
     for name, p in probabilities.items():
-        answers = [CLASS_NAMES[guess] for guess in p.argmax(axis=1)]
-        titles = [
-            f"{title}\n{name}: {answer}" for title, answer in zip(titles, answers, strict=True)
-        ]
+        guesses = checked_probabilities(p, len(class_names)).argmax(axis=1)
+        check_one_each(guesses, "image", len(images))
+        pairs = zip(titles, guesses, strict=True)
+        titles = [f"{title}\n{name}: {class_names[guess]}" for title, guess in pairs]
     figure = image_grid(images, titles, columns=6)
     figure.set_figheight(figure.get_figheight() * 1.3)
     return figure
@@ -154,14 +169,16 @@ def kernel_on_image(image, output, place, dilation):
     dilation : int
         Distance between neighbouring weights, in pixels.
     """
+    row = whole_number("row", place[0], 0, len(image) - 1)
+    column = whole_number("column", place[1], 0, len(image[0]) - 1)
+    whole_number("dilation", dilation, 1)
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.9), layout="constrained")
     for ax, values in ((left, image), (right, output)):
-        ax.imshow(np.asarray(values), cmap="gray_r", vmin=0, vmax=1)
+        ax.imshow(as_array(values), cmap="gray_r", vmin=0, vmax=1)
         ax.set(xlabel="column (pixels)", ylabel="row (pixels)")
     rim = 4.5  # pixels of empty border
     left.set(xlim=(-rim, len(image[0]) - 1 + rim), ylim=(len(image) - 1 + rim, -rim))
     left.set_facecolor("0.92")
-    row, column = place
     for y in (row - dilation, row, row + dilation):
         for x in (column - dilation, column, column + dilation):
             left.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=ORANGE, lw=1.8))
@@ -183,12 +200,14 @@ def heat_maps(maps, titles, label):
     label : str
         What the colours stand for.
     """
+    whole_number("the number of maps", len(maps), 1)
+    check_one_each(titles, "map", len(maps))
     figure, axes = plt.subplots(
         1, len(maps), figsize=(WIDTH, 3.3), squeeze=False, layout="constrained"
     )
-    top = max(float(np.max(np.asarray(m))) for m in maps)
+    top = max(float(as_array(m).max()) for m in maps)
     for ax, values, title in zip(axes[0], maps, titles, strict=True):
-        drawn = ax.imshow(values, cmap="viridis", vmin=0, vmax=top)
+        drawn = ax.imshow(as_array(values), cmap="viridis", vmin=0, vmax=top)
         ax.set(title=title, xlabel="column (pixels)", ylabel="row (pixels)")
     figure.colorbar(drawn, ax=axes, label=label, shrink=0.85)
     return figure

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from fmnist_lib.common import one_line, one_thread
-from fmnist_lib.inputs import logits_of
+from fmnist_lib.inputs import checked_model, logits_of
 from fmnist_lib.inspection import evaluating
 from fmnist_lib.training.acceleration import TO_CALLER_OF_FIT, attained, autocast_for, compiled
 from fmnist_lib.training.augmentation import augment
@@ -313,12 +313,13 @@ def _fork_rng(device):
 
 def _place(model, device):
     # Move a model, and return how many logits it gives. Lazy layers get their shapes here.
-    blank = torch.zeros(2, 1, 28, 28, device=device)
-    with torch.no_grad(), evaluating(model.to(device)):
-        n_classes = logits_of(model, blank, stacklevel=TO_CALLER_OF_FIT + 1).shape[1]
+    # Noise, since a model that standardizes each image divides by 0 on a blank one.
+    images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.no_grad(), evaluating(checked_model(model).to(device)):
+        n_classes = logits_of(model, images, stacklevel=TO_CALLER_OF_FIT + 1).shape[1]
         try:
             # In this memory layout, convolutions run fastest on most devices, and `view` may fail.
-            model.to(memory_format=torch.channels_last)(blank)
+            model.to(memory_format=torch.channels_last)(images)
         except RuntimeError:
             model.to(memory_format=torch.contiguous_format)
     if not any(parameter.requires_grad for parameter in model.parameters()):
