@@ -13,16 +13,16 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant
 from mutmut.stats import status_by_exit_code
 from mutmut.utils.file_utils import walk_mutatable_files
 
-NO_GRAD = Decorator(Call(Attribute(Name("torch"), Name("no_grad"))))
+PLAIN = Decorator(Call(Attribute(Name("torch"), Name("no_grad")) | Name("one_thread")))
 EXPLAINED = set(Path(__file__).with_suffix(".txt").read_text("utf-8").splitlines())
 
 
 class Visitor(file_mutation.MutationVisitor):
-    """Change functions under ``@torch.no_grad()`` too; mutmut leaves out all that are decorated."""
+    """Change functions under these two decorators as well; mutmut leaves out all decorated ones."""
 
     def _skip_node_and_children(self, node):
         decorators = node.decorators if isinstance(node, FunctionDef) else []
-        if len(decorators) == 1 and matches(decorators[0], NO_GRAD):
+        if len(decorators) == 1 and matches(decorators[0], PLAIN):
             return False
         return super()._skip_node_and_children(node)
 
