@@ -222,7 +222,7 @@ def _record(name, trained, metrics, test=None):
 def _require_same(name, model):
     """Refuse a model whose logits are not those of the named network with its weights."""
     twin = build_model(name, seed=0)
-    images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    images = torch.rand((4, 1, 28, 28), generator=torch.Generator().manual_seed(0))
     try:
         twin.load_state_dict(model.state_dict())
         with evaluating(model), evaluating(twin):

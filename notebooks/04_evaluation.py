@@ -86,9 +86,7 @@ data = load_fashion_mnist(data_dir, sample=sample)
 # %%
 folders = {"cnn": "02_cnn", "dilated_cnn": "03_dilated_cnn"}
 networks = {
-    name: load_or_train(
-        f"{trained_dir}/{folder}", name, data, config
-    ).model.cpu()
+    name: load_or_train(f"{trained_dir}/{folder}", name, data, config).model.cpu()
     for name, folder in folders.items()
 }
 

@@ -104,7 +104,7 @@ UNREADABLE = [
     (lambda folder: edit(folder, network="mine"), "no network 'mine'"),
     (lambda folder: (folder / "record.json").write_text("{}"), "KeyError: 'network'"),
     (lambda folder: (folder / "record.json").write_text("[" * 10**5), "RecursionError"),
-    (lambda folder: edit(folder, metrics=None), "its metrics is None"),
+    (lambda folder: edit(folder, metrics=None), "its metrics is None, expected a dict"),
     (lambda folder: edit(folder, sha256={}), "sha256 must list weights.pt and history.csv"),
     (lambda folder: edit(folder, sha256={"../../etc/passwd": "0"}), "sha256 must list"),
     pytest.param(device, r"weights.pt is missing", marks=needs_unix),
