@@ -118,6 +118,11 @@ def load_fashion_mnist(root=None, *, sample=False):
     FashionMNIST
         ``train`` is the first 48,000 of the 60,000 official training images, ``validation`` the
         last 12,000, ``test`` the official 10,000.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be found or downloaded, or is damaged.
     """
     if sample:
         with np.load(SAMPLE_FILE) as file:

@@ -208,8 +208,8 @@ def embedding(points, labels, class_names=CLASS_NAMES):
     ax = new_axes(5.6)
     colors, markers = sns.color_palette("colorblind"), "os^Dv<>pP*"
     for k, name in enumerate(class_names):
-        # Shirts are what to look for, and the palette is palest there. From the eleventh class on,
-        # the colours come again with other markers.
+        # Shirts, which are what to look for, are black, since the palette is palest there. From the
+        # eleventh class on, the colours come again with other markers.
         color, above = ((0, 0, 0), 2) if name == "Shirt" else (colors[k % 10], 1)
         look = {"marker": markers[(k + k // 10) % 10], "color": color, "zorder": above}
         ax.scatter(*points[labels == k].T, s=9, alpha=0.6, label=name, **look)
