@@ -71,7 +71,7 @@ def multiply_adds(model):
     Raises
     ------
     ValueError
-        If the model multiplies in a way that PyTorch does not count, such as that of `nn.LSTM`.
+        If the model multiplies in a way that PyTorch does not count, as in `torch.nn.LSTM`.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
