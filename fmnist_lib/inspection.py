@@ -69,7 +69,7 @@ def multiply_adds(model):
     Raises
     ------
     ValueError
-        If the model multiplies in a way that PyTorch does not count, such as that of `nn.LSTM`.
+        If the model multiplies in a way that PyTorch does not count, such as that of ``nn.LSTM``.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
