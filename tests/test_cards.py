@@ -235,7 +235,7 @@ def test_a_record_adds_nothing_but_text_to_a_card(make, tmp_path):
         {"device": ...},
     ],
 )
-def test_a_record_that_lacks_something_is_one_sentence(make, tmp_path, capsys, change):
+def test_a_record_that_lacks_something_is_reported_in_one_sentence(make, tmp_path, capsys, change):
     _, record = make(METRICS)
     record = {name: value for name, value in (record | change).items() if value is not ...}
     (tmp_path / "run" / "record.json").write_text(json.dumps(record))

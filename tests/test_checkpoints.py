@@ -373,7 +373,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(train, tmp_pa
     assert not seen
 
 
-def test_a_full_disk_is_one_sentence(train, tmp_path, mount_disk, monkeypatch):
+def test_a_full_disk_is_reported_in_one_sentence(train, tmp_path, mount_disk, monkeypatch):
     """PyTorch, writing to the disk itself, would raise a RuntimeError."""
     disk = mount_disk(tmp_path / "disk", "64k")
     monkeypatch.setitem(MODELS, "wide", lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 40)))

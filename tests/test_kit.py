@@ -291,7 +291,7 @@ def test_nothing_that_lies_in_a_project_is_executed(project, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("text", ["project = 3", "[project]\nname = 'fmnist-lib'", "x = ", ""])
-def test_a_library_that_cannot_be_packed_is_one_sentence(project, tmp_path, text):
+def test_a_library_that_cannot_be_packed_is_reported_in_one_sentence(project, tmp_path, text):
     (project / "pyproject.toml").write_text(text)
     with pytest.raises(KitError, match=r"^the library in .* cannot be packed [^\n]*$"):
         kit._build_library(project, tmp_path)

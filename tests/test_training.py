@@ -608,7 +608,9 @@ def test_event_files_name_classes_that_fmnist_lacks(random_split, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's
 @pytest.mark.parametrize("place", ["file", "disk"])
-def test_event_files_that_cannot_be_written_are_one_sentence(train, tmp_path, mount_disk, place):
+def test_event_files_that_cannot_be_written_are_reported_in_one_sentence(
+    train, tmp_path, mount_disk, place
+):
     pytest.importorskip("tensorboard")
     if place == "file":
         (tmp_path / place).write_text("")
