@@ -77,7 +77,7 @@ def test_a_rounding_error_is_allowed_and_so_are_no_images():
         (Net(lambda x: -x.flatten(1).log()), "returns numbers from .* to inf, expected logits"),
         (linear(10, dtype=torch.float64), r"cannot take images \(2, .* torch.float32 \(RuntimeErr"),
         (linear(10, dtype=torch.bfloat16), "cannot take images .* weights of that dtype"),
-        (nn.Conv2d(3, 4, 3), "cannot take images .*; give it one input channel"),
+        (nn.Conv2d(3, 4, 3), "cannot take images .*; give it as many input channels"),
         (Net(lambda x: {}["answer"]), r"cannot take images .*\(KeyError: 'answer'\)"),
     ],
 )

@@ -5,7 +5,7 @@ import numpy as np
 import seaborn as sns
 
 from fmnist_lib.data import CLASS_NAMES
-from fmnist_lib.inputs import as_array, checked_confusion, checked_labels
+from fmnist_lib.inputs import as_array, checked_class_names, checked_confusion, checked_labels
 from fmnist_lib.plotting.style import (
     BLUE,
     ORANGE,
@@ -179,7 +179,8 @@ def confusion_heatmap(confusion, title="", difference=False):
 
 def pixel_histograms(images, labels, class_names=CLASS_NAMES):
     """Draw the distribution of the pixel values, 0 to 1, of each class, without the zeros."""
-    labels, images = checked_labels(labels, len(images), len(class_names)), as_array(images)
+    labels = checked_labels(labels, len(images), len(checked_class_names(class_names)))
+    images = as_array(images)
     rows = -(-len(class_names) // 5)
     size = (WIDTH, 1.7 * rows)
     figure, axes = plt.subplots(
@@ -204,7 +205,7 @@ def embedding(points, labels, class_names=CLASS_NAMES):
     points = as_array(points)
     if points.shape[1:] != (2,):
         raise ValueError(f"points are {points.shape}, expected (N, 2)")
-    labels = checked_labels(labels, len(points), len(class_names))
+    labels = checked_labels(labels, len(points), len(checked_class_names(class_names)))
     ax = new_axes(5.6)
     colors, markers = sns.color_palette("colorblind"), "os^Dv<>pP*"
     for k, name in enumerate(class_names):
