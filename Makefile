@@ -18,8 +18,8 @@ override FMNIST_DATA := $(or $(shell cd '$(subst ','\'',$(FMNIST_DATA))' 2>/dev/
 export FMNIST_DATA
 endif
 
-.PHONY: ready tools help course check test browser-test check-portability lab kit book data debian-data \
-  bench notebooks claims cards measured example sync picture links lock clean
+.PHONY: ready tools help course check test browser-test check-portability mutants lab kit book data \
+  debian-data bench notebooks claims cards measured example sync picture links lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list these commands
@@ -52,6 +52,11 @@ browser-test: tools  ## test the built site in Chromium: every page, keyboard, p
 
 check-portability: tools data  ## run the chapters on this machine made to look like others (VARIANTS=6)
 	$(BIN)/python benchmarks/portability.py $(if $(VARIANTS),--number $(VARIANTS))
+
+# ONLY='fmnist_lib.data.*' changes one module; then '.venv/bin/mutmut show NAME' shows a change.
+mutants: tools data  ## change the library in thousands of places, and list what no test notices (3 h)
+	rm -rf mutants
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(if $(ONLY),'$(ONLY)')
 
 lab: data  ## open JupyterLab at the first chapter, exercises unsolved (your copies: runs/student)
 	$(BIN)/fmnist student runs/student
@@ -130,7 +135,7 @@ lock: ready  ## pin the packages of pyproject.toml (UPGRADE=1: the newest that i
 	  --output-file benchmarks/requirements.lock
 
 clean:  ## remove what these commands made: environment, course, site; not the data, not runs/
-	rm -rf .venv .venv-bench runs/course notebooks/trained book/_build .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench runs/course notebooks/trained book/_build .pytest_cache .hypothesis mutants
 	find . \( -name __pycache__ -o -name .ruff_cache -o -name .ipynb_checkpoints \) -prune \
 	  -exec rm -rf {} +
 

@@ -47,7 +47,7 @@ SAMPLE_FILE = Path(__file__).parent / "sample" / "fashion-mnist-sample.npz"
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images with their labels: a data set that a `torch.utils.data.DataLoader` takes, too.
+    """Images with their labels: a data set that PyTorch's ``DataLoader`` takes, too.
 
     Attributes
     ----------

@@ -71,7 +71,7 @@ def multiply_adds(model):
     ------
     ValueError
         If the model cannot take the image, or multiplies in a way that PyTorch does not count,
-        such as that of `nn.LSTM`.
+        such as that of ``nn.LSTM``.
     """
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -3,6 +3,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -33,16 +34,17 @@ def test_compiled_is_the_plain_path_and_repeats_to_the_bit(train):
     assert not same_bits(plain, compiled)
 
 
-def test_a_short_last_batch_is_not_compiled_for(monkeypatch):
+@pytest.mark.parametrize(("kind", "mode"), [("cpu", "default"), ("cuda", "reduce-overhead")])
+def test_a_short_last_batch_is_not_compiled_for(monkeypatch, kind, mode):
     sizes = []
 
     def fake_compile(forward, **options):
-        assert options["dynamic"] is False
+        assert options == {"dynamic": False, "mode": mode}
         return lambda images, labels: sizes.append(len(labels)) or forward(images, labels)
 
     monkeypatch.setattr(acceleration, "_compiler_problem", lambda kind: None)
     monkeypatch.setattr(torch, "compile", fake_compile)
-    step = acceleration.compiled(lambda images, labels: len(labels), 64, torch.device("cpu"))
+    step = acceleration.compiled(lambda images, labels: len(labels), 64, torch.device(kind))
     labels = torch.zeros(200)
     assert [step(labels, part) for part in labels.split(64)] == [64, 64, 64, 8]
     assert sizes == [64, 64, 64]
@@ -59,6 +61,30 @@ def test_bfloat16_is_near_the_plain_path_and_repeats_to_the_bit(train, compile):
     )
     assert not same_bits(half, plain)
     assert all(value.dtype == torch.float32 for value in half.model.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("device", "machine", "onednn", "avx512", "supported"),
+    [
+        ("cpu", "x86_64", True, True, True),
+        ("cpu", "AMD64", True, False, False),
+        ("cpu", "AMD64", True, True, True),
+        ("cpu", "x86_64", True, False, False),
+        ("cpu", "x86_64", False, True, False),
+        ("cpu", "aarch64", True, False, True),
+        ("cpu", "arm64", None, False, False),  # on a Mac, nobody can be asked
+        ("mps", "arm64", True, False, False),
+        ("cuda", "x86_64", False, False, True),
+    ],
+)
+def test_bfloat16_needs_instructions(monkeypatch, device, machine, onednn, avx512, supported):
+    ask = None if onednn is None else lambda: onednn
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", ask)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert acceleration.supports_bf16(torch.device(device)) is supported
+    assert acceleration.autocast_for("fp32", torch.device(device)) is nullcontext
 
 
 def test_an_unknown_precision_is_refused():

@@ -56,6 +56,14 @@ def test_what_cannot_be_moved_is_refused(shape, shift, found):
         augment(torch.rand(shape), shift)
 
 
+def test_nothing_changes_unless_asked_and_half_are_mirrored():
+    batch = torch.rand(28, 28).expand(1000, 1, 28, 28)
+    assert augment(batch).equal(batch)
+    assert augment(batch.to("meta"), 1, True).is_meta  # on the device of the images
+    out = augment(batch, flip=True, generator=torch.Generator().manual_seed(0))
+    assert 450 < (out != batch).any(3).any(2).sum() < 550
+
+
 def test_images_stay_with_their_own():
     batch = torch.arange(5.0)[:, None, None, None].expand(5, 1, 28, 28)
     out = augment(batch, 2, True)

@@ -313,6 +313,11 @@ def test_loading_executes_nothing(saved, refused, tmp_path):
             r"layer 2 is Dropout\(p=0.5.*\), expected nothing",
         ),
         (
+            linear,
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Dropout(0.5)),
+            r"layer 2 is missing, expected Dropout\(p=0.5",
+        ),
+        (
             cnn,
             lambda: build_model("padded_dilated_cnn"),  # with the same tensors
             r"network is ConvNet\(\), expected DilatedConvNet\(\)",

@@ -199,10 +199,13 @@ def test_a_file_with_one_bit_turned_is_refused(cache, tmp_path, contents, zipped
     assert not cache.exists()
 
 
-def test_unreadable_and_missing_files_are_named(cache, tmp_path, contents):
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[:-20], lambda whole: whole[:10] + bytes([255]) * 20 + whole[30:]]
+)
+def test_unreadable_and_missing_files_are_named(cache, tmp_path, contents, damage):
     given = put(tmp_path / "given", contents, zipped=True)
     broken = given / "t10k-images-idx3-ubyte.gz"
-    broken.write_bytes(broken.read_bytes()[:-20])
+    broken.write_bytes(damage(broken.read_bytes()))
     with pytest.raises(download.DataError, match=f"{broken.name} cannot be read"):
         download.find_data(given)
     broken.unlink()
@@ -210,11 +213,12 @@ def test_unreadable_and_missing_files_are_named(cache, tmp_path, contents):
         download.find_data(given)
 
 
-def test_a_damaged_cache_is_refused_and_a_partial_one_completed(cache, contents):
+def test_a_damaged_cache_is_refused_and_a_partial_one_completed(cache, tmp_path, contents):
     raw, name = download.raw_folder(cache), "t10k-labels-idx1-ubyte"
     put(raw, contents | {name: b"x"})
-    with pytest.raises(download.DataError, match=r"move it away .* run 'fmnist data'"):
-        download.find_data()
+    for folder in (None, put(tmp_path / "right", contents, zipped=True)):  # bound for the cache
+        with pytest.raises(download.DataError, match=r"move it away .* run 'fmnist data'"):
+            download.find_data(folder)
     (raw / name).unlink()
     put(download.DEBIAN_FOLDER, contents, zipped=True)
     assert download.find_data() == cache

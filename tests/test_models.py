@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from fmnist_lib.inspection import count_parameters, layer_table
-from fmnist_lib.models import build_model
+from fmnist_lib.models import DilatedConvNet, build_model
 
 
 @pytest.mark.parametrize("name", ["cnn", "dilated_cnn"])
@@ -65,3 +65,8 @@ def test_padding_makes_the_dilated_maps_as_large_as_the_plain_ones():
     assert all(value.equal(weights[name]) for name, value in padded.state_dict().items())
     for layer in (0, 3):
         assert (plain.features[layer].dilation, padded.features[layer].dilation) == ((1, 1), (2, 2))
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (0, 3), (3, 2), (5, 1)])
+def test_the_classifier_fits_any_padding(padding):
+    assert DilatedConvNet(padding)(torch.zeros(2, 1, 28, 28)).shape == (2, 10)

@@ -9,12 +9,12 @@ from fmnist_lib import evaluation
 pairs = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=60)
 
 
-@given(pairs)
-def test_the_interval_is_wilsons(answers):
+@given(pairs, st.sampled_from([0.5, 0.95]))
+def test_the_interval_is_wilsons(answers, confidence):
     labels, predicted = np.array(answers).T
     hits = int((labels == predicted).sum())
-    expected = binomtest(hits, len(answers)).proportion_ci(0.95, method="wilson")
-    low, high = evaluation.accuracy_interval(labels, predicted)
+    expected = binomtest(hits, len(answers)).proportion_ci(confidence, method="wilson")
+    low, high = evaluation.accuracy_interval(labels, predicted, confidence)
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
@@ -50,10 +50,12 @@ def test_the_bootstrap_draws_binomial_numbers():
     assert drawn == pytest.approx(tuple(binom(40, 0.75).ppf([0.05, 0.95]) / 40), abs=1 / 40)
 
 
-def test_the_bootstrap_is_reproducible():
-    labels, predicted = np.zeros(30, dtype=int), np.arange(30) % 10 // 7
-    first = evaluation.bootstrap_interval(labels, predicted, seed=1)
-    assert first == evaluation.bootstrap_interval(labels, predicted, seed=1)
+def test_the_seed_and_the_number_of_resamples_decide_about_the_bootstrap():
+    def draw(seed, resamples=20):
+        labels, predicted = np.zeros(1000, dtype=int), np.arange(1000) % 10 // 7
+        return evaluation.bootstrap_interval(labels, predicted, resamples=resamples, seed=seed)
+
+    assert draw(1) == draw(1) not in (draw(2), draw(1, resamples=40))
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 20), st.integers(0, 20))

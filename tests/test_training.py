@@ -12,10 +12,11 @@ from bits import needs_gpu, same_bits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from fmnist_lib import training
 from fmnist_lib.common import UserError
 from fmnist_lib.data import SAMPLE, Split
 from fmnist_lib.models import build_model
-from fmnist_lib.training import EventLog, loop
+from fmnist_lib.training import EventLog, acceleration, loop
 from fmnist_lib.training.loop import (
     HISTORY_COLUMNS,
     TrainConfig,
@@ -27,6 +28,13 @@ from fmnist_lib.training.loop import (
 
 QUICK = TrainConfig(epochs=2, batch_size=64, lr=1e-3, shuffle=False, device="cpu")
 TENTHS = replace(QUICK, epochs=1, batch_size=80)  # ten steps
+
+
+def test_public_names_are_found_where_they_are_made():
+    for name in training.__all__:
+        assert training.__getattr__(name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        training.__getattr__("nothing")
 
 
 @pytest.fixture
@@ -143,6 +151,16 @@ def test_order_and_random_layers_follow_the_seed_alone(train, dropout, shuffle):
     assert not first.history.equals(other.history)
 
 
+def test_random_layers_do_not_change_the_order(sample):
+    def epoch(drawn_by_others):
+        config = replace(QUICK, shuffle=True, flip=True, shift=1)
+        state = loop._start(build_model("cnn"), sample.train, sample.validation, config)
+        torch.rand(drawn_by_others)
+        return [torch.cat(parts) for parts in zip(*state.batches(), strict=True)]
+
+    assert all(one.equal(other) for one, other in zip(epoch(0), epoch(7), strict=True))
+
+
 class Viewing(nn.Module):
     """A network with batch normalisation that flattens its maps as most tutorials do."""
 
@@ -196,10 +214,12 @@ def test_lazy_layers_train(train):
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_a_network_that_writes_into_its_images_leaves_the_data_alone(sample, train, shuffle):
+def test_a_network_that_writes_into_its_images_leaves_the_data_alone(
+    sample, train, tmp_path, shuffle
+):
     before = copy.deepcopy(sample)
     network = nn.Sequential(nn.Hardtanh(0.2, 0.8, inplace=True), nn.Flatten(), nn.Linear(784, 10))
-    train(network, replace(QUICK, shuffle=shuffle))
+    train(network, replace(QUICK, shuffle=shuffle), listeners=[EventLog(tmp_path)])
     assert sample.train.images.equal(before.train.images)
     assert sample.validation.images.equal(before.validation.images)
 
@@ -218,28 +238,34 @@ def test_a_short_last_batch_counts_for_what_it_holds():
     assert loss == pytest.approx(expected, rel=1e-6)
 
 
-def test_validation_takes_no_gradient_and_evaluates(train):
+def test_validation_takes_no_gradient_evaluates_and_has_the_precision_of_training(
+    train, monkeypatch
+):
+    monkeypatch.setattr(acceleration, "supports_bf16", lambda device: True)
+
     class Watching(nn.Linear):
         def forward(self, images):
-            seen.append((self.training, torch.is_grad_enabled(), len(images)))
-            return super().forward(images.flatten(1))
+            logits = super().forward(images.flatten(1))
+            seen.append((self.training, torch.is_grad_enabled(), logits.dtype, len(images)))
+            return logits
 
     seen = []
-    train(Watching(784, 10), replace(QUICK, epochs=1))
-    for in_training, gradient, n in seen:
+    train(Watching(784, 10), replace(QUICK, epochs=1, precision="bf16"))
+    for in_training, gradient, dtype, n in seen:
         assert in_training == gradient == (n in (64, 32)), (in_training, gradient, n)
-    assert sum(n for in_training, _, n in seen if in_training) == 800
+        assert dtype == torch.bfloat16 or n <= 2  # which try the network out
+    assert sum(n for in_training, *_, n in seen if in_training) == 800
 
 
 @pytest.mark.parametrize(
     ("field", "value", "allowed"),
     [
         ("epochs", 0, "1 or more"),
-        ("epochs", 2.5, "whole number"),
+        ("epochs", 2.5, "1 or more"),
         ("lr", -1e-3, "above 0"),
         ("lr", float("nan"), "above 0"),
         ("lr", "fast", "above 0"),
-        ("seed", 2**64, "0 or more"),
+        ("seed", 2**63, "0 or more"),
         ("shuffle", "yes", "True or False"),
         ("device", "gpu", "auto, cuda, cuda:1, mps or cpu"),
         ("schedule", "cosine", "one of constant, one-cycle"),
@@ -249,7 +275,7 @@ def test_validation_takes_no_gradient_and_evaluates(train):
     ],
 )
 def test_values_that_are_not_allowed_are_refused(field, value, allowed):
-    with pytest.raises(ValueError, match=rf"{field} is .*, expected .*{allowed}"):
+    with pytest.raises(ValueError, match=rf"{field} is {value!r}, expected .*{allowed}$"):
         TrainConfig(**{field: value})
 
 
@@ -284,7 +310,9 @@ def test_fit_on_a_gpu(train, options, tolerance):
 def test_what_is_no_split_is_refused(random_split):
     train = random_split(80)
     for splits in ((train.images, train.labels), (train, list(train))):
-        with pytest.raises(ValueError, match=r"the (train|validation) split is .*expected a Split"):
+        with pytest.raises(
+            ValueError, match=r"the (train|validation) split is .{5,8}, expected a Split"
+        ):
             fit(build_model("cnn"), *splits, QUICK)
 
 
@@ -390,8 +418,13 @@ def test_a_batch_of_one_image_is_too_small_for_batch_normalisation(sample, batch
 
 
 def test_a_softmax_at_the_end_is_noticed(train):
-    with pytest.warns(UserWarning, match="returns probabilities, expected logits") as caught:
+    with pytest.warns(UserWarning, match="returns probabilities, expected logits"):
         train(linear(nn.Softmax(dim=1)))
+
+
+def test_a_warning_points_at_the_caller_of_fit(train):
+    with pytest.warns(UserWarning, match="expected logits") as caught:
+        train(linear(nn.Softmax(dim=1)), TENTHS)
     assert [warning.filename for warning in caught] == [__file__]
 
 
@@ -450,6 +483,7 @@ def test_one_cycle_rises_to_lr_and_falls_to_almost_nothing():
     assert rates.index(max(rates)) == 29
     assert rates[0] < 0.001
     assert rates[-1] < 1e-6
+    assert optimizer.defaults["betas"][1] == 0.99
 
 
 def test_a_constant_schedule_leaves_adam_as_it_is():
@@ -520,9 +554,17 @@ def test_the_chapter_quotes_the_loop():
         assert line.strip("# ") in lines  # in this order
 
 
-@pytest.mark.parametrize("name", ["fast", "accurate"])
-def test_a_recipe_can_be_changed_and_learns(name, train):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("fast", {"epochs": 4, "lr": 0.012, "weight_decay": 0.02}),
+        ("accurate", {"epochs": 25, "lr": 0.008, "weight_decay": 0.05, "flip": True, "shift": 1}),
+    ],
+)
+def test_a_recipe_is_the_published_one_can_be_changed_and_learns(name, settings, train):
     recipe = getattr(TrainConfig, name)
+    both = {"batch_size": 128, "schedule": "one-cycle", "label_smoothing": 0.05}
+    assert recipe() == TrainConfig(**both, **settings, precision="bf16")
     config = recipe(epochs=4, batch_size=40, seed=3, device="cpu")
     assert config == replace(recipe(), epochs=4, batch_size=40, seed=3, device="cpu")
     assert train(config=config).history["val_acc"].iloc[-1] > 0.6
@@ -559,7 +601,9 @@ def test_event_files(train, tmp_path):
     assert tags["graph"]
     assert tags["images"] == ["samples"]
     (text,) = (tag for tag in tags["tensors"] if "sample predictions" in tag)
-    assert b"Ankle boot" in events.Tensors(text)[-1].tensor_proto.string_val[0]
+    table = events.Tensors(text)[-1].tensor_proto.string_val[0]
+    assert table.startswith(b"| image | label | prediction | probability |\n|---|---|---|---|\n")
+    assert b"Ankle boot" in table
 
 
 def test_event_files_name_classes_that_fmnist_lacks(random_split, tmp_path):

@@ -30,7 +30,8 @@ def bars(values, labels, xlabel, fmt="{:,.0f}"):
     """
     check_one_each(labels, "bar", len(values))
     ax = new_axes(0.32 * len(values) + 0.7)
-    drawn = ax.barh(labels, values, color=BLUE)
+    # At numbers, since matplotlib would draw bars of one label over each other.
+    drawn = ax.barh(range(len(values)), values, tick_label=labels, color=BLUE)
     ax.bar_label(drawn, fmt=fmt, padding=3, fontsize=8)
     ax.invert_yaxis()
     ax.set_xlabel(xlabel)
@@ -51,7 +52,8 @@ def intervals(table, xlabel):
     value, low, high = columns(table, "value", "low", "high")
     ax = new_axes(0.5 * len(table) + 0.9)
     errors = [value - low, high - value]
-    ax.errorbar(value, table.index, xerr=errors, fmt="o", capsize=4, color=BLUE)
+    ax.errorbar(value, range(len(table)), xerr=errors, fmt="o", capsize=4, color=BLUE)
+    ax.set_yticks(range(len(table)), table.index)
     ax.set_xlabel(xlabel)
     ax.invert_yaxis()
     ax.margins(y=0.35)

@@ -286,7 +286,7 @@ def _start(model, train, validation, config):
     device = pick_device(config.device)
     splits = {"train": train, "validation": validation}
     for name, split in splits.items():
-        require(isinstance(split, Split), f"the {name} split", split, "a Split")
+        require(isinstance(split, Split), f"the {name} split", type(split).__name__, "a Split")
     data = {name: split.describe() for name, split in splits.items()}
     with _fork_rng(device):
         n_classes = _place(model, device)
