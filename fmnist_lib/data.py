@@ -12,7 +12,7 @@ import torch
 
 from fmnist_lib.common import digest, whole_number
 from fmnist_lib.download import FILE_NAMES, find_data, raw_folder
-from fmnist_lib.inputs import checked_images, checked_labels
+from fmnist_lib.inputs import checked_class_names, checked_images, checked_labels
 
 #: Names of the classes that the labels 0 to 9 stand for.
 CLASS_NAMES = (
@@ -69,7 +69,7 @@ class Split:
 
     def __post_init__(self):
         checked_images(self.images)
-        checked_labels(self.labels, len(self.images), len(self.class_names))
+        checked_labels(self.labels, len(self.images), len(checked_class_names(self.class_names)))
         if (kind := getattr(self.labels, "dtype", type(self.labels))) != torch.int64:
             raise ValueError(f"labels are {kind}, expected a Tensor of torch.int64")
 
@@ -85,7 +85,8 @@ class Split:
 
     def describe(self):
         """Identify the data: a dict of ``images`` (how many) and ``sha256`` (of all numbers)."""
-        tensors = (tensor.cpu().contiguous().numpy() for tensor in (self.images, self.labels))
+        parts = (self.images.detach(), self.labels)
+        tensors = (part.cpu().contiguous().numpy() for part in parts)
         return {"images": len(self), "sha256": digest(*tensors)}
 
     def to(self, device):

@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import torch
 
-from fmnist_lib.common import one_line
+from fmnist_lib.common import one_line, shown
 
 ROUNDING = 1e-3  # how far a filter, or a sum in 16 bits, may be off
 
@@ -22,7 +22,13 @@ def as_array(values):
         values = values.detach().cpu()
         # NumPy has no bfloat16.
         values = values.float() if values.dtype == torch.bfloat16 else values
-    return np.asarray(values)
+    try:
+        return np.asarray(values)
+    except Exception as error:  # of many kinds: they may be anything
+        raise ValueError(
+            f"a {type(values).__name__} was found where numbers are expected, as an array, a "
+            f"Tensor or a list ({one_line(error)})"
+        ) from None
 
 
 def checked_model(model):
@@ -47,6 +53,18 @@ def checked_images(images):
         f"images are {found}, expected a Tensor (N, 1, 28, 28) of torch.float32; a single image "
         "must keep its first dimension, as in images[:1]"
     )
+
+
+def checked_class_names(names):
+    """Return class names as a tuple of different str."""
+    listed = tuple(names) if isinstance(names, list | tuple | np.ndarray) else ()
+    text = all(isinstance(name, str) for name in listed)
+    if not listed or not text or len(set(listed)) < len(listed):
+        raise ValueError(
+            f"class_names is {shown(names)}, expected a different name for each class, all str, in "
+            "a list or tuple"
+        )
+    return listed
 
 
 def checked_labels(labels, n_images, n_classes=None, name="labels"):
@@ -123,17 +141,22 @@ def logits_of(model, images, batch_size=None, stacklevel=3):
     return logits
 
 
-def _run(model, images):
+def output_of(model, images):
+    """Return what a model makes of a copy of images, which it may modify."""
     try:
-        logits = model(images.clone())  # a model may modify its input
+        return model(images.clone())
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # of many kinds: it is the user's model
         raise ValueError(
             f"the model cannot take images {tuple(images.shape)} {images.dtype} "
-            f"({one_line(error)}); check its layers, which must fit one input channel of 28×28 "
-            "pixels, and its weights, which must be of that dtype"
+            f"({one_line(error)}); check its layers, which must fit the channels and pixels of the "
+            "images, and its weights, which must be of that dtype"
         ) from error
+
+
+def _run(model, images):
+    logits = output_of(model, images)
     if not isinstance(logits, torch.Tensor):
         found = f"a {type(logits).__name__}"
     elif logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < 2:

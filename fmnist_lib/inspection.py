@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.functional import pad
 
 from fmnist_lib.common import one_thread, require, whole_number
+from fmnist_lib.inputs import checked_model, output_of
 
 WINDOWS = nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d, nn.LPPool2d
 """Layers whose units see a rectangle of pixels each: what `receptive_field` adds up."""
@@ -53,7 +54,7 @@ def evaluating(model):
     Threads take turns.
     """
     with one_thread():
-        modes = [(layer, layer.training) for layer in model.modules()]
+        modes = [(layer, layer.training) for layer in checked_model(model).modules()]
         model.eval()
         try:
             yield
@@ -71,21 +72,27 @@ def multiply_adds(model):
     Raises
     ------
     ValueError
-        If the model multiplies in a way that PyTorch does not count, as in `torch.nn.LSTM`.
+        If the model cannot take the image, or multiplies in a way that PyTorch does not count, as
+        in `torch.nn.LSTM`.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    refused = {getattr(torch.ops.aten, name): partial(_refuse, name) for name in UNCOUNTED.split()}
-    with evaluating(model), FlopCounterMode(display=False, custom_mapping=refused) as counter:
+    met = []
+
+    def meet(name, *_, **__):
+        met.append(name)
+        return 0
+
+    watched = {getattr(torch.ops.aten, name): partial(meet, name) for name in UNCOUNTED.split()}
+    with evaluating(model), FlopCounterMode(display=False, custom_mapping=watched) as counter:
         _pass_one_image(model)
+    if met:
+        raise ValueError(
+            f"the network runs {met[0]}, whose multiply-adds PyTorch does not count, expected only "
+            "convolutions, linear layers and matrix products; leave that part out, and count it by "
+            "hand"
+        )
     return counter.get_total_flops() // 2
-
-
-def _refuse(name, *_, **__):
-    raise ValueError(
-        f"the network runs {name}, whose multiply-adds PyTorch does not count, expected only "
-        "convolutions, linear layers and matrix products; leave that part out, and count it by hand"
-    )
 
 
 def layer_table(model):
@@ -102,6 +109,11 @@ def layer_table(model):
         parameters of its own. Columns ``layer`` (such as ``Conv2d 1→16, 3×3, padding 1``),
         ``output`` (its shape for one image, as C×H×W; of several outputs, the first) and
         ``parameters`` (the trainable ones it computes with, each counted in one row: the first).
+
+    Raises
+    ------
+    ValueError
+        If the model cannot take the image.
     """
     import pandas as pd
 
@@ -149,7 +161,7 @@ def _pass_one_image(model):
     # counted, and the parameters behind an output can be found.
     with torch.inference_mode(False):
         network = getattr(model, "_orig_mod", model)  # compiling is not worth it
-        network(torch.zeros(1, 1, 28, 28, device=device_of(model)))
+        output_of(network, torch.zeros(1, 1, 28, 28, device=device_of(model)))
 
 
 def receptive_field(features):
@@ -234,12 +246,13 @@ def input_gradient(features, images, unit):
     Raises
     ------
     ValueError
-        If there are no images, or they are not finite or have another shape; if the features do not
-        turn them into maps (N, C, H, W); or if the unit lies outside the maps.
+        If there are no images, or they are not finite or of a shape or dtype that the features
+        cannot take; if the features do not turn them into maps (N, C, H, W); or if the unit lies
+        outside the maps.
     """
     with evaluating(features), torch.inference_mode(False):
         images = _finite(images, "images are", "(N, C, H, W)").detach().clone().requires_grad_()
-        maps = _checked_maps(features(images.clone()))  # a layer may modify its input
+        maps = _checked_maps(output_of(features, images))
         row, column = _checked_unit(unit, *maps.shape[2:])
         seen = maps[:, :, row, column].sum()
         (gradient,) = torch.autograd.grad(seen, images, materialize_grads=True)

@@ -42,7 +42,14 @@ from fmnist_lib.training.checkpoints import load_tensors
 PACKAGES = ("fmnist-lib", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
 FILES = ("weights.pt", "history.csv")
 # What a record must hold, and of which kind.
-ENTRIES = {"network": str, "config": dict, "metrics": dict, "data": dict, "machine": dict}
+ENTRIES = {
+    "network": str,
+    "logits": list,
+    "config": dict,
+    "metrics": dict,
+    "data": dict,
+    "machine": dict,
+}
 
 
 class TrainedModelError(UserError):
@@ -187,9 +194,9 @@ def _find(places, wanted):
     for place in places:
         try:
             trained, record = load_trained(place)
-        except NoTrainedModelError:
-            return None, place
         except TrainedModelError as error:
+            if isinstance(error, NoTrainedModelError) and not _occupied(place):
+                return None, place
             warnings.warn(f"{error}; it is left as it is", stacklevel=3)
         else:
             if _settings(record["network"], trained.config, trained.data) in wanted:
@@ -206,12 +213,13 @@ def _settings(name, config, splits):
 
 def _record(name, trained, metrics, test=None):
     """Describe a trained network, or raise `TrainedModelError` if it would not come back."""
-    _require_same(name, trained.model)
+    logits, metrics = _checked_logits(name, trained.model), _checked_metrics(metrics)
     return {
         "network": name,
+        "logits": logits[0].tolist(),
         "config": asdict(trained.config),
         "best_epoch": trained.best_epoch,
-        "metrics": _plain(metrics),
+        "metrics": metrics,
         "data": trained.data | ({"test": test.describe()} if test else {}),
         "device": str(device_of(trained.model)),
         "machine": machine_record(),
@@ -219,31 +227,56 @@ def _record(name, trained, metrics, test=None):
 
 
 @torch.no_grad()
-def _require_same(name, model):
-    """Refuse a model whose logits are not those of the named network with its weights."""
-    twin = build_model(name, seed=0)
+def _logits(model):
+    """Return a model's logits of four images of noise, which tell it from others."""
     images = torch.rand((4, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+    with evaluating(model):
+        return model(images.to(device_of(model))).cpu()
+
+
+def _close(logits, again, share=1e-3):
+    return torch.allclose(logits, again, rtol=0, atol=share * again.abs().max().item())
+
+
+def _checked_logits(name, model):
+    """Return a model's logits, which must be those of the named network with its weights."""
+    twin, on_cpu = build_model(name, seed=0), device_of(model).type == "cpu"
     try:
         twin.load_state_dict(model.state_dict())
-        with evaluating(model), evaluating(twin):
-            logits, again = model(images.to(device_of(model))).cpu(), twin(images)
         # GPUs round products to 10 bits; another dilation changes far more than that.
-        same = torch.allclose(logits, again, rtol=0, atol=0.01 * again.abs().max().item())
+        same = _close(_logits(model), again := _logits(twin), 1e-3 if on_cpu else 0.01)
     except RuntimeError:
         same = False
-    if not same:
-        raise TrainedModelError(
-            f"the model is a {type(model).__name__}, but build_model({name!r}) with its weights "
-            "does not give the same logits; save it under the name of its own network, which you "
-            "can add to fmnist_lib.models.MODELS"
-        )
+    if same:
+        return again
+    raise TrainedModelError(
+        f"the model is a {type(model).__name__}, but build_model({name!r}) with its weights does "
+        "not give the same logits; save it under the name of its own network, which you can add to "
+        "fmnist_lib.models.MODELS"
+    )
+
+
+def _checked_metrics(metrics):
+    """Return metrics as plain numbers, which JSON must give back as they are."""
+    try:
+        plain, reason = _plain(metrics), "they would not come back"
+        if isinstance(plain, dict) and json.loads(json.dumps(plain, allow_nan=False)) == plain:
+            return plain
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = one_line(error)
+    raise TrainedModelError(
+        f"the metrics, a {type(metrics).__name__}, cannot be kept ({reason}), expected a dict of "
+        "str to numbers"
+    )
 
 
 def _plain(value):
     """Turn numbers of NumPy and PyTorch into Python's; NaN, which JSON lacks, into None."""
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
-    value = value.item() if hasattr(value, "item") else value
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -257,7 +290,7 @@ def _save(folder, record, trained, replace=True):
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(LockError):  # then only the digests reveal files that two processes mixed
             stack.enter_context(locked(folder / ".lock"))
-        if not replace and os.path.lexists(folder / "record.json"):
+        if not replace and _occupied(folder):
             return False
         # The record goes last: without it a folder holds no trained network.
         with staged(folder, what, TrainedModelError, last="record.json") as part:
@@ -267,6 +300,11 @@ def _save(folder, record, trained, replace=True):
             text = json.dumps(record, indent=2, allow_nan=False) + "\n"
             (part / "record.json").write_text(text, encoding="utf-8")
     return True
+
+
+def _occupied(folder):
+    # By a network, or by the files of something else.
+    return any(os.path.lexists(folder / file) for file in (*FILES, "record.json"))
 
 
 def _load(folder):
@@ -282,6 +320,8 @@ def _load(folder):
             raise ValueError(f"{file} is not the file that was saved")
     config, model = TrainConfig(**record["config"]), build_model(record["network"], seed=0)
     model.load_state_dict(load_tensors(folder / "weights.pt"))
+    if not _close(_logits(model)[0], torch.tensor(record["logits"])):
+        raise ValueError(f"build_model({record['network']!r}) now makes another network")
     history, data = pd.read_csv(folder / "history.csv"), dict(record["data"])
     data.pop("test", None)
     return TrainedModel(model.eval(), history, config, data), record

@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
+from torch import nn
 
 from fmnist_lib import cli, evaluation
 from fmnist_lib.data import CLASS_NAMES, N_TRAIN, OFFICIAL, SAMPLE
@@ -161,6 +162,20 @@ def test_the_card_of_other_images_says_so(make):
     # The official test images may have been among other training images.
     mixed, _ = make(METRICS, dict.fromkeys(SAMPLE, "a" * 64) | {"test": OFFICIAL["test"]})
     assert "10,000 test images of Fashion-MNIST.\n" in section(mixed, "Metrics")
+
+
+def test_the_card_counts_the_classes_of_the_network(tmp_path, trained, monkeypatch):
+    monkeypatch.setitem(MODELS, "letters", lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 26)))
+    own = replace(
+        trained,
+        model=build_model("letters", 0),
+        data={name: {"images": 9, "sha256": ""} for name in trained.data},
+    )
+    card = cards.model_card(save_trained(tmp_path / "net", "letters", own, METRICS))
+    assert "gives 26 logits" in section(card, "Model details")
+    assert "3.258 is knowing nothing" in section(card, "Metrics")
+    assert "one of\nits 26 classes" in section(card, "Out of scope")
+    assert "data set are doubtful" not in section(card, "Limits")
 
 
 @pytest.mark.parametrize(

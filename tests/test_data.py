@@ -87,6 +87,12 @@ def test_the_class_names_come_with_a_split():
         Split(IMAGES, LABELS + 16)
 
 
+def test_a_description_depends_on_the_numbers_alone(sample):
+    part = sample.train[:5]
+    images = part.images.clone().contiguous(memory_format=torch.channels_last).requires_grad_()
+    assert Split(images, part.labels).describe() == part.describe()
+
+
 def test_a_part_of_a_split_is_a_split(sample):
     part = sample.train[10:20]
     assert part.images.equal(sample.train.images[10:20])

@@ -176,12 +176,6 @@ def test_any_number_of_classes_will_do(n_classes):
         evaluation.class_report(labels, predicted, names[1:])
 
 
-def test_two_classes_of_one_name_are_refused():
-    for function in (evaluation.class_report, evaluation.confusion_matrix):
-        with pytest.raises(ValueError, match=r"class_names is .*expected a different name"):
-            function([0, 1], [0, 1], ("cat", "cat"))
-
-
 def test_tensors_and_lists_are_as_good_as_arrays(sample):
     probabilities = torch.eye(10, requires_grad=True)[sample.test.labels].flip(0)
     labels, predicted = sample.test.labels, probabilities.argmax(dim=1)

@@ -1,19 +1,24 @@
 """The checks of inputs, and their messages; the functions that use them have tests, too."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from fmnist_lib import evaluation
 from fmnist_lib.data import Split
 from fmnist_lib.evaluation import accuracy_under_corruption, corrupt, predict
 from fmnist_lib.inputs import (
     as_array,
+    checked_class_names,
     checked_images,
     checked_labels,
     checked_predictions,
     logits_of,
 )
+from fmnist_lib.plotting import embedding, pixel_histograms
 
 IMAGES = torch.linspace(0, 1, 3 * 784).reshape(3, 1, 28, 28)
 
@@ -83,7 +88,7 @@ def test_a_rounding_error_is_allowed_and_so_are_no_images():
         (Net(lambda x: -x.flatten(1).log()), "returns numbers from .* to inf, expected logits"),
         (linear(10, dtype=torch.float64), r"cannot take images \(2, .* torch.float32 \(RuntimeErr"),
         (linear(10, dtype=torch.bfloat16), "cannot take images .* of that dtype"),
-        (nn.Conv2d(3, 4, 3), "cannot take images .* one input channel"),
+        (nn.Conv2d(3, 4, 3), "cannot take images .* fit the channels"),
         (Net(lambda x: {}["answer"]), r"cannot take images .*\(KeyError: 'answer'\)"),
     ],
 )
@@ -149,3 +154,26 @@ def test_numbers_become_an_array():
         assert as_array(numbers).tolist() == [1.5, 2.5]
     array = np.arange(3)
     assert as_array(array) is array
+
+
+@pytest.mark.parametrize(
+    "values", [Split(IMAGES, torch.tensor([0, 1, 2])), [[1], [1, 2]], torch.eye(3).to_sparse()]
+)
+def test_what_makes_no_array_is_refused(values):
+    with pytest.raises(ValueError, match=f"a {type(values).__name__} was found where numbers are"):
+        as_array(values)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [None, "ab", {"a", "b"}, {"a": 0, "b": 1}, ("a", "a"), (0, 1), (None, "b"), (), iter("ab")],
+)
+def test_class_names_are_different_texts_in_an_order(names):
+    words = "class_names is .*expected a different name for each class"
+    labels = torch.zeros(3, dtype=torch.int64)
+    functions = evaluation.class_report, evaluation.confusion_matrix, embedding, pixel_histograms
+    calls = [partial(function, IMAGES[:, 0, 0, :2], labels) for function in functions]
+    for call in (*calls, partial(Split, IMAGES, labels)):
+        with pytest.raises(ValueError, match=words):
+            call(names)
+    assert checked_class_names(np.array(["a", "b"])) == ("a", "b")

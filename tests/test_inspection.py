@@ -296,6 +296,7 @@ def test_impossible_images_and_units_are_refused(images, unit, found):
     ("features", "found"),
     [
         (nn.Flatten(), r"output is \(2, 81\)"),
+        (nn.Conv2d(3, 2, 3), r"cannot take images \(2, 1, 9, 9\)"),
         (nn.MaxPool2d(2, return_indices=True), "output is 'tuple'"),
         (Constant(), r"output is \(2, 1, 9, 9\), expected .* computed from the images"),
     ],
@@ -631,6 +632,20 @@ class Own(nn.Module):
 def test_multiply_adds_that_cannot_be_counted_are_refused(model):
     with pytest.raises(ValueError, match="PyTorch does not count, expected"):
         multiply_adds(model)
+
+
+@pytest.mark.parametrize("look", [multiply_adds, layer_table])
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (nn.Conv2d(3, 4, 3), r"cannot take images \(1, 1, 28, 28\) .* as many input channels"),
+        (nn.Conv2d(1, 4, 3).double(), "cannot take images .* weights of that dtype"),
+        ("cnn", r"model is a str, expected a torch\.nn\.Module"),
+    ],
+)
+def test_a_model_that_cannot_take_the_image_is_refused(look, model, found):
+    with pytest.raises(ValueError, match=found):
+        look(model)
 
 
 # ---- what looking leaves alone ----

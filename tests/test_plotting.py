@@ -199,6 +199,12 @@ def test_bars_intervals_and_lines_show_their_values():
     table = pd.DataFrame({"value": [0.9], "low": [0.88], "high": [0.91]}, index=["cnn"])
     (segments,) = plotting.intervals(table, "accuracy").containers[0].lines[2][0].get_segments()
     assert np.allclose(segments[:, 0], [0.88, 0.91])
+    # Things of one name, such as two layers, have a place each.
+    ax = plotting.bars([1, 2], ["ReLU", "ReLU"], "n")
+    assert [bar.get_y() for bar in ax.patches] == [-0.4, 0.6]
+    twice = plotting.intervals(pd.concat([table, table]), "accuracy")
+    assert [label.get_text() for label in twice.get_yticklabels()] == ["cnn", "cnn"]
+    assert twice.lines[0].get_ydata().tolist() == [0, 1]
     report = class_report(range(10), [0, *range(9)])
     lines = plotting.class_lines({"one": report, "two": report}, "f1", "F1").lines
     assert [line.get_xdata().tolist() for line in lines] == [report["f1"].tolist()] * 2

@@ -37,6 +37,8 @@ def test_every_run_is_a_point_and_the_means_are_a_line():
     assert sorted(runs) == [(1, 0.1), (1, 0.3), (2, 0.4), (2, 0.6), (2, 1.1), (3, 0.7)]
     assert np.allclose(means, [(1, 0.2), (2, 0.7), (3, 0.7)])
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_legend()) == ("x", "y", None)
+    parts = plotting.sweep_curves(pd.concat([data[:3], data[3:].reset_index(drop=True)]), "x", "y")
+    assert np.allclose(points(parts)[1], points(ax)[1])
 
 
 @pytest.mark.parametrize(

@@ -147,8 +147,16 @@ def test_loading_executes_nothing(folder, tmp_path):
 class Doubled(ConvNet):
     """Has the layers of its parent, and another forward pass."""
 
+    factor = 2
+
     def forward(self, images):
-        return 2 * super().forward(images)
+        return self.factor * super().forward(images)
+
+
+def almost():
+    model = Doubled()
+    model.factor = 1.005
+    return model
 
 
 @pytest.mark.parametrize(
@@ -158,6 +166,7 @@ class Doubled(ConvNet):
         (nn.DataParallel(build_model("cnn")), "cnn"),
         (build_model("padded_dilated_cnn"), "cnn"),  # with weights of the same shapes
         (Doubled(), "cnn"),
+        (almost(), "cnn"),
         (nn.Sequential(nn.Flatten(), nn.Linear(784, 26)), "cnn"),
     ],
 )
@@ -174,6 +183,12 @@ def test_a_network_of_your_own_is_kept_under_its_name(tmp_path, sample, monkeypa
     loaded = library.load_or_train(tmp_path / "net", "doubled", sample, CONFIG)
     assert isinstance(loaded.model, Doubled)
     assert same_bits(made, loaded)
+    # Now the name stands for another network, into which the weights fit, too.
+    monkeypatch.setitem(MODELS, "doubled", ConvNet)
+    with pytest.raises(library.TrainedModelError, match=r"'doubled'. now makes another network"):
+        library.load_trained(tmp_path / "net")
+    assert type(library.load_or_train(tmp_path / "net", "doubled", sample, CONFIG).model) is ConvNet
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_metrics_become_plain_numbers(tmp_path, trained):
@@ -182,6 +197,8 @@ def test_metrics_become_plain_numbers(tmp_path, trained):
         "b": torch.tensor(3),
         "c": {"d": float("nan")},
         "e": np.int64(7),
+        "f": [np.float32(0.5), (1, float("inf"))],
+        "g": torch.arange(2),
     }
     folder = library.save_trained(tmp_path / "net", "dilated_cnn", trained, metrics)
     text = (folder / "record.json").read_text()
@@ -190,7 +207,23 @@ def test_metrics_become_plain_numbers(tmp_path, trained):
         "b": 3,
         "c": {"d": None},
         "e": 7,
+        "f": [0.5, [1, None]],
+        "g": [0, 1],
     }
+
+
+LOOP = {}
+LOOP["a"] = LOOP
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [None, [1], 1, {"a": {1}}, {"a": 1j}, {"a": b""}, {1: 0.5}, {None: 0.5}, {(1, 2): 0.5}, LOOP],
+)
+def test_metrics_that_would_not_come_back_are_refused(folder, trained, metrics):
+    with pytest.raises(library.TrainedModelError, match=r"metrics, .* expected a dict of str"):
+        library.save_trained(folder, "dilated_cnn", trained, metrics)
+    assert library.load_trained(folder)[1]["metrics"] == {"val_accuracy": 0.5}
 
 
 @pytest.fixture
@@ -239,6 +272,17 @@ def test_the_same_network_is_loaded_and_any_other_left_alone(sample, tmp_path, t
     assert len(list(tmp_path.iterdir())) == 8
     assert same_bits(get(), made)
     assert len(trainings) == 8
+
+
+@pytest.mark.parametrize("file", ["weights.pt", "history.csv"])
+def test_files_without_a_record_are_left_alone(sample, tmp_path, file):
+    (tmp_path / "net").mkdir()
+    (mine := tmp_path / "net" / file).write_text("of another program, or of an older version")
+    with pytest.warns(UserWarning, match="record.json is missing.*; it is left as it is"):
+        library.load_or_train(tmp_path / "net", "cnn", sample, CONFIG)
+    assert mine.read_text() == "of another program, or of an older version"
+    (neighbour,) = set(tmp_path.iterdir()) - {tmp_path / "net"}
+    assert library.load_trained(neighbour)[0].config == CONFIG
 
 
 def test_the_record_keeps_the_accuracy_of_the_best_epoch(sample, tmp_path):

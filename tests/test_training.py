@@ -307,6 +307,15 @@ def test_fit_on_a_gpu(train, options, tolerance):
     assert trained.history["train_loss"][0] == pytest.approx(first, abs=tolerance)
 
 
+def test_what_is_no_split_is_refused(random_split):
+    train = random_split(80)
+    for splits in ((train.images, train.labels), (train, list(train))):
+        with pytest.raises(
+            ValueError, match=r"the (train|validation) split is .{5,8}, expected a Split"
+        ):
+            fit(build_model("cnn"), *splits, QUICK)
+
+
 ELEVEN = {"labels": torch.arange(10) + 1, "class_names": tuple("abcdefghijk")}
 
 

@@ -13,7 +13,7 @@ from torch.nn.functional import conv2d
 
 from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.evaluation import confusion_matrix, worst_confusions
-from fmnist_lib.inputs import checked_labels, checked_probabilities
+from fmnist_lib.inputs import checked_class_names, checked_labels, checked_probabilities
 from fmnist_lib.plotting import kernel_on_image, mistakes
 from fmnist_lib.plotting.style import check_one_each
 
@@ -86,7 +86,7 @@ def browse_mistakes(images, labels, probabilities, class_names=CLASS_NAMES):
         It starts with the most frequent confusion, if there is one. It shows up to twelve images,
         those predicted with the highest probability.
     """
-    class_names = list(class_names)
+    class_names = list(checked_class_names(class_names))
     probabilities = checked_probabilities(probabilities, len(class_names))
     labels = checked_labels(labels, *probabilities.shape)
     check_one_each("images", images, len(labels), "label")

@@ -7,11 +7,12 @@ array, (N, C), and ``class_names`` a sequence of C str. `ValueError` is raised f
 import numpy as np
 import pandas as pd
 
-from fmnist_lib.common import require, whole_number
+from fmnist_lib.common import whole_number
 from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.evaluation.calibration import calibration_error, log_loss
 from fmnist_lib.evaluation.significance import accuracy_interval
 from fmnist_lib.inputs import (
+    checked_class_names,
     checked_confusion,
     checked_labels,
     checked_predictions,
@@ -36,6 +37,7 @@ def class_report(labels, predicted, class_names=CLASS_NAMES):
     """
     from sklearn.metrics import precision_recall_fscore_support
 
+    class_names = checked_class_names(class_names)
     labels, predicted = checked_predictions(labels, predicted, len(class_names))
     every = range(len(class_names))
     if missing := set(every) - set(labels.tolist()):
@@ -46,16 +48,17 @@ def class_report(labels, predicted, class_names=CLASS_NAMES):
         )
     columns = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
     table = dict(zip(("precision", "recall", "f1", "images"), columns, strict=True))
-    return pd.DataFrame(table, index=_class_index(class_names, "class"))
+    return pd.DataFrame(table, index=pd.Index(class_names, name="class"))
 
 
 def confusion_matrix(labels, predicted, class_names=CLASS_NAMES):
     """Count how often each class (rows) was predicted as each class (columns of the DataFrame)."""
     from sklearn.metrics import confusion_matrix as count
 
+    class_names = checked_class_names(class_names)
     labels, predicted = checked_predictions(labels, predicted, len(class_names))
     counts = count(labels, predicted, labels=range(len(class_names)))
-    rows, columns = (_class_index(class_names, name) for name in ("true", "predicted"))
+    rows, columns = (pd.Index(class_names, name=name) for name in ("true", "predicted"))
     return pd.DataFrame(counts, rows, columns)
 
 
@@ -94,7 +97,7 @@ def summarize_predictions(labels, probabilities, class_names=CLASS_NAMES):
         ``test_accuracy_low`` and ``test_accuracy_high``, ``test_log_loss``,
         ``test_calibration_error``, and ``test_recall`` (a dict by class name).
     """
-    probabilities = checked_probabilities(probabilities, len(class_names))
+    probabilities = checked_probabilities(probabilities, len(checked_class_names(class_names)))
     labels = checked_labels(labels, *probabilities.shape)
     predicted = probabilities.argmax(axis=1)
     low, high = accuracy_interval(labels, predicted)
@@ -107,9 +110,3 @@ def summarize_predictions(labels, probabilities, class_names=CLASS_NAMES):
         "test_calibration_error": calibration_error(labels, probabilities),
         "test_recall": class_report(labels, predicted, class_names)["recall"].to_dict(),
     }
-
-
-def _class_index(class_names, name):
-    index = pd.Index(class_names, name=name)
-    require(index.is_unique, "class_names", class_names, "a different name for each class")
-    return index

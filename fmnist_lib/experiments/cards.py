@@ -8,8 +8,10 @@ measured number comes from anywhere else. The card's text is in ``model_card.md.
 import json
 import re
 from dataclasses import asdict
-from math import isfinite
+from math import isfinite, log
 from pathlib import Path
+
+import torch
 
 from fmnist_lib.common import one_line
 from fmnist_lib.data import OFFICIAL, SAMPLE
@@ -41,7 +43,7 @@ SETTINGS = {
 # (metric in the record, its name on the card, a note)
 METRICS = (
     ("test_accuracy", "accuracy, test images", "share of right answers"),
-    ("test_log_loss", "log loss, test images", "0 is best; 2.303 is knowing nothing"),
+    ("test_log_loss", "log loss, test images", "0 is best; {:.3f} is knowing nothing"),
     (
         "test_calibration_error",
         "calibration error, test images",
@@ -94,11 +96,13 @@ def _facts(folder, trained, record):
     splits = {f"{name} split": split["sha256"] for name, split in data.items()}
     hashes = record["sha256"] | (SHA256 if trained_on == "official" else splits)
     default = asdict(TrainConfig())
+    n_classes = trained.model(torch.zeros(1, 1, 28, 28)).shape[1]
     return dict(
         record=record,
         config=trained.config,
         trained_on=trained_on,
         tested_on=_origin(data, "test"),
+        classes="ten" if n_classes == 10 else n_classes,
         title=TITLES.get(record["network"], record["network"]),
         parameters=count_parameters(trained.model),
         layers=[(*row[:2], f"{row[2]:,}") for row in layer_table(trained.model).to_numpy()],
@@ -118,7 +122,7 @@ def _facts(folder, trained, record):
         ],
         folder=_quote(Path(folder).as_posix()),
         hashes=hashes,
-        **_metrics(record["metrics"]),
+        **_metrics(record["metrics"], n_classes),
     )
 
 
@@ -135,7 +139,7 @@ def _origin(data, *names):
     return next((o for o, d in known.items() if found == [d[name] for name in names]), "other")
 
 
-def _metrics(metrics):
+def _metrics(metrics, n_classes):
     known = _finite(metrics)
     recall = _finite(metrics.get("test_recall", {})).items()
     recall = [(name, f"{share:.3f}") for name, share in recall]
@@ -143,7 +147,7 @@ def _metrics(metrics):
     missing += [] if _interval(known, "test_accuracy") else ["interval of the accuracy"]
     missing += [] if recall else ["recall of the classes"]
     measured = [
-        (title, f"{known[name]:.4f}", _interval(known, name), note)
+        (title, f"{known[name]:.4f}", _interval(known, name), note.format(log(n_classes)))
         for name, title, note in METRICS
         if name in known
     ]

@@ -5,7 +5,7 @@ import numpy as np
 import seaborn as sns
 
 from fmnist_lib.data import CLASS_NAMES
-from fmnist_lib.inputs import as_array, checked_confusion, checked_labels
+from fmnist_lib.inputs import as_array, checked_class_names, checked_confusion, checked_labels
 from fmnist_lib.plotting.style import (
     BLUE,
     ORANGE,
@@ -30,7 +30,8 @@ def bars(values, labels, xlabel, fmt="{:,.0f}"):
     """
     check_one_each("labels", labels, len(values), "bar")
     ax = new_axes(0.32 * len(values) + 0.7)
-    drawn = ax.barh(labels, values, color=BLUE)
+    # At numbers, since matplotlib would draw bars of one label over each other.
+    drawn = ax.barh(range(len(values)), values, tick_label=labels, color=BLUE)
     ax.bar_label(drawn, fmt=fmt, padding=3, fontsize=8)
     ax.invert_yaxis()
     ax.set_xlabel(xlabel)
@@ -51,7 +52,8 @@ def intervals(table, xlabel):
     value, low, high = columns(table, "value", "low", "high")
     ax = new_axes(0.5 * len(table) + 0.9)
     errors = [value - low, high - value]
-    ax.errorbar(value, table.index, xerr=errors, fmt="o", capsize=4, color=BLUE)
+    ax.errorbar(value, range(len(table)), xerr=errors, fmt="o", capsize=4, color=BLUE)
+    ax.set_yticks(range(len(table)), table.index)
     ax.set_xlabel(xlabel)
     ax.invert_yaxis()
     ax.margins(y=0.35)
@@ -179,7 +181,8 @@ def confusion_heatmap(confusion, title="", difference=False):
 
 def pixel_histograms(images, labels, class_names=CLASS_NAMES):
     """Draw the distribution of the pixel values, 0 to 1, of each class, without the zeros."""
-    labels, images = checked_labels(labels, len(images), len(class_names)), as_array(images)
+    labels = checked_labels(labels, len(images), len(checked_class_names(class_names)))
+    images = as_array(images)
     rows = -(-len(class_names) // 5)
     size = (WIDTH, 1.7 * rows)
     figure, axes = plt.subplots(
@@ -204,7 +207,7 @@ def embedding(points, labels, class_names=CLASS_NAMES):
     points = as_array(points)
     if points.shape[1:] != (2,):
         raise ValueError(f"points are {points.shape}, expected (N, 2)")
-    labels = checked_labels(labels, len(points), len(class_names))
+    labels = checked_labels(labels, len(points), len(checked_class_names(class_names)))
     ax = new_axes(5.6)
     colors, markers = sns.color_palette("colorblind"), "os^Dv<>pP*"
     for k, name in enumerate(class_names):

@@ -118,7 +118,7 @@ def sweep_curves(table, x, y, group=None):
     """
     columns(table, *(name for name in (x, y, group) if name is not None))
     ax = new_axes(3.6)
-    table = table.dropna(subset=[x, y]).sort_values(x)
+    table = table.dropna(subset=[x, y]).sort_values(x, ignore_index=True)
     is_number = all(isinstance(value, Real) and not isinstance(value, bool) for value in table[x])
     places = table[x] if is_number else table[x].astype("category").cat.codes
     parts = [(None, table)] if group is None else table.groupby(group, dropna=False)

@@ -6,7 +6,7 @@ from matplotlib.patches import Rectangle
 
 from fmnist_lib.common import require, whole_number
 from fmnist_lib.data import CLASS_NAMES
-from fmnist_lib.inputs import as_array, checked_labels, checked_probabilities
+from fmnist_lib.inputs import as_array, checked_class_names, checked_labels, checked_probabilities
 from fmnist_lib.plotting.style import BLUE, ORANGE, WIDTH, check_one_each
 
 
@@ -101,7 +101,7 @@ def mistakes(images, labels, probabilities, class_names=CLASS_NAMES):
     probabilities : array, (N, C)
     class_names : sequence of str, (C,)
     """
-    probabilities = checked_probabilities(probabilities, len(class_names))
+    probabilities = checked_probabilities(probabilities, len(checked_class_names(class_names)))
     labels = checked_labels(labels, *probabilities.shape)
     check_one_each("images", images, len(labels), "label")
     titles = [
@@ -123,7 +123,7 @@ def compared_predictions(images, labels, probabilities, class_names=CLASS_NAMES)
     probabilities : dict of str to array, (N, C)
     class_names : sequence of str, (C,)
     """
-    labels = checked_labels(labels, len(images), len(class_names))
+    labels = checked_labels(labels, len(images), len(checked_class_names(class_names)))
     titles = [class_names[label] for label in labels]
     for name, p in probabilities.items():
         guesses = checked_probabilities(p, len(class_names)).argmax(axis=1)

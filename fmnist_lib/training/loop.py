@@ -20,7 +20,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
-from fmnist_lib.common import one_line, one_thread
+from fmnist_lib.common import one_line, one_thread, require
+from fmnist_lib.data import Split
 from fmnist_lib.inputs import checked_model, logits_of
 from fmnist_lib.inspection import evaluating
 from fmnist_lib.training.acceleration import TO_CALLER_OF_FIT, autocast_for, compiled, supported
@@ -284,6 +285,8 @@ def _start(model, train, validation, config):
         raise ValueError("gradients are off, expected them on; call fit outside torch.no_grad()")
     device = pick_device(config.device)
     splits = {"train": train, "validation": validation}
+    for name, split in splits.items():
+        require(isinstance(split, Split), f"the {name} split", type(split).__name__, "a Split")
     data = {name: split.describe() for name, split in splits.items()}
     with _fork_rng(device):
         n_classes = _place(model, device)
