@@ -30,7 +30,7 @@ CLASS_NAMES = (
 
 N_TRAIN = 48_000  # of the 60,000 official training images; the rest are for validation
 
-# SHA-256, as `Split.describe` gives it, of the splits that `load_fashion_mnist` returns.
+# SHA-256, as `Split.fingerprint` gives it, of the splits that `load_fashion_mnist` returns.
 OFFICIAL = {
     "train": "90b63628862a9053f58fea0a4f5e996d927ce60adff5fbffc86eedb57f99e8d7",
     "validation": "308abf7c1a2491f5978e2cea5503d61ca6ea04a72829f21749e0bc0136b3ce00",
@@ -83,7 +83,7 @@ class Split:
             return images, labels.item()
         return replace(self, images=images, labels=labels)
 
-    def describe(self):
+    def fingerprint(self):
         """Identify the data: a dict of ``images`` (how many) and ``sha256`` (of all numbers)."""
         parts = (self.images.detach(), self.labels)
         tensors = (part.cpu().contiguous().numpy() for part in parts)

@@ -165,7 +165,7 @@ def load_or_train(folder, name, data, config):
         If the checkpoint is damaged, was made on another kind of device, or cannot be written.
     """
     folder = Path(folder).absolute()
-    splits = {"train": data.train.describe(), "validation": data.validation.describe()}
+    splits = {"train": data.train.fingerprint(), "validation": data.validation.fingerprint()}
     # What is asked for, as a better machine may have trained it, and what this one makes of it.
     possible = supported(config, pick_device(config.device))
     wanted = [_settings(name, each, splits) for each in (config, possible)]
@@ -220,7 +220,7 @@ def _record(name, trained, metrics, test=None):
         "config": asdict(trained.config),
         "best_epoch": trained.best_epoch,
         "metrics": metrics,
-        "data": trained.data | ({"test": test.describe()} if test else {}),
+        "data": trained.data | ({"test": test.fingerprint()} if test else {}),
         "device": str(device_of(trained.model)),
         "machine": machine_record(),
     }

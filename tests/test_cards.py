@@ -55,7 +55,7 @@ def make(tmp_path, trained):
 
     def make(metrics, data=OFFICIAL, test=None):
         splits = {name: {"images": 800, "sha256": data[name]} for name in ("train", "validation")}
-        test = test or SimpleNamespace(describe=lambda: {"images": 9, "sha256": data["test"]})
+        test = test or SimpleNamespace(fingerprint=lambda: {"images": 9, "sha256": data["test"]})
         own = replace(trained, data=splits)
         folder = save_trained(tmp_path / "run", "dilated_cnn", own, metrics, test=test)
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))

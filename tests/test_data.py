@@ -90,7 +90,7 @@ def test_the_class_names_come_with_a_split():
 def test_a_description_depends_on_the_numbers_alone(sample):
     part = sample.train[:5]
     images = part.images.clone().contiguous(memory_format=torch.channels_last).requires_grad_()
-    assert Split(images, part.labels).describe() == part.describe()
+    assert Split(images, part.labels).fingerprint() == part.fingerprint()
 
 
 def test_a_part_of_a_split_is_a_split(sample):

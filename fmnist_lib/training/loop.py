@@ -47,7 +47,7 @@ class TrainedModel:
     config : TrainConfig
         As carried out: without bfloat16 or compiling where they were not available.
     data : dict
-        What it was trained on: `Split.describe` of ``"train"`` and ``"validation"``.
+        What it was trained on: `Split.fingerprint` of ``"train"`` and ``"validation"``.
     """
 
     model: nn.Module
@@ -287,7 +287,7 @@ def _start(model, train, validation, config):
     splits = {"train": train, "validation": validation}
     for name, split in splits.items():
         require(isinstance(split, Split), f"the {name} split", type(split).__name__, "a Split")
-    data = {name: split.describe() for name, split in splits.items()}
+    data = {name: split.fingerprint() for name, split in splits.items()}
     with _fork_rng(device):
         n_classes = _place(model, device)
         _check_splits(splits, n_classes, config.batch_size)
