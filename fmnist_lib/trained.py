@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from fmnist_lib.common import LockError, UserError, digest, locked, one_line, staged, writing
+from fmnist_lib.common import PART, LockError, UserError, digest, locked, one_line, staged, writing
 from fmnist_lib.inspection import device_of, evaluating
 from fmnist_lib.models import build_model
 from fmnist_lib.progress import in_notebook
@@ -121,7 +121,8 @@ def load_or_train(folder, name, data, config):
     """Load a chapter's trained network, or train one if there is none like it.
 
     Like it is one of the same name, trained with these settings on the same images and labels. Any
-    other, and one that cannot be read, is left alone; the new one goes into a neighbouring folder,
+    other, one that cannot be read, and other files of these names are left alone; the new one goes
+    into a neighbouring folder,
     whose name ends in a short digest of all that. A training run that was killed continues after
     its last finished epoch, from a `Checkpoint` kept next to the folder until the network is saved.
     A warning says when a network is trained, and where none was found.
@@ -152,7 +153,7 @@ def load_or_train(folder, name, data, config):
         try:
             trained, record = load_trained(place)
         except TrainedModelError as error:
-            if isinstance(error, NoTrainedModelError) and not _occupied(place):
+            if isinstance(error, NoTrainedModelError) and not _is_foreign(place):
                 break
             warnings.warn(f"{error}; it is left as it is", stacklevel=2)
         else:
@@ -191,7 +192,7 @@ def _record(name, trained, metrics, test=None):
         "config": asdict(trained.config),
         "best_epoch": trained.best_epoch,
         "metrics": metrics,
-        "data": trained.data | ({"test": test.describe()} if test else {}),
+        "data": trained.data | ({} if test is None else {"test": test.describe()}),
         "device": str(device_of(trained.model)),
         "machine": machine_record(),
     }
@@ -261,7 +262,7 @@ def _save(folder, record, trained, replace=True):
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(LockError):  # then only the digests reveal files of two processes
             stack.enter_context(locked(folder / ".lock"))
-        if not replace and _occupied(folder):
+        if not replace and (os.path.lexists(folder / "record.json") or _is_foreign(folder)):
             return False
         # The record goes last: without it a folder holds no trained network.
         with staged(folder, what, TrainedModelError, last="record.json") as part:
@@ -273,9 +274,11 @@ def _save(folder, record, trained, replace=True):
     return True
 
 
-def _occupied(folder):
-    # By a network, or by the files of something else.
-    return any(os.path.lexists(folder / file) for file in (*FILES, "record.json"))
+def _is_foreign(folder):
+    """Tell whether files are there that no saving has put there, nor one that goes on or died."""
+    there = any(os.path.lexists(folder / file) for file in FILES)
+    # In this order: a saving moves its record before it removes its temporary folder.
+    return there and not any(folder.glob(f"{PART}*")) and not (folder / "record.json").exists()
 
 
 def _load(folder):
