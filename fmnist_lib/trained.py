@@ -174,7 +174,7 @@ def load_or_train(folder, name, data, config):
         warnings.warn(f"{missing}; one was trained", stacklevel=2)
     record = _record(name, trained, {"val_accuracy": trained.history["val_acc"].max()})
     if not _save(place, record, trained, replace=False):
-        return load_or_train(folder, name, data, config)  # another process was faster
+        trained = load_or_train(folder, name, data, config)  # another process was faster
     checkpoint.path.unlink(missing_ok=True)  # missing if another process trained the same network
     return trained
 
