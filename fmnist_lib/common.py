@@ -44,19 +44,24 @@ def did_you_mean(kind, name, known, owner):
 def require(holds, name, value, expected):
     """Raise `ValueError` with what was found and what is expected, unless a condition holds."""
     if not holds:
-        raise ValueError(f"{name} is {value!r}, expected {expected}")
+        raise ValueError(f"{name} is {shown(value)}, expected {expected}")
 
 
-def whole_number(name, value, least=0, most=2**63 - 1):
+LARGEST_INT = 2**63 - 1
+"""What fits into 64 bits."""
+
+
+def whole_number(name, value, least=0, most=LARGEST_INT):
     """Return a whole number as an int, or raise `ValueError`; True and 1.0 are not whole."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
-    limit = f"a whole number of {least} or more" if most > 2**32 else f"{least} to {most}"
-    require(whole and least <= value <= most, name, value, limit)
+    limited = most < LARGEST_INT or (whole and value > most)
+    limits = f"from {least} to {most}" if limited else f"of {least} or more"
+    require(whole and least <= value <= most, name, value, f"a whole number {limits}")
     return int(value)
 
 
 def shown(value):
-    """Show a value in a message, cut off if it is long."""
+    """Format a value for a message, cut short if it is long."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}…"
 
@@ -211,14 +216,13 @@ def locked(path, stopped=lambda: False, *, wait=True):
         lock.release()
 
 
-THREADS = threading.RLock()
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+_TURN = threading.RLock()
 
 
 @contextmanager
 def one_thread():
-    """Let threads take turns at what changes modes of layers, or PyTorch's random generators."""
-    with THREADS:
+    """Let threads take turns at code that changes layers' modes or PyTorch's random state."""
+    with _TURN:
         yield
-
-
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)

@@ -60,7 +60,7 @@ class Split:
     Raises
     ------
     ValueError
-        For other shapes, dtypes or numbers.
+        If the images or the labels are not as described.
     """
 
     images: torch.Tensor
@@ -84,7 +84,7 @@ class Split:
         return replace(self, images=images, labels=labels)
 
     def describe(self):
-        """Say what it holds: a dict of ``images`` (how many) and the ``sha256`` of all numbers."""
+        """Identify the data: a dict of ``images`` (how many) and ``sha256`` (of all numbers)."""
         tensors = (
             tensor.detach().cpu().contiguous().numpy() for tensor in (self.images, self.labels)
         )
@@ -120,6 +120,11 @@ def load_fashion_mnist(root=None, *, sample=False):
     FashionMNIST
         ``train`` is the first 48,000 of the 60,000 official training images, ``validation`` the
         last 12,000, ``test`` the official 10,000.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be found or downloaded, or is damaged.
     """
     if sample:
         with np.load(SAMPLE_FILE) as file:

@@ -74,8 +74,8 @@ def find_data(root=None):
             missing = ", ".join(name for name in FILE_NAMES if name not in paths)
             raise DataError(
                 f"{folder} holds {'only part of' if paths else 'no readable'} Fashion-MNIST: "
-                f"{missing} missing, plain or as .gz; add what is missing, or name another folder, "
-                "or none: then the data is downloaded"
+                f"{missing} missing, plain or as .gz; add what is missing, name another folder, or "
+                "name none, and the data is downloaded"
             )
     _download()
     return _in_torchvision_layout(_locate(cache_folder()))
@@ -148,7 +148,7 @@ def _verified(path, expected):
             f"{path} cannot be read ({error}); check its permissions, or {LEFT}"
         ) from None
     if (found := digest(content)) != expected:
-        found = f"SHA-256 {found[:12]}…" if len(content) <= LARGEST else "larger"
+        found = f"SHA-256 {found[:12]}…" if len(content) <= LARGEST else "too large"
         raise DataError(
             f"{path} is not the Fashion-MNIST file of that name ({found}, expected SHA-256 "
             f"{expected[:12]}…): it is damaged, or part of another data set, such as MNIST; {LEFT}"

@@ -1,8 +1,9 @@
-"""What goes in: models, images, labels, logits and probabilities, each checked in one place.
+"""Checks of models, images, labels, logits and probabilities, each in one place.
 
-N is the number of images, C that of classes. Each function returns its argument, or raises
-`ValueError` with a sentence that says what was found and what is expected. What becomes an array
-may be a Tensor on any device, or a list.
+N is the number of images, C that of classes. A function ``checked_…`` returns what it was given if
+that is good, and else raises `ValueError` with one sentence: what was found, what was expected.
+Labels, predictions and probabilities may be arrays, lists, or Tensors on any device; they come back
+as arrays.
 """
 
 import warnings
@@ -12,11 +13,11 @@ import torch
 
 from fmnist_lib.common import one_line, shown
 
-ROUNDING = 1e-3  # by which a filter or a sum in 16 bits may miss
+ROUNDING = 1e-3  # how far a filter, or a sum in 16 bits, may be off
 
 
 def as_array(values):
-    """Return numbers as an ndarray."""
+    """Turn a Tensor, a list or an array into an ndarray."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         # NumPy has no bfloat16.
@@ -31,7 +32,7 @@ def as_array(values):
 
 
 def checked_model(model):
-    """Return a model, nn.Module."""
+    """Return a model, which must be an nn.Module."""
     if not isinstance(model, torch.nn.Module):
         raise ValueError(
             f"the model is a {type(model).__name__}, expected a torch.nn.Module, such as the "
@@ -42,15 +43,15 @@ def checked_model(model):
 
 def checked_images(images):
     """Return images, Tensor (N, 1, 28, 28), float32 in [0, 1]."""
-    found = f"{type(images).__name__}, expected a Tensor"
+    found = f"a {type(images).__name__}"
     if isinstance(images, torch.Tensor):
-        found = f"{tuple(images.shape)} {images.dtype}, expected"
+        found = f"{tuple(images.shape)} {images.dtype}"
         if images.shape[1:] == (1, 28, 28) and images.dtype == torch.float32:
             _check_range(images)
             return images
     raise ValueError(
-        f"images are {found} (N, 1, 28, 28) torch.float32; a slice such as images[:1] keeps the "
-        "first dimension"
+        f"images are {found}, expected a Tensor (N, 1, 28, 28) of torch.float32; a single image "
+        "must keep its first dimension, as in images[:1]"
     )
 
 
@@ -83,8 +84,8 @@ def checked_labels(labels, n_images, n_classes=None, name="labels"):
     return labels
 
 
-def checked_answers(labels, predicted, n_classes=None):
-    """Return labels and predictions as arrays (N,), at least one of each."""
+def checked_predictions(labels, predicted, n_classes=None):
+    """Return labels and predicted classes as arrays (N,), at least one of each."""
     labels = as_array(labels)
     if labels.size == 0:
         raise ValueError("there are no labels, expected at least one")
@@ -118,21 +119,23 @@ def checked_probabilities(probabilities, n_classes=None):
 def logits_of(model, images, batch_size=None, stacklevel=3):
     """Run a model on copies of images, and return its logits, Tensor (N, C).
 
-    ``batch_size`` of them go through it together, by default all. Warns if the model returns
-    probabilities: cross-entropy and `predict` take the softmax themselves.
+    ``batch_size`` images go through it together, by default all. Raises `ValueError` if the model
+    cannot take them or returns anything but finite logits, and warns if it returns probabilities:
+    cross-entropy and `predict` apply a softmax themselves.
     """
     batches = images.split(batch_size or len(images))
     logits = torch.cat([_run(model, batch) for batch in batches])
     low, high = logits.aminmax()  # of all batches, since a GPU waits for each such question
     if not (low > -torch.inf and high < torch.inf):  # phrased so that a NaN fails, too
         raise ValueError(
-            f"the model returns numbers from {low:g} to {high:g}, expected logits, all finite"
+            f"the model returns numbers from {low:g} to {high:g}, expected logits, all finite; "
+            "check its weights and the arithmetic of its layers"
         )
     sums = logits.sum(dim=1, dtype=torch.float32)
     if low >= 0 and ((sums - 1).abs() < ROUNDING).all():
         warnings.warn(
-            "the model returns probabilities, expected logits: a softmax follows anyway, and a "
-            "second one blurs what is learned; leave the model's own out",
+            "the model returns probabilities, expected logits; remove its softmax, since `fit` and "
+            "`predict` apply one themselves, and a second one blurs the answers",
             stacklevel=stacklevel,
         )
     return logits
@@ -147,7 +150,8 @@ def output_of(model, images):
     except Exception as error:  # of many kinds: it is the user's model
         raise ValueError(
             f"the model cannot take images {tuple(images.shape)} {images.dtype} "
-            f"({one_line(error)}); give it as many input channels, and weights of that dtype"
+            f"({one_line(error)}); check its layers, which must fit images of that shape, "
+            "and its weights, which must be of that dtype"
         ) from error
 
 
@@ -174,8 +178,8 @@ def checked_confusion(confusion):
     table = hasattr(confusion, "dtypes") and shape == (len(confusion),) * 2
     if not table or any(dtype.kind not in "iu" for dtype in confusion.dtypes):
         raise ValueError(
-            f"confusion is a {type(confusion).__name__} {shape}, expected the counts of "
-            "confusion_matrix, a DataFrame (C, C) of whole numbers"
+            f"confusion is a {type(confusion).__name__} {shape}, expected what confusion_matrix "
+            "returns: a DataFrame (C, C) of whole numbers"
         )
     return confusion
 
@@ -185,5 +189,5 @@ def _check_range(images):
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # phrased so that a NaN fails, too
         raise ValueError(
             f"images go from {low:g} to {high:g}, expected finite numbers from 0 (black) to 1 "
-            "(white); divide pixels by 255"
+            "(white); scale them, such as by dividing 8-bit pixels by 255, or check them for NaN"
         )

@@ -20,12 +20,14 @@ from fmnist_lib.common import one_thread, require, whole_number
 from fmnist_lib.inputs import checked_model, output_of
 
 WINDOWS = nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d, nn.LPPool2d
-"""Layers of which a unit sees a rectangle of pixels: what `receptive_field` adds up."""
+"""Layers whose units see a rectangle of pixels each: what `receptive_field` adds up."""
 
-RECTIFIERS = nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU
-CURVES = nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.Softplus, nn.Sigmoid, nn.Hardsigmoid, nn.Tanh
-ONE_PIXEL = *RECTIFIERS, *CURVES, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity
-"""Layers of which a unit sees one pixel, in evaluation mode: they leave its field as it is."""
+ACTIVATIONS = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU),
+    *(nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.Softplus, nn.Sigmoid, nn.Hardsigmoid, nn.Tanh),
+)
+ONE_PIXEL = *ACTIVATIONS, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity
+"""Layers whose units see one pixel each, in evaluation mode: they do not change the field."""
 
 UNCOUNTED = (
     "_cdist_forward _cudnn_rnn _euclidean_dist _native_multi_head_attention _sparse_addmm "
@@ -64,14 +66,14 @@ def evaluating(model):
 def multiply_adds(model):
     """Count the multiply-adds that one image (1, 28, 28) takes.
 
-    Convolutions, linear layers and other matrix products are counted, each time they run, with
-    what they multiply by the zeros of a padding; the rest is negligible.
+    Convolutions, linear layers and other matrix products are counted each time they run, products
+    with the zeros of a padding included; the rest is negligible.
 
     Raises
     ------
     ValueError
         If the model cannot take the image, or multiplies in a way that PyTorch does not count,
-        such as that of ``nn.LSTM``.
+        such as that of `torch.nn.LSTM`.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -103,8 +105,8 @@ def layer_table(model):
     Returns
     -------
     DataFrame
-        One row each time that a layer runs. A module made of others has a row, after theirs, if it
-        has parameters of its own. Columns ``layer`` (such as ``Conv2d 1→16, 3×3, padding 1``),
+        One row each time a layer runs. A module made of others has a row, after theirs, if it has
+        parameters of its own. Columns ``layer`` (such as ``Conv2d 1→16, 3×3, padding 1``),
         ``output`` (its shape for one image, as C×H×W; of several outputs, the first) and
         ``parameters`` (the trainable ones it computes with, each counted in one row: the first).
 
@@ -126,7 +128,7 @@ def layer_table(model):
 
     with evaluating(model), ExitStack() as hooks:
         for name, layer in model.named_modules():
-            if ".parametrizations." not in f".{name}.":  # of a weight that is kept normalised, say
+            if ".parametrizations." not in f".{name}.":  # such as that of a normalised weight
                 hooks.enter_context(layer.register_forward_hook(record))
         _pass_one_image(model)
     return pd.DataFrame(rows)
@@ -182,7 +184,7 @@ def receptive_field(features):
     Raises
     ------
     ValueError
-        If a layer is of another kind. `input_gradient` measures the field of any network.
+        If a layer is of another kind. `input_gradient` measures the field of any feature maps.
     """
     import pandas as pd
 
@@ -201,14 +203,14 @@ def _flattened(layer):
         for child in layer:
             yield from _flattened(child)
         return
-    # Without running statistics, batch normalisation looks at the whole batch. A subclass may
+    # Without running statistics, batch normalisation looks at all pixels. A subclass of a layer may
     # compute something else.
-    whole = type(layer) is nn.BatchNorm2d and layer.running_mean is None
-    if whole or type(layer) not in WINDOWS + ONE_PIXEL:
+    all_pixels = type(layer) is nn.BatchNorm2d and layer.running_mean is None
+    if all_pixels or type(layer) not in WINDOWS + ONE_PIXEL:
         raise ValueError(
             f"receptive_field does not cover {_describe(layer)}, expected nn.Sequential of Conv2d, "
-            "pools with a fixed kernel, and layers that look at one pixel; give it that part of "
-            "the network, or measure the field with input_gradient"
+            "pools with a fixed kernel, and layers that look at one pixel; give it only that part "
+            "of the network, or measure the field with input_gradient"
         )
     yield layer
 
@@ -244,8 +246,9 @@ def input_gradient(features, images, unit):
     Raises
     ------
     ValueError
-        If the images are none, not finite or of a shape or dtype that the features cannot take, if
-        these are no maps (N, C, H, W) computed from them, or if the unit lies outside.
+        If there are no images, or they are not finite or have a shape or dtype that the
+        features cannot take; if the features do not
+        turn them into maps (N, C, H, W); or if the unit lies outside the maps.
     """
     with evaluating(features), torch.inference_mode(False):
         images = _finite(images, "images are", "(N, C, H, W)").detach().clone().requires_grad_()
@@ -264,7 +267,7 @@ def _checked_maps(maps):
 
 
 def _checked_unit(unit, height, width):
-    require(np.shape(unit) == (2,), "the unit", unit, "its row and its column")
+    require(np.shape(unit) == (2,), "the unit", unit, "a pair: its row and its column")
     row, column = unit
     return (
         whole_number("the row of the unit", row, most=height - 1),
@@ -280,7 +283,7 @@ def _finite(tensor, name, shape):
             if tensor.isfinite().all():
                 return tensor
             found += " with NaN or infinity"
-    raise ValueError(f"{name} {found}, expected a Tensor {shape} of finite numbers, not empty")
+    raise ValueError(f"{name} {found}, expected a non-empty Tensor {shape} of finite numbers")
 
 
 def effective_field(gradient, share=0.8):
@@ -329,7 +332,7 @@ def effective_field(gradient, share=0.8):
 
 
 def _squared(field):
-    # Zeros on both sides of the shorter direction; of an odd number, one more at its end.
+    # Zeros on both sides of the shorter direction; if their number is odd, one more at the end.
     height, width = field.shape
     tall, wide = max(0, width - height), max(0, height - width)
     return pad(field, (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2))

@@ -6,6 +6,7 @@ from math import inf
 import pandas as pd
 import torch
 
+from fmnist_lib.common import whole_number
 from fmnist_lib.progress import progress_bar
 
 
@@ -28,8 +29,7 @@ def compare_times(functions, repeats=3):
         One row per function, under its name. Columns ``first`` (the call beforehand), ``seconds``
         (the median), ``lowest``, ``highest``, and ``speed`` (relative to the first function).
     """
-    if repeats < 1:
-        raise ValueError(f"repeats is {repeats!r}, expected a whole number of 1 or more")
+    whole_number("repeats", repeats, 1)
     seconds = {name: [] for name in functions}
     with progress_bar(len(functions) * (repeats + 1), "timing", unit="call") as bar:
         for _ in range(repeats + 1):

@@ -22,17 +22,28 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from fmnist_lib.common import PART, LockError, UserError, digest, locked, one_line, staged, writing
+from fmnist_lib.common import (
+    PART,
+    LockError,
+    UserError,
+    digest,
+    locked,
+    one_line,
+    require,
+    staged,
+    writing,
+)
 from fmnist_lib.inspection import device_of, evaluating
 from fmnist_lib.models import build_model
 from fmnist_lib.progress import in_notebook
 from fmnist_lib.training import Checkpoint, TrainConfig, TrainedModel, fit, pick_device
-from fmnist_lib.training.acceleration import attained
+from fmnist_lib.training.acceleration import supported
 from fmnist_lib.training.checkpoints import load_tensors
 
 PACKAGES = ("fmnist-lib", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
 FILES = ("weights.pt", "history.csv")
-RECORD = {"network": str, "config": dict, "metrics": dict, "data": dict, "machine": dict}
+# What a record must hold, and of which kind.
+ENTRIES = {"network": str, "config": dict, "metrics": dict, "data": dict, "machine": dict}
 
 
 class TrainedModelError(UserError):
@@ -95,12 +106,12 @@ def save_trained(folder, name, trained, metrics, *, test=None):
 
 
 def load_trained(folder):
-    """Load a trained network onto the CPU, and the content of its ``record.json``.
+    """Load a `TrainedModel` onto the CPU, and the content of its ``record.json`` as a dict.
 
     Raises
     ------
     TrainedModelError
-        If the folder holds no trained network, or files that do not belong together.
+        If the folder holds no trained network, or files that are damaged or do not belong together.
     """
     folder = Path(folder)
     try:
@@ -118,14 +129,13 @@ def load_trained(folder):
 
 
 def load_or_train(folder, name, data, config):
-    """Load a chapter's trained network, or train one if there is none like it.
+    """Load a chapter's trained network, or train it if it is not there.
 
-    Like it is one of the same name, trained with these settings on the same images and labels. Any
-    other, one that cannot be read, and other files of these names are left alone; the new one goes
-    into a neighbouring folder,
-    whose name ends in a short digest of all that. A training run that was killed continues after
-    its last finished epoch, from a `Checkpoint` kept next to the folder until the network is saved.
-    A warning says when a network is trained, and where none was found.
+    The network in the folder is loaded if it has this name and was trained with these settings on
+    these images and labels. Any other one, readable or not, is left alone, and the new one goes
+    next to it, into a folder whose name ends in a short digest of name, settings and data. A
+    training run that was killed continues after its last finished epoch, from a `Checkpoint` kept
+    next to the folder until the network is saved. A warning says that a network is being trained.
 
     Parameters
     ----------
@@ -134,39 +144,33 @@ def load_or_train(folder, name, data, config):
         Name of the network.
     data : FashionMNIST
     config : TrainConfig
-        The device does not count. Bfloat16 and compiling count if this machine has them.
+        A network trained on another device will do, and so will one trained without the bfloat16 or
+        compiling that this machine lacks.
+
+    Returns
+    -------
+    TrainedModel
 
     Raises
     ------
     TrainedModelError
-        If the trained network cannot be written.
+        If the trained network cannot be written, or both folders hold something else.
     CheckpointError
         If the checkpoint is damaged, was made on another kind of device, or cannot be written.
     """
     folder = Path(folder).absolute()
     splits = {"train": data.train.describe(), "validation": data.validation.describe()}
-    possible = attained(config, pick_device(config.device))
+    # What is asked for, as a better machine may have trained it, and what this one makes of it.
+    possible = supported(config, pick_device(config.device))
     wanted = [_settings(name, each, splits) for each in (config, possible)]
     key = digest(json.dumps(wanted[1], sort_keys=True))[:8]
-    places = (folder, folder.with_name(f"{folder.name}-{key}"))
-    for place in places:
-        try:
-            trained, record = load_trained(place)
-        except TrainedModelError as error:
-            if isinstance(error, NoTrainedModelError) and not _is_foreign(place):
-                break
-            warnings.warn(f"{error}; it is left as it is", stacklevel=2)
-        else:
-            if _settings(record["network"], trained.config, trained.data) in wanted:
-                return trained
-    else:
-        raise TrainedModelError(
-            f"{places[0]} and {places[1]} hold something else, expected one that is free; name "
-            "another folder"
-        )
-    # Not in that place, which another process may take meanwhile.
-    checkpoint = Checkpoint(f"{places[1]}.checkpoint")
-    missing = f"no {name} trained with these settings on these images is kept in {folder}"
+    neighbour = folder.with_name(f"{folder.name}-{key}")
+    trained, place = _find((folder, neighbour), wanted)
+    if trained:
+        return trained
+    # Named after the settings, since another process may take the folder meanwhile.
+    checkpoint = Checkpoint(f"{neighbour}.checkpoint")
+    missing = f"{folder} holds no {name} trained with these settings on these images"
     model = build_model(name, config.seed)
     warnings.warn(f"{missing}; training one", stacklevel=2)
     trained = fit(model, data.train, data.validation, config, listeners=[checkpoint])
@@ -177,6 +181,24 @@ def load_or_train(folder, name, data, config):
         trained = load_or_train(folder, name, data, config)  # another process was faster
     checkpoint.path.unlink(missing_ok=True)  # missing if another process trained the same network
     return trained
+
+
+def _find(places, wanted):
+    """Return a wanted network and its place, or else None and the first place that is free."""
+    for place in places:
+        try:
+            trained, record = load_trained(place)
+        except TrainedModelError as error:
+            if isinstance(error, NoTrainedModelError) and not _is_foreign(place):
+                return None, place
+            warnings.warn(f"{error}; it is left as it is", stacklevel=3)
+        else:
+            if _settings(record["network"], trained.config, trained.data) in wanted:
+                return trained, place
+    raise TrainedModelError(
+        f"{places[0]} and {places[1]} hold other networks, or files that cannot be read; name "
+        "another folder"
+    )
 
 
 def _settings(name, config, splits):
@@ -219,13 +241,13 @@ def _checked_logits(name, model):
         same = _close(_logits(model), again := _logits(twin), 1e-3 if on_cpu else 0.01)
     except RuntimeError:
         same = False
-    if same:
-        return again
-    raise TrainedModelError(
-        f"the model is a {type(model).__name__} that {name!r} does not give back, expected "
-        f"what build_model({name!r}) makes; name another network, or add yours to "
-        "fmnist_lib.models.MODELS"
-    )
+    if not same:
+        raise TrainedModelError(
+            f"the model is a {type(model).__name__}, but build_model({name!r}) with its weights "
+            "does not give the same logits; save it under the name of its own network, which you "
+            "can add to fmnist_lib.models.MODELS"
+        )
+    return again
 
 
 def _checked_metrics(metrics):
@@ -260,7 +282,7 @@ def _save(folder, record, trained, replace=True):
     what = "the trained network"
     with writing(what, folder, TrainedModelError), ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
-        with suppress(LockError):  # then only the digests reveal files of two processes
+        with suppress(LockError):  # then only the digests reveal files that two processes mixed
             stack.enter_context(locked(folder / ".lock"))
         if not replace and (os.path.lexists(folder / "record.json") or _is_foreign(folder)):
             return False
@@ -283,13 +305,12 @@ def _is_foreign(folder):
 
 def _load(folder):
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    for name, kind in RECORD.items():
-        if not isinstance(record[name], kind):
-            raise ValueError(f"its {name} is {record[name]!r:.40}")
+    for name, kind in ENTRIES.items():
+        require(isinstance(record[name], kind), f"its {name}", record[name], f"a {kind.__name__}")
     if record["sha256"].keys() != set(FILES):
-        raise ValueError(f"it has no digests of {' and '.join(FILES)}")
+        raise ValueError(f"its sha256 must list {' and '.join(FILES)}, and nothing else")
     for file, expected in record["sha256"].items():
-        if not (folder / file).is_file():  # a device could be read without end
+        if not (folder / file).is_file():  # reading a device might never end
             raise ValueError(f"{file} is missing")
         if digest(folder / file) != expected:
             raise ValueError(f"{file} is not the file that was saved")

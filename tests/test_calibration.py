@@ -72,7 +72,7 @@ def test_a_probability_of_zero_costs_much_but_not_everything():
 
 @pytest.mark.parametrize("bins", [0, -1, 10_001, 15.0, "15", True, None])
 def test_a_number_of_bins_is_a_whole_number(bins):
-    with pytest.raises(ValueError, match=r"bins is .+, expected 1 to 10000"):
+    with pytest.raises(ValueError, match=r"bins is .+, expected a whole number from 1 to 10000"):
         evaluation.calibration_error(*draw(5), bins)
 
 

@@ -153,8 +153,9 @@ def test_the_card_leaves_out_nothing_that_a_chapter_records_and_names_the_sample
 def test_the_card_of_other_images_says_so(make):
     card, _ = make(METRICS, dict.fromkeys(SAMPLE, "a" * 64))
     training, metrics = section(card, "Training"), section(card, "Metrics")
-    assert "**Not trained on the official split of Fashion-MNIST**, but on 800 other" in training
-    assert "10,000 test images that were used; they are not the official ones." in metrics
+    assert "**Not trained on the official split of Fashion-MNIST**, but on another" in training
+    assert "another set of 800 images" in training
+    assert "10,000 test images that were used; they are not the official test set." in metrics
     assert "played no part" not in metrics
     assert rows(section(card, "SHA-256"))["train split"] == [f"`{'a' * 64}`"]
     assert "official training images" not in card
@@ -249,7 +250,7 @@ def test_a_record_adds_nothing_but_text_to_a_card(make, tmp_path):
         {"device": ...},
     ],
 )
-def test_a_record_that_lacks_something_is_one_sentence(make, tmp_path, capsys, change):
+def test_a_record_that_lacks_something_is_reported_in_one_sentence(make, tmp_path, capsys, change):
     _, record = make(METRICS)
     record = {name: value for name, value in (record | change).items() if value is not ...}
     (tmp_path / "run" / "record.json").write_text(json.dumps(record))

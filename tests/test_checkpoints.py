@@ -296,7 +296,7 @@ def test_a_file_with_any_bit_turned_is_refused_or_says_the_same(train, saved, re
 def test_loading_executes_nothing(saved, refused, tmp_path):
     trap = Malicious(str(tmp_path.parent / "trap"))
     saved.write_bytes(as_bytes(content(saved) | {"history": [trap]}))
-    refused(saved, "holds objects that would be executed")
+    refused(saved, "holds objects that can execute code")
     assert not os.path.exists(trap.path)
     # The trap works where it is loaded carelessly.
     torch.load(saved, weights_only=False)["history"][0].close()
@@ -373,7 +373,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(train, tmp_pa
     assert not seen
 
 
-def test_a_full_disk_is_one_sentence(train, tmp_path, mount_disk, monkeypatch):
+def test_a_full_disk_is_reported_in_one_sentence(train, tmp_path, mount_disk, monkeypatch):
     """PyTorch, writing to the disk itself, would raise a RuntimeError."""
     disk = mount_disk(tmp_path / "disk", "64k")
     monkeypatch.setitem(MODELS, "wide", lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 40)))

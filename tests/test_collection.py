@@ -292,7 +292,7 @@ BROKEN = [
 
 @pytest.mark.parametrize("broken", BROKEN, ids=map(str, BROKEN))
 @pytest.mark.parametrize("file", ["results.json", "attempt.json"])
-def test_a_record_that_no_run_writes_is_one_sentence(runs, put, capsys, file, broken):
+def test_a_record_that_no_run_writes_is_reported_in_one_sentence(runs, put, capsys, file, broken):
     put("a", {"seed": 0}, {"val_accuracy": 0.5})
     record = put("b", {"seed": 1}, {"val_accuracy": 0.5}, state="failed") | broken
     (runs / "b" / file).write_text(json.dumps(record))
@@ -302,7 +302,9 @@ def test_a_record_that_no_run_writes_is_one_sentence(runs, put, capsys, file, br
 
 
 @pytest.mark.parametrize("lacking", ["chapter", "parameters"])
-def test_a_record_that_lacks_what_every_run_writes_is_one_sentence(runs, put, capsys, lacking):
+def test_a_record_without_what_every_run_writes_is_reported_in_one_sentence(
+    runs, put, capsys, lacking
+):
     record = {name: value for name, value in put("a", {}).items() if name != lacking}
     (runs / "a" / "results.json").write_text(json.dumps(record))
     for command in ("results", "status"):
@@ -311,7 +313,7 @@ def test_a_record_that_lacks_what_every_run_writes_is_one_sentence(runs, put, ca
         assert f"{runs / 'a' / 'results.json'} lacks {lacking}" in line
 
 
-def test_a_file_that_is_no_record_is_no_run_that_has_ended(runs, put):
+def test_a_file_without_a_record_is_not_a_run_that_has_ended(runs, put):
     put("a", {"seed": 0})
     put("b", {"seed": 1})
     (runs / "b" / "results.json").write_text("[" * 100_000)

@@ -127,7 +127,7 @@ def test_a_full_disk_is_one_sentence_and_the_old_files_stay(tmp_path, mount_disk
     assert len(list(disk.iterdir())) == 2
 
 
-def test_missing_permissions_are_one_sentence(tmp_path, as_a_user):
+def test_missing_permissions_are_reported_in_one_sentence(tmp_path, as_a_user):
     tmp_path.chmod(0o500)
     program = (
         "import sys; from fmnist_lib.common import staged, UserError\n"

@@ -60,11 +60,11 @@ IMAGES, LABELS = torch.zeros(3, 1, 28, 28), torch.tensor([0, 9, 5])
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (IMAGES[:, 0], LABELS, r"images are \(3, 28, 28\) torch.float32, expected \(N, 1"),
-        (IMAGES[0], LABELS, r"images are \(1, 28, 28\) .* a slice such as images\[:1\]"),
+        (IMAGES[:, 0], LABELS, r"images are \(3, 28, 28\) torch.float32, expected .* \(N, 1"),
+        (IMAGES[0], LABELS, r"images are \(1, 28, 28\) .* as in images\[:1\]"),
         (IMAGES.byte(), LABELS, "torch.uint8, expected"),
-        (IMAGES.numpy(), LABELS, "images are ndarray, expected a Tensor"),
-        (IMAGES + 255, LABELS, "images go from 255 to 255, .* divide pixels by 255"),
+        (IMAGES.numpy(), LABELS, "images are a ndarray, expected a Tensor"),
+        (IMAGES + 255, LABELS, "images go from 255 to 255, .* dividing 8-bit pixels by 255"),
         (IMAGES - 0.1, LABELS, "images go from -0.1 to -0.1, expected"),
         (IMAGES + float("nan"), LABELS, "images go from nan to nan, expected finite"),
         (IMAGES, LABELS[:2], r"labels are \(2,\)"),

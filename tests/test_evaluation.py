@@ -198,11 +198,9 @@ def test_a_number_of_mistakes_is_a_whole_number(n):
 @pytest.mark.parametrize(
     "change", [lambda c: c.to_numpy(), lambda c: c[:5], lambda c: c / 3, lambda c: c["Coat"], list]
 )
-def test_what_is_no_table_of_counts_is_refused(change):
+def test_anything_but_a_confusion_matrix_is_refused(change):
     confusion = change(evaluation.confusion_matrix([0, 1, 1], [0, 1, 2]))
-    with pytest.raises(
-        ValueError, match=r"confusion is a .*, expected the counts of confusion_matrix"
-    ):
+    with pytest.raises(ValueError, match=r"confusion is a .*, expected what confusion_matrix"):
         evaluation.worst_confusions(confusion)
 
 

@@ -149,7 +149,7 @@ def spoil(tmp_path, monkeypatch):
         ("import time; time.sleep(600)", "did not start in"),
     ],
 )
-def test_a_kernel_that_does_not_start_is_one_sentence(
+def test_a_kernel_that_does_not_start_is_reported_in_one_sentence(
     tmp_path, write, spoil, monkeypatch, code, message
 ):
     spoil(code)

@@ -1,4 +1,4 @@
-"""What goes in, and the sentence for what does not; the functions that use it have tests too."""
+"""The checks of inputs, and their messages; the functions that use them have tests, too."""
 
 from functools import partial
 
@@ -12,10 +12,10 @@ from fmnist_lib.data import Split
 from fmnist_lib.evaluation import accuracy_under_corruption, corrupt, predict
 from fmnist_lib.inputs import (
     as_array,
-    checked_answers,
     checked_class_names,
     checked_images,
     checked_labels,
+    checked_predictions,
     logits_of,
 )
 from fmnist_lib.plotting import embedding, pixel_histograms
@@ -48,12 +48,12 @@ def linear(n, **options):
     ("change", "words"),
     [
         (lambda x: x.numpy(), r"ndarray, expected a Tensor \(N, 1, 28, 28\)"),
-        (lambda x: x[0], r"\(1, 28, 28\) torch.float32, expected .* such as images\[:1\] keeps"),
+        (lambda x: x[0], r"\(1, 28, 28\) torch.float32, expected .* as in images\[:1\]"),
         (lambda x: x[:, 0], r"\(3, 28, 28\) torch.float32, expected"),
         (lambda x: x.expand(-1, 3, -1, -1), r"\(3, 3, 28, 28\) torch.float32"),
         (lambda x: x.double(), "torch.float64, expected .* torch.float32"),
         (lambda x: (x * 255).byte(), "torch.uint8, expected .* torch.float32"),
-        (lambda x: x * 255, "go from 0 to 255, expected .* divide pixels by 255"),
+        (lambda x: x * 255, "go from 0 to 255, expected .* dividing 8-bit pixels by 255"),
         (lambda x: x * 2 - 1, "go from -1 to 1, expected"),
         (lambda x: x + 0.002, "go from 0.002 to 1.002, expected"),
         (lambda x: x.where(x < 1, torch.nan), "go from nan to nan, expected finite numbers"),
@@ -87,12 +87,12 @@ def test_a_rounding_error_is_allowed_and_so_are_no_images():
         (Net(lambda x: x.flatten(1).log()), "returns numbers from -inf to .*, expected logits"),
         (Net(lambda x: -x.flatten(1).log()), "returns numbers from .* to inf, expected logits"),
         (linear(10, dtype=torch.float64), r"cannot take images \(2, .* torch.float32 \(RuntimeErr"),
-        (linear(10, dtype=torch.bfloat16), "cannot take images .* weights of that dtype"),
-        (nn.Conv2d(3, 4, 3), "cannot take images .*; give it as many input channels"),
+        (linear(10, dtype=torch.bfloat16), "cannot take images .* of that dtype"),
+        (nn.Conv2d(3, 4, 3), "cannot take images .* must fit images of that shape"),
         (Net(lambda x: {}["answer"]), r"cannot take images .*\(KeyError: 'answer'\)"),
     ],
 )
-def test_a_model_that_returns_no_logits_is_refused_and_keeps_its_mode(model, words):
+def test_a_model_that_does_not_return_logits_is_refused_and_keeps_its_mode(model, words):
     model.train()
     with pytest.raises(ValueError, match=words):
         predict(model, IMAGES[:2])
@@ -109,7 +109,7 @@ def test_a_model_is_a_module():
         accuracy_under_corruption({"cnn": "cnn"}, split)
 
 
-def test_a_lack_of_memory_is_no_fault_of_the_model():
+def test_running_out_of_memory_is_not_blamed_on_the_model():
     def forward(images):
         raise torch.OutOfMemoryError("no")
 
@@ -144,7 +144,7 @@ def test_labels_of_another_kind_are_refused(labels, words):
 def test_without_a_number_of_classes_any_index_is_a_label():
     assert checked_labels([0, 10**6], 2).tolist() == [0, 10**6]
     assert checked_labels(np.zeros(0, dtype=int), 0, 10).tolist() == []
-    labels, predicted = checked_answers(torch.tensor([0, 9]), np.array([9, 0], np.uint8), 10)
+    labels, predicted = checked_predictions(torch.tensor([0, 9]), np.array([9, 0], np.uint8), 10)
     assert (labels.tolist(), predicted.tolist()) == ([0, 9], [9, 0])
 
 

@@ -279,15 +279,15 @@ IMAGES = torch.rand(2, 1, 9, 9)
         ((IMAGES * 255).byte(), (0, 0), "images are .* torch.uint8"),
         (IMAGES / 0, (0, 0), "images are .* NaN or infinity"),
         (IMAGES * torch.nan, (0, 0), "images are .* NaN or infinity"),
-        (IMAGES, (7, 0), "row of the unit is 7, expected 0 to 6"),
-        (IMAGES, (0, 7), "column of the unit is 7, expected 0 to 6"),
+        (IMAGES, (7, 0), "row of the unit is 7, expected a whole number from 0 to 6"),
+        (IMAGES, (0, 7), "column of the unit is 7, expected .* from 0 to 6"),
         (IMAGES, (-1, 0), "row of the unit is -1"),
         (IMAGES, (0, 1.0), "column of the unit is 1.0"),
-        (IMAGES, 3, "the unit is 3, expected its row and its column"),
+        (IMAGES, 3, "the unit is 3, expected a pair: its row and its column"),
         (IMAGES, (1, 2, 3), r"the unit is \(1, 2, 3\)"),
     ],
 )
-def test_images_and_units_that_cannot_be_are_refused(images, unit, found):
+def test_impossible_images_and_units_are_refused(images, unit, found):
     with pytest.raises(ValueError, match=found):
         input_gradient(nn.Conv2d(1, 2, 3), images, unit)
 
@@ -301,7 +301,7 @@ def test_images_and_units_that_cannot_be_are_refused(images, unit, found):
         (Constant(), r"output is \(2, 1, 9, 9\), expected .* computed from the images"),
     ],
 )
-def test_what_is_no_feature_map_is_refused(features, found):
+def test_anything_but_feature_maps_is_refused(features, found):
     with pytest.raises(ValueError, match=found):
         input_gradient(features, IMAGES, (0, 0))
 
@@ -367,7 +367,7 @@ FLAT = torch.ones(5, 5)
         (FLAT, "0.8", "share is '0.8'"),
     ],
 )
-def test_an_effective_field_of_nonsense_is_refused(gradient, share, found):
+def test_gradients_without_an_effective_field_are_refused(gradient, share, found):
     with pytest.raises(ValueError, match=found):
         effective_field(gradient, share)
 

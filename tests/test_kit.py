@@ -167,7 +167,7 @@ def damage(archive):
         (lambda archive: kit.SHA256.update({"t10k-labels-idx1-ubyte": ""}), "data/t10k-labels"),
         (lambda archive: archive.write_bytes(archive.read_bytes()[:-100]), "BadZipFile"),
         (add(b"", zipfile.ZIP_DEFLATED, 3 * 10**9), "3,000 MB, expected 500"),
-        (add(b"", zipfile.ZIP_LZMA), "packed in a way that kits are not"),
+        (add(b"", zipfile.ZIP_LZMA), "compressed in a way that kits are not"),
     ],
 )
 def test_a_file_that_is_not_a_complete_kit_is_refused(make, tmp_path, capsys, change, reason):
@@ -291,7 +291,7 @@ def test_nothing_that_lies_in_a_project_is_executed(project, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("text", ["project = 3", "[project]\nname = 'fmnist-lib'", "x = ", ""])
-def test_a_library_that_cannot_be_packed_is_one_sentence(project, tmp_path, text):
+def test_a_library_that_cannot_be_packed_is_reported_in_one_sentence(project, tmp_path, text):
     (project / "pyproject.toml").write_text(text)
     with pytest.raises(KitError, match=r"^the library in .* cannot be packed [^\n]*$"):
         kit._build_library(project, tmp_path)

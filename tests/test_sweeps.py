@@ -162,12 +162,15 @@ def refused(*words):
         ("parameters: {lr: .inf}", "lr is '.inf', expected a number"),
         ("parameters: {lr: ~}", "lr is None, expected a number"),
         ("parameters: {device: 2024-13-01}", "device is '2024-13-01', expected"),
-        ("parameters: {epochs: !!int 1_0}", "s.yml is not valid YAML: the tag 'tag:yaml.org"),
-        ("parameters: {epochs: !!bool maybe}", "s.yml is not valid YAML: the tag"),
+        (
+            "parameters: {epochs: !!int 1_0}",
+            "s.yml is not a valid sweep file: the tag 'tag:",
+        ),
+        ("parameters: {epochs: !!bool maybe}", "s.yml is not a valid sweep file: the tag"),
         ("parameters: {epochs: ٣}", "epochs is '٣', expected a whole number"),
         ("seeds: 10_000", "seeds in s.yml is '10_000', expected a whole number"),
-        ("grid: [", "s.yml is not valid YAML: "),
-        ("list: !!python/name:os.system", "s.yml is not valid YAML: "),
+        ("grid: [", "s.yml is not a valid sweep file: "),
+        ("list: !!python/name:os.system", "s.yml is not a valid sweep file: "),
     ],
 )
 def test_a_mistake_in_the_file_is_reported_in_one_line(load, text, words):

@@ -265,7 +265,7 @@ def test_validation_takes_no_gradient_evaluates_and_has_the_precision_of_trainin
         ("lr", -1e-3, "above 0"),
         ("lr", float("nan"), "above 0"),
         ("lr", "fast", "above 0"),
-        ("seed", 2**63, "0 or more"),
+        ("seed", 2**63, "from 0 to 9223372036854775807"),
         ("shuffle", "yes", "True or False"),
         ("device", "gpu", "auto, cuda, cuda:1, mps or cpu"),
         ("schedule", "cosine", "one of constant, one-cycle"),
@@ -375,8 +375,8 @@ class Answering(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (linear().requires_grad_(False), "2 parameters, none with requires_grad, expected at"),
-        (nn.Sequential(nn.Flatten(), nn.Dropout()), "the model has 0 parameters"),
+        (linear().requires_grad_(False), "2 parameter tensors, none with requires_grad"),
+        (nn.Sequential(nn.Flatten(), nn.Dropout()), "the model has 0 parameter tensors"),
         (nn.Module, "the model is a type, expected a torch.nn.Module"),
         (linear().double(), r"cannot take images \(2, 1, 28, 28\) torch.float32 .*Double"),
         (nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten()), "cannot take images .* 3 channels"),
@@ -617,7 +617,9 @@ def test_event_files_name_classes_that_fmnist_lacks(random_split, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's
 @pytest.mark.parametrize("place", ["file", "disk"])
-def test_event_files_that_cannot_be_written_are_one_sentence(train, tmp_path, mount_disk, place):
+def test_event_files_that_cannot_be_written_are_reported_in_one_sentence(
+    train, tmp_path, mount_disk, place
+):
     pytest.importorskip("tensorboard")
     if place == "file":
         (tmp_path / place).write_text("")

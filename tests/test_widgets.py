@@ -175,7 +175,7 @@ def test_images_and_answers_that_do_not_fit_are_refused(answers):
     ):
         with pytest.raises(ValueError, match=rf"{found}.*expected \(1, H, W\) with pixels from 0"):
             widgets.explore_dilation(wrong)
-    with pytest.raises(ValueError, match=r"3 images, expected \d+"):
+    with pytest.raises(ValueError, match=r"number of images is 3, expected \d+"):
         widgets.browse_mistakes(images[:3], labels, probabilities)
     with pytest.raises(ValueError, match="if these are logits, take their softmax"):
         widgets.browse_mistakes(images, labels, 9 * probabilities)

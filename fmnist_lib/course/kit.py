@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 TOP, WHEELS = "course", "course-wheels"
 LOCK, README, SITE = "requirements.lock", "README.txt", Path("book/_build/html")
 PAGES = "../site/book/{}.html"
-LARGEST = 500_000_000  # bytes that a kit may unpack to; a real one has a fifth
+LARGEST = 500_000_000  # bytes that a kit may unpack to; a real one takes a fifth of that
 
 
 class KitError(UserError):
@@ -80,14 +80,15 @@ def check_kit(archive):
 
 
 def _read_digests(kit):
-    """Compute the SHA-256 of each member, by its name; in pieces, since its size may be a lie."""
+    """Compute the SHA-256 of each member, by name; in pieces, since stated sizes may be wrong."""
     members = kit.infolist()
     if (size := sum(member.file_size for member in members)) > LARGEST:
         raise ValueError(
             f"it unpacks to {size / 1e6:,.0f} MB, expected {LARGEST / 1e6:,.0f} at most"
         )
     if any(member.compress_type > zipfile.ZIP_DEFLATED for member in members):
-        raise ValueError("it is packed in a way that kits are not")  # and unpacks in one piece
+        # Others may unpack in one piece.
+        raise ValueError("it is compressed in a way that kits are not")
     digests = {}
     for member in members:
         with kit.open(member) as file:  # which compares its checksum
@@ -153,7 +154,7 @@ def _find_files(project, raw):
 
 
 def _build_library(project, folder):
-    """Build the wheel of a project's library, without executing anything that lies there."""
+    """Build the wheel of a project's library, without executing any code of the project."""
     from flit_core.config import read_flit_config
     from flit_core.wheel import make_wheel_in
 
@@ -167,7 +168,7 @@ def _build_library(project, folder):
     except Exception as error:  # of many kinds: the project may hold anything
         raise KitError(
             f"the library in {project} cannot be packed ({one_line(error)}); restore it, or name "
-            "the project's folder of chapters with --notebooks"
+            "the folder of chapters in another project with --notebooks"
         ) from None
 
 

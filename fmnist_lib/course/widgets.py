@@ -15,6 +15,7 @@ from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.evaluation import confusion_matrix, worst_confusions
 from fmnist_lib.inputs import checked_class_names, checked_labels, checked_probabilities
 from fmnist_lib.plotting import kernel_on_image, mistakes
+from fmnist_lib.plotting.style import check_one_each
 
 MOST_IMAGES = 12
 LARGEST_DILATION = 4
@@ -88,8 +89,7 @@ def browse_mistakes(images, labels, probabilities, class_names=CLASS_NAMES):
     class_names = list(checked_class_names(class_names))
     probabilities = checked_probabilities(probabilities, len(class_names))
     labels = checked_labels(labels, *probabilities.shape)
-    if len(images) != len(labels):
-        raise ValueError(f"{len(images)} images, expected {len(labels)}: one for each label")
+    check_one_each("images", images, len(labels), "label")
     called = probabilities.argmax(axis=1)
     worst = worst_confusions(confusion_matrix(labels, called, class_names), n=1)
     first, second = class_names[:2] if worst.empty else worst.loc[0, ["true", "predicted"]]

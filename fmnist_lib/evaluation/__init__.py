@@ -1,7 +1,7 @@
 """How good a trained model is: its predictions, and what follows from them.
 
-N is the number of images; the ten classes are those of `CLASS_NAMES`. ``predictions`` runs the
-model, ``tables`` counts its answers, ``significance`` says how certain the counts are,
+N is the number of images, C that of classes. ``predictions`` runs the model, ``tables`` counts its
+right and wrong predictions, ``significance`` says how certain the counts are,
 ``calibration`` whether its probabilities can be trusted, ``robustness`` how much accuracy is left
 on damaged images. Metrics come from scikit-learn, intervals and tests from SciPy and statsmodels.
 """

@@ -110,7 +110,7 @@ def apply_temperature(probabilities, temperature):
     positive = isinstance(temperature, Real) and 0 < temperature < np.inf  # a NaN is not
     require(positive, "temperature", temperature, "a finite number above 0")
     logits = _logits(checked_probabilities(probabilities))
-    # Still smaller, it would make them infinite; here, the largest takes all already.
+    # A smaller divisor would make them infinite; with this one, the largest takes all already.
     return softmax(logits / max(float(temperature), 1e-300), axis=1)
 
 

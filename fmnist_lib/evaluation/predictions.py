@@ -27,8 +27,12 @@ def predict(model, images, batch_size=128):
     Raises
     ------
     ValueError
-        For other images, and for a model that cannot take them or returns no logits, (N, C). One
-        that returns probabilities, hence ends in a softmax, causes a warning.
+        If the images are not as described, or the model does not turn them into finite logits.
+
+    Warns
+    -----
+    UserWarning
+        If the model returns probabilities instead of logits.
     """
     whole_number("the number of images", len(checked_images(images)), 1)
     batch_size = whole_number("batch_size", batch_size, 1)

@@ -115,7 +115,8 @@ def accuracy_under_corruption(models, split):
     """
     found = list(models) if isinstance(models, dict) else type(models).__name__
     free = isinstance(models, dict) and not {"corruption", "strength", "value"} & models.keys()
-    require(free, "models", found, "a dict by names other than corruption, strength and value")
+    expected = "a dict whose keys are names other than corruption, strength and value"
+    require(free, "models", found, expected)
 
     def measure(images):
         for name, model in models.items():

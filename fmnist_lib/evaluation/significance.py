@@ -18,14 +18,14 @@ import numpy as np
 import pandas as pd
 
 from fmnist_lib.common import require, whole_number
-from fmnist_lib.inputs import checked_answers
+from fmnist_lib.inputs import checked_predictions
 
 
 def accuracy_interval(labels, predicted, confidence=0.95):
     """Compute Wilson's interval, (low, high), for the accuracy on new images of the same kind."""
     from statsmodels.stats.proportion import proportion_confint
 
-    labels, predicted = checked_answers(labels, predicted)
+    labels, predicted = checked_predictions(labels, predicted)
     _check_confidence(confidence)
     hits = int((labels == predicted).sum())
     low, high = proportion_confint(hits, len(labels), alpha=1 - confidence, method="wilson")
@@ -40,7 +40,7 @@ def bootstrap_interval(labels, predicted, confidence=0.95, resamples=2000, seed=
     """
     from scipy.stats import bootstrap
 
-    labels, predicted = checked_answers(labels, predicted)
+    labels, predicted = checked_predictions(labels, predicted)
     whole_number("the number of images", len(labels), 2)
     _check_confidence(confidence)
     right = (labels == predicted).astype(np.float32)
@@ -96,8 +96,8 @@ def mcnemar_test(labels, predicted_a, predicted_b):
 
 
 def _one_right(labels, predicted_a, predicted_b):
-    labels, predicted_a = checked_answers(labels, predicted_a)
-    labels, predicted_b = checked_answers(labels, predicted_b)
+    labels, predicted_a = checked_predictions(labels, predicted_a)
+    labels, predicted_b = checked_predictions(labels, predicted_b)
     right_a, right_b = labels == predicted_a, labels == predicted_b
     return int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
 

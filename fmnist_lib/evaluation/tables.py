@@ -12,17 +12,17 @@ from fmnist_lib.data import CLASS_NAMES
 from fmnist_lib.evaluation.calibration import calibration_error, log_loss
 from fmnist_lib.evaluation.significance import accuracy_interval
 from fmnist_lib.inputs import (
-    checked_answers,
     checked_class_names,
     checked_confusion,
     checked_labels,
+    checked_predictions,
     checked_probabilities,
 )
 
 
 def accuracy(labels, predicted):
     """Compute the share of images whose predicted class is the class on the label."""
-    labels, predicted = checked_answers(labels, predicted)
+    labels, predicted = checked_predictions(labels, predicted)
     return float((labels == predicted).mean())
 
 
@@ -38,7 +38,7 @@ def class_report(labels, predicted, class_names=CLASS_NAMES):
     from sklearn.metrics import precision_recall_fscore_support
 
     class_names = checked_class_names(class_names)
-    labels, predicted = checked_answers(labels, predicted, len(class_names))
+    labels, predicted = checked_predictions(labels, predicted, len(class_names))
     every = range(len(class_names))
     if missing := set(every) - set(labels.tolist()):
         raise ValueError(
@@ -56,7 +56,7 @@ def confusion_matrix(labels, predicted, class_names=CLASS_NAMES):
     from sklearn.metrics import confusion_matrix as count
 
     class_names = checked_class_names(class_names)
-    labels, predicted = checked_answers(labels, predicted, len(class_names))
+    labels, predicted = checked_predictions(labels, predicted, len(class_names))
     counts = count(labels, predicted, labels=range(len(class_names)))
     rows, columns = (pd.Index(class_names, name=name) for name in ("true", "predicted"))
     return pd.DataFrame(counts, rows, columns)

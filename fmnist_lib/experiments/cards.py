@@ -60,7 +60,8 @@ METRICS = (
 def model_card(folder):
     """Write the model card of a trained network, as Markdown, from its folder.
 
-    Raises `TrainedModelError` if the folder holds no trained network, or too little is recorded.
+    Raises `TrainedModelError` if the folder holds no trained network, or the record lacks something
+    that the card needs.
     """
     import jinja2
 
@@ -74,13 +75,13 @@ def model_card(folder):
         return template.render(_facts(folder, trained, record))
     except Exception as error:  # of many kinds: the record may hold anything
         raise TrainedModelError(
-            f"the record in {folder} does not hold what a card needs ({one_line(error)}); name "
-            "another folder, or train again into another one"
+            f"the record in {folder} does not hold what a card needs ({one_line(error)}); name the "
+            "folder of another network, or train this one again"
         ) from None
 
 
 def inert(value):
-    """Write text so that Markdown shows it as it is, on one line, whatever is in it."""
+    """Escape text, so that Markdown shows it as it is, on one line."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(value))
     # Between letters, an underscore has no meaning.
     special = r"[\\`*<>\[\]|&$~]|(?<![^\W_])_|_(?![^\W_])"
@@ -126,13 +127,13 @@ def _facts(folder, trained, record):
 
 
 def _quote(text):
-    """Write text as a literal in Python, of letters that can be seen and encoded."""
+    """Write text as a Python literal of characters that can be printed and encoded."""
     literal = json.dumps(text, ensure_ascii=False)
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in literal)
 
 
 def _origin(data, *names):
-    """Say which images these splits hold: the ``"official"``, the ``"sample"``, or other ones."""
+    """Return whose images these splits hold: ``"official"``, ``"sample"`` or ``"other"``."""
     found = [data.get(name, {}).get("sha256") for name in names]
     known = {"official": OFFICIAL, "sample": SAMPLE}
     return next((o for o, d in known.items() if found == [d[name] for name in names]), "other")

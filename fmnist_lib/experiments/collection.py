@@ -140,7 +140,7 @@ def _add_version(table):
 
 
 def _unify(table):
-    """Turn columns of several kinds of values, or of one that no column can hold, into text."""
+    """Turn columns into text if their values differ in kind, or are lists and the like."""
     for name in (name for name in table if table[name].dtype.kind == "O"):
         kinds = {type(value) for value in table[name].dropna()}
         if kinds not in ({str}, {bool}):

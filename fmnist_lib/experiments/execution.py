@@ -121,7 +121,7 @@ def _variables(profile, threads):
     # system again, and training takes more than half as long again. IPython executes the second.
     for name in ("MALLOC_TRIM_THRESHOLD_", "PYTHONSTARTUP"):
         variables.pop(name, None)
-    # Relative to where it was typed; and an empty entry would be the kernel's own folder.
+    # Entries are relative to where they were typed; an empty one would be the kernel's own folder.
     path = filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))
     variables["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, path))
     if threads is None and variables.keys().isdisjoint(THREADS):

@@ -331,8 +331,7 @@ def _run_to_end(run, part, stopped, stop_early, options):
 def load_json(path):
     """Read a JSON object; an empty one if the file is missing or holds something else.
 
-    Raises `ChapterError` if the file cannot be read, or one of its values is of another kind than
-    this library writes there.
+    Raises `ChapterError` if the file cannot be read, or holds what this library never writes.
     """
     with reading(path, ChapterError):
         try:
@@ -344,8 +343,8 @@ def load_json(path):
         value = content.get(name)
         if type(value) not in (*kind, NoneType) or (type(value) is int and value >= 2**63):
             raise ChapterError(
-                f"{name} in {path} is {shown(value)}, which no run writes; move that folder away, "
-                "or name another one"
+                f"{name} in {path} is {shown(value)}, which this library never writes; move that "
+                "folder away, or name another one"
             )
     return content
 

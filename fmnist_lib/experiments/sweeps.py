@@ -258,7 +258,7 @@ def estimate_each(chapter, finished, wanted):
 
 
 def _epochs(parameters):
-    """Count the epochs of a run: 1 where a chapter has none, or means something else by that."""
+    """Return the epochs of a run; 1 if it has none, or something that is not a number of them."""
     epochs = parameters.get("epochs")
     return epochs if type(epochs) is int and 0 < epochs < 10**9 else 1
 
@@ -294,8 +294,8 @@ def _read(file):
     class Loader(yaml.SafeLoader):
         """YAML 1.2's core schema, where PyYAML reads 010 as 8, yes as true and 1:30 as 90.
 
-        Nor does this keep the last of two equal keys without a word. It knows no tags, such as
-        !!int, and bounds what a file can grow to in memory.
+        It refuses a key that appears twice, of which PyYAML keeps the last, and tags such as !!int,
+        and limits how large a file can grow in memory.
         """
 
         yaml_implicit_resolvers = {}  # noqa: RUF012
@@ -304,11 +304,12 @@ def _read(file):
         def compose_node(self, parent, index):
             event, before = self.peek_event(), self.size
             if getattr(event, "tag", None) not in (None, "!"):
-                raise yaml.YAMLError(f"the tag {shown(event.tag)} is not known here; leave it out")
+                raise yaml.YAMLError(f"the tag {shown(event.tag)} is not allowed; leave it out")
             self.size, self.depth = self.size + 1, self.depth + 1
             if self.size > MOST_VALUES or self.depth > DEEPEST:
                 raise yaml.YAMLError(
-                    f"more than {MOST_VALUES:,} values, aliases spelled out, or {DEEPEST} levels"
+                    f"it has more than {MOST_VALUES:,} values, each alias counted as all that it "
+                    f"stands for, or more than {DEEPEST} levels"
                 )
             node = super().compose_node(parent, index)
             if not isinstance(event, yaml.AliasEvent):
@@ -336,14 +337,14 @@ def _read(file):
         with open(file, encoding="utf-8") as opened:
             text = opened.read(MOST_LETTERS + 1)
         if len(text) > MOST_LETTERS:
-            raise yaml.YAMLError(f"more than {MOST_LETTERS:,} characters")
+            raise yaml.YAMLError(f"it has more than {MOST_LETTERS:,} characters")
         content = yaml.load(text, Loader)
     except OSError as error:
         raise ParameterError(f"{file} cannot be read ({error}); name a YAML file") from None
     # ValueError for bytes that are not text, and for numbers of thousands of digits.
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ParameterError(f"{file.name} is not valid YAML: {reason}") from None
+        raise ParameterError(f"{file.name} is not a valid sweep file: {reason}") from None
     if not isinstance(content, dict):
         raise ParameterError(f"{file.name} has no entries; write, say, 'chapter: 02_cnn'")
     return content

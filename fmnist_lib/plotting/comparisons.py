@@ -28,7 +28,7 @@ def bars(values, labels, xlabel, fmt="{:,.0f}"):
     fmt : str
         Format of the values.
     """
-    check_one_each(labels, "bar", len(values))
+    check_one_each("labels", labels, len(values), "bar")
     ax = new_axes(0.32 * len(values) + 0.7)
     # At numbers, since matplotlib would draw bars of one label over each other.
     drawn = ax.barh(range(len(values)), values, tick_label=labels, color=BLUE)
@@ -211,8 +211,8 @@ def embedding(points, labels, class_names=CLASS_NAMES):
     ax = new_axes(5.6)
     colors, markers = sns.color_palette("colorblind"), "os^Dv<>pP*"
     for k, name in enumerate(class_names):
-        # A shirt is what to look for, where the palette is palest. From the eleventh class on, the
-        # colours meet other markers.
+        # Shirts, which are what to look for, are black, since the palette is palest there. From the
+        # eleventh class on, the colours come again with other markers.
         color, above = ((0, 0, 0), 2) if name == "Shirt" else (colors[k % 10], 1)
         look = {"marker": markers[(k + k // 10) % 10], "color": color, "zorder": above}
         ax.scatter(*points[labels == k].T, s=9, alpha=0.6, label=name, **look)

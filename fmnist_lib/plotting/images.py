@@ -32,7 +32,7 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
         )
     images = images.reshape(len(images), *images.shape[-2:])
     if titles is not None:
-        check_one_each(titles, "image", len(images))
+        check_one_each("titles", titles, len(images), "image")
     width, columns = WIDTH / whole_number("columns", columns, 1), min(columns, len(images))
     height = width * images.shape[1] / images.shape[2] + (0.22 if titles is not None else 0)
     rows = -(-len(images) // columns)
@@ -49,8 +49,8 @@ def image_grid(images, titles=None, columns=8, cmap="gray_r", symmetric=False):
 
 
 def image_pairs(left, right):
-    """Draw the images of two splits of one size in pairs, titled with both class names."""
-    check_one_each(right, "image of the other split", len(left))
+    """Draw the images of two splits of equal length in pairs, titled with both class names."""
+    check_one_each("images on the right", right, len(left), "image on the left")
     pairs = np.concatenate([as_array(left.images), as_array(right.images)], axis=-1)
     titles = [
         f"{left.class_names[a]} · {right.class_names[b]}"
@@ -75,7 +75,7 @@ def image_channels(rows, row_labels, cmap="magma", limits=(None, None)):
     if not rows or any(row.ndim != 3 or row.size == 0 for row in rows):
         shapes = [row.shape for row in rows]
         raise ValueError(f"rows are {shapes}, expected at least one array (C, H, W)")
-    check_one_each(row_labels, "row", len(rows))
+    check_one_each("row labels", row_labels, len(rows), "row")
     n_columns = max(len(row) for row in rows)
     side = WIDTH / (n_columns + 0.6)
     figure, axes = plt.subplots(
@@ -103,6 +103,7 @@ def mistakes(images, labels, probabilities, class_names=CLASS_NAMES):
     """
     probabilities = checked_probabilities(probabilities, len(checked_class_names(class_names)))
     labels = checked_labels(labels, *probabilities.shape)
+    check_one_each("images", images, len(labels), "label")
     titles = [
         f"{class_names[label]}\n→ {class_names[p.argmax()]} ({p.max():.2f})"
         for label, p in zip(labels, probabilities, strict=True)
@@ -126,7 +127,7 @@ def compared_predictions(images, labels, probabilities, class_names=CLASS_NAMES)
     titles = [class_names[label] for label in labels]
     for name, p in probabilities.items():
         guesses = checked_probabilities(p, len(class_names)).argmax(axis=1)
-        check_one_each(guesses, "image", len(images))
+        check_one_each(f"predictions of {name}", guesses, len(images), "image")
         pairs = zip(titles, guesses, strict=True)
         titles = [f"{title}\n{name}: {class_names[guess]}" for title, guess in pairs]
     figure = image_grid(images, titles, columns=6)
@@ -201,7 +202,7 @@ def heat_maps(maps, titles, label):
         What the colours stand for.
     """
     whole_number("the number of maps", len(maps), 1)
-    check_one_each(titles, "map", len(maps))
+    check_one_each("titles", titles, len(maps), "map")
     figure, axes = plt.subplots(
         1, len(maps), figsize=(WIDTH, 3.3), squeeze=False, layout="constrained"
     )

@@ -42,9 +42,9 @@ def columns(table, *names):
     return [table[name] for name in names]
 
 
-def check_one_each(names, what, n):
-    """Raise `ValueError` unless there is one name for each of n things."""
-    require(len(names) == n, "the number of names", len(names), f"{n}: one for each {what}")
+def check_one_each(kind, values, n, what):
+    """Raise `ValueError` unless there is one value, such as a title, for each of n things."""
+    require(len(values) == n, f"the number of {kind}", len(values), f"{n}: one for each {what}")
 
 
 def new_axes(height, width=WIDTH):

@@ -39,11 +39,11 @@ def autocast_for(precision, device):
     return nullcontext
 
 
-def attained(config, device):
-    """Return the settings with what a device falls back to: fp32, and no compiling."""
-    half = config.precision == "bf16" and supports_bf16(device)
-    program = config.compile and not _compiler_problem(device.type)
-    return replace(config, precision="bf16" if half else "fp32", compile=program)
+def supported(config, device):
+    """Return the settings without bfloat16 and compiling where a device does not support them."""
+    precision = "bf16" if config.precision == "bf16" and supports_bf16(device) else "fp32"
+    compiles = config.compile and not _compiler_problem(device.type)
+    return replace(config, precision=precision, compile=compiles)
 
 
 def supports_bf16(device):

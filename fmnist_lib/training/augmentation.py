@@ -31,7 +31,7 @@ def augment(images, shift=0, flip=False, generator=None):
     Raises
     ------
     ValueError
-        If there are not four dimensions, or the shift is no whole number of 0 or more.
+        If there are not four dimensions, or the shift is not a whole number of 0 or more.
     """
     if images.ndim != 4:
         raise ValueError(f"images are {tuple(images.shape)}, expected (N, C, H, W)")

@@ -24,7 +24,7 @@ class CheckpointError(UserError):
 
 
 class UnwritableError(CheckpointError):
-    """A checkpoint cannot be written; the one before it is as good as ever."""
+    """A checkpoint cannot be written; the previous one is intact."""
 
 
 class Checkpoint:
@@ -89,7 +89,7 @@ def load_tensors(file):
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError:  # PyTorch's own message says how to execute them
-        raise ValueError("it holds objects that would be executed, expected tensors") from None
+        raise ValueError("it holds objects that can execute code, expected tensors") from None
 
 
 def _restore(state, saved, path):
@@ -155,7 +155,7 @@ def _read(path):
         content.seek(0)
         saved = load_tensors(content)
         if not isinstance(saved, dict) or saved.keys() != CONTENT:
-            raise ValueError("it holds something else")
+            raise ValueError("it does not hold what a checkpoint holds")
         saved["training"] = dict(saved["training"])
     return saved
 

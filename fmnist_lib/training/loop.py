@@ -1,6 +1,7 @@
 """Training: one plain loop, and what it returns.
 
-N is the number of images in a split, B in a batch. Images are (B, 1, 28, 28), logits (B, 10).
+N is the number of images in a split, B in a batch, C that of classes. Images are (B, 1, 28, 28),
+logits (B, C).
 
 Adam: Kingma and Ba, https://arxiv.org/abs/1412.6980. Decoupled weight decay: Loshchilov and Hutter,
 https://arxiv.org/abs/1711.05101. One-cycle schedule: Smith and Topin,
@@ -23,7 +24,7 @@ from fmnist_lib.common import one_line, one_thread, require
 from fmnist_lib.data import Split
 from fmnist_lib.inputs import checked_model, logits_of
 from fmnist_lib.inspection import evaluating
-from fmnist_lib.training.acceleration import TO_CALLER_OF_FIT, attained, autocast_for, compiled
+from fmnist_lib.training.acceleration import TO_CALLER_OF_FIT, autocast_for, compiled, supported
 from fmnist_lib.training.augmentation import augment
 from fmnist_lib.training.config import TrainConfig, pick_device
 from fmnist_lib.training.listeners import ProgressBar
@@ -137,7 +138,7 @@ class Means:
         self.losses, self.sizes, self.correct = [], [], 0
 
     def add(self, loss, logits, labels):
-        """Add a batch: its mean loss, logits (B, 10) and labels (B,)."""
+        """Add a batch: its mean loss, logits (B, C) and labels (B,)."""
         # Kept as tensors: reading a number back would make a GPU wait at every step. Copied,
         # since a recorded graph of kernels writes its next loss to the same place.
         self.losses.append(loss.detach().clone())
@@ -171,7 +172,7 @@ class TrainingState:
     steps_per_epoch : int
         A short last one included.
     forward : callable
-        From images (B, 1, 28, 28) and labels (B,) to the mean loss and the logits (B, 10).
+        From images (B, 1, 28, 28) and labels (B,) to the mean loss and the logits (B, C).
     autocast : callable
         Makes the context that sets the precision.
     optimizer : torch.optim.Optimizer
@@ -241,8 +242,7 @@ class TrainingState:
             if not isfinite(loss):
                 raise FloatingPointError(
                     f"the loss became {loss:g} at epoch {epoch}, {place}, expected a finite "
-                    f"number; try a smaller lr than {self.config.lr:g}, and check the images for "
-                    "NaN"
+                    f"number; try a smaller lr than {self.config.lr:g}"
                 )
         row = (epoch, self.means.loss, val_loss, self.means.accuracy, val_acc)
         self.rows.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
@@ -305,9 +305,19 @@ def _start(model, train, validation, config):
         forward = compiled(forward, config.batch_size, device)
     optimizer, scheduler = make_optimizer(model, config, config.epochs * steps_per_epoch)
     generators = tuple(torch.Generator(place).manual_seed(config.seed) for place in ("cpu", device))
-    splits = train.to(device), validation.to(device)
-    parts = (steps_per_epoch, forward, autocast, optimizer, scheduler, generators)
-    return TrainingState(model, *splits, attained(config, device), data, *parts)
+    return TrainingState(
+        model,
+        train.to(device),
+        validation.to(device),
+        supported(config, device),
+        data,
+        steps_per_epoch,
+        forward,
+        autocast,
+        optimizer,
+        scheduler,
+        generators,
+    )
 
 
 def _fork_rng(device):
@@ -315,18 +325,18 @@ def _fork_rng(device):
 
 
 def _place(model, device):
-    # Move a model, and return how many logits it gives. Lazy layers get their shapes here.
-    # Noise, since a model that standardizes each image divides by 0 on a blank one.
+    # Move a model, and return how many logits it gives. Lazy layers get their shapes here. The
+    # images are noise, since a model that standardizes each one would divide by 0 on a blank one.
     images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad(), evaluating(checked_model(model).to(device)):
         n_classes = logits_of(model, images, stacklevel=TO_CALLER_OF_FIT + 1).shape[1]
         try:
-            # In this memory layout, convolutions run fastest on most devices, and `view` may fail.
+            # Convolutions run fastest in this memory layout, on most devices; but `view` may fail.
             model.to(memory_format=torch.channels_last)(images)
         except RuntimeError:
             model.to(memory_format=torch.contiguous_format)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        found = f"{sum(1 for _ in model.parameters())} parameters, none with requires_grad"
+        found = f"{len(list(model.parameters()))} parameter tensors, none with requires_grad"
         raise ValueError(f"the model has {found}, expected at least one that can be trained")
     return n_classes
 
@@ -362,12 +372,12 @@ def _check_short_batch(model, device, n, batch_size):
     if not normalises or (n - 1) % batch_size:
         return
     before = deepcopy(model.state_dict())
-    with evaluating(model):
+    with evaluating(model):  # which restores each layer's mode
         try:
             model.train()(torch.zeros(1, 1, 28, 28, device=device))
         except ValueError as error:
             raise ValueError(
-                f"the last of an epoch's batches holds one image ({n} images, batch_size is "
+                f"the last batch of each epoch holds one image ({n} images, batch_size is "
                 f"{batch_size}), on which a layer cannot be trained ({one_line(error)}); choose "
                 "another batch_size"
             ) from None
