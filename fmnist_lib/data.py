@@ -85,9 +85,8 @@ class Split:
 
     def describe(self):
         """Identify the data: a dict of ``images`` (how many) and ``sha256`` (of all numbers)."""
-        tensors = (
-            tensor.detach().cpu().contiguous().numpy() for tensor in (self.images, self.labels)
-        )
+        parts = (self.images.detach(), self.labels)
+        tensors = (part.cpu().contiguous().numpy() for part in parts)
         return {"images": len(self), "sha256": digest(*tensors)}
 
     def to(self, device):

@@ -150,8 +150,8 @@ def output_of(model, images):
     except Exception as error:  # of many kinds: it is the user's model
         raise ValueError(
             f"the model cannot take images {tuple(images.shape)} {images.dtype} "
-            f"({one_line(error)}); check its layers, which must fit images of that shape, "
-            "and its weights, which must be of that dtype"
+            f"({one_line(error)}); check its layers, which must fit the channels and pixels of the "
+            "images, and its weights, which must be of that dtype"
         ) from error
 
 

@@ -72,8 +72,8 @@ def multiply_adds(model):
     Raises
     ------
     ValueError
-        If the model cannot take the image, or multiplies in a way that PyTorch does not count,
-        such as that of `torch.nn.LSTM`.
+        If the model cannot take the image, or multiplies in a way that PyTorch does not count, as
+        in `torch.nn.LSTM`.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -246,9 +246,9 @@ def input_gradient(features, images, unit):
     Raises
     ------
     ValueError
-        If there are no images, or they are not finite or have a shape or dtype that the
-        features cannot take; if the features do not
-        turn them into maps (N, C, H, W); or if the unit lies outside the maps.
+        If there are no images, or they are not finite or of a shape or dtype that the features
+        cannot take; if the features do not turn them into maps (N, C, H, W); or if the unit lies
+        outside the maps.
     """
     with evaluating(features), torch.inference_mode(False):
         images = _finite(images, "images are", "(N, C, H, W)").detach().clone().requires_grad_()

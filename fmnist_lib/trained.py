@@ -43,7 +43,14 @@ from fmnist_lib.training.checkpoints import load_tensors
 PACKAGES = ("fmnist-lib", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
 FILES = ("weights.pt", "history.csv")
 # What a record must hold, and of which kind.
-ENTRIES = {"network": str, "config": dict, "metrics": dict, "data": dict, "machine": dict}
+ENTRIES = {
+    "network": str,
+    "logits": list,
+    "config": dict,
+    "metrics": dict,
+    "data": dict,
+    "machine": dict,
+}
 
 
 class TrainedModelError(UserError):
@@ -241,13 +248,13 @@ def _checked_logits(name, model):
         same = _close(_logits(model), again := _logits(twin), 1e-3 if on_cpu else 0.01)
     except RuntimeError:
         same = False
-    if not same:
-        raise TrainedModelError(
-            f"the model is a {type(model).__name__}, but build_model({name!r}) with its weights "
-            "does not give the same logits; save it under the name of its own network, which you "
-            "can add to fmnist_lib.models.MODELS"
-        )
-    return again
+    if same:
+        return again
+    raise TrainedModelError(
+        f"the model is a {type(model).__name__}, but build_model({name!r}) with its weights does "
+        "not give the same logits; save it under the name of its own network, which you can add to "
+        "fmnist_lib.models.MODELS"
+    )
 
 
 def _checked_metrics(metrics):
@@ -316,7 +323,7 @@ def _load(folder):
             raise ValueError(f"{file} is not the file that was saved")
     config, model = TrainConfig(**record["config"]), build_model(record["network"], seed=0)
     model.load_state_dict(load_tensors(folder / "weights.pt"))
-    if "logits" in record and not _close(_logits(model)[0], torch.tensor(record["logits"])):
+    if not _close(_logits(model)[0], torch.tensor(record["logits"])):
         raise ValueError(f"build_model({record['network']!r}) now makes another network")
     history, data = pd.read_csv(folder / "history.csv"), dict(record["data"])
     data.pop("test", None)
