@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 
 from fmnist_lib.common import (
+    PART,
     LockError,
     UserError,
     digest,
@@ -195,7 +196,7 @@ def _find(places, wanted):
         try:
             trained, record = load_trained(place)
         except TrainedModelError as error:
-            if isinstance(error, NoTrainedModelError) and not _occupied(place):
+            if isinstance(error, NoTrainedModelError) and not _is_foreign(place):
                 return None, place
             warnings.warn(f"{error}; it is left as it is", stacklevel=3)
         else:
@@ -220,7 +221,7 @@ def _record(name, trained, metrics, test=None):
         "config": asdict(trained.config),
         "best_epoch": trained.best_epoch,
         "metrics": metrics,
-        "data": trained.data | ({"test": test.fingerprint()} if test else {}),
+        "data": trained.data | ({} if test is None else {"test": test.fingerprint()}),
         "device": str(device_of(trained.model)),
         "machine": machine_record(),
     }
@@ -290,7 +291,7 @@ def _save(folder, record, trained, replace=True):
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(LockError):  # then only the digests reveal files that two processes mixed
             stack.enter_context(locked(folder / ".lock"))
-        if not replace and _occupied(folder):
+        if not replace and (os.path.lexists(folder / "record.json") or _is_foreign(folder)):
             return False
         # The record goes last: without it a folder holds no trained network.
         with staged(folder, what, TrainedModelError, last="record.json") as part:
@@ -302,9 +303,11 @@ def _save(folder, record, trained, replace=True):
     return True
 
 
-def _occupied(folder):
-    # By a network, or by the files of something else.
-    return any(os.path.lexists(folder / file) for file in (*FILES, "record.json"))
+def _is_foreign(folder):
+    """Tell whether files are there that no saving has put there, nor one that goes on or died."""
+    there = any(os.path.lexists(folder / file) for file in FILES)
+    # In this order: a saving moves its record before it removes its temporary folder.
+    return there and not any(folder.glob(f"{PART}*")) and not (folder / "record.json").exists()
 
 
 def _load(folder):

@@ -638,8 +638,8 @@ def test_multiply_adds_that_cannot_be_counted_are_refused(model):
 @pytest.mark.parametrize(
     ("model", "found"),
     [
-        (nn.Conv2d(3, 4, 3), r"cannot take images \(1, 1, 28, 28\) .* as many input channels"),
-        (nn.Conv2d(1, 4, 3).double(), "cannot take images .* weights of that dtype"),
+        (nn.Conv2d(3, 4, 3), r"cannot take images \(1, 1, 28, 28\)"),
+        (nn.Conv2d(1, 4, 3).double(), "cannot take images .* of that dtype"),
         ("cnn", r"model is a str, expected a torch\.nn\.Module"),
     ],
 )

@@ -283,6 +283,11 @@ def test_files_without_a_record_are_left_alone(sample, tmp_path, file):
     assert mine.read_text() == "of another program, or of an older version"
     (neighbour,) = set(tmp_path.iterdir()) - {tmp_path / "net"}
     assert library.load_trained(neighbour)[0].config == CONFIG
+    # Those of a saving that was killed are no one's.
+    (neighbour / "record.json").unlink()
+    (neighbour / ".part-killed").mkdir()
+    library.load_or_train(tmp_path / "net", "cnn", sample, CONFIG)
+    assert library.load_trained(neighbour)[0].config == CONFIG
 
 
 def test_the_record_keeps_the_accuracy_of_the_best_epoch(sample, tmp_path):

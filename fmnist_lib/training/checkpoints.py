@@ -35,7 +35,8 @@ class Checkpoint:
     finished training run returns at once; the file is never removed. Put it first among the
     listeners, so that the others are called only for epochs that are in the file.
 
-    State that a model keeps outside its `torch.nn.Module.state_dict` is not in the file. For the
+    State that a model keeps outside its `torch.nn.Module.state_dict` is not in the file, nor is the
+    code of its ``forward``: if you change that, name another file. For the
     same bits, no other listener may draw from PyTorch's global generators, which random layers use.
 
     Parameters
