@@ -24,7 +24,7 @@ needs_unix = pytest.mark.skipif(os.name != "posix", reason="needs devices as Uni
 
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:no .* trained with these settings"),
+    pytest.mark.filterwarnings("ignore:.* trained with these settings"),
     pytest.mark.filterwarnings("ignore:.*it is left as it is"),
 ]
 
