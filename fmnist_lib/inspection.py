@@ -343,7 +343,7 @@ def _describe(layer):
     for a, b in (("in_channels", "out_channels"), ("in_features", "out_features")):
         if hasattr(layer, a):
             text += f" {getattr(layer, a)}→{getattr(layer, b)}"
-    n = {"1d": 1, "3d": 3}.get(type(layer).__name__[-2:], 2)
+    n = 1 if type(layer).__name__.endswith("1d") else 2
     usual = {"padding": 0, "dilation": 1}
     if hasattr(layer, "kernel_size"):
         kernel = _directions(layer.kernel_size, n)

@@ -170,7 +170,7 @@ def load_or_train(folder, name, data, config):
     # What is asked for, as a better machine may have trained it, and what this one makes of it.
     possible = supported(config, pick_device(config.device))
     wanted = [_settings(name, each, splits) for each in (config, possible)]
-    key = digest(json.dumps(wanted[1], sort_keys=True))[:8]
+    key = digest(json.dumps(wanted[1]))[:8]
     neighbour = folder.with_name(f"{folder.name}-{key}")
     trained, place = _find((folder, neighbour), wanted)
     if trained:

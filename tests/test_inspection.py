@@ -189,6 +189,7 @@ def test_the_receptive_fields_of_the_chapters(name, sizes):
     field = receptive_field(features)
     assert field["size"].tolist() == sizes
     assert field["step"].tolist() == [1, 2, 2, 4]
+    assert field.dtypes[["size", "step"]].tolist() == [np.int64] * 2
     noise = torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     gradient = input_gradient(features, noise, unit=(2, 2))
     assert gradient.shape == (28, 28)

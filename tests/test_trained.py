@@ -370,6 +370,21 @@ def test_interrupted_training_continues_and_leaves_no_checkpoint(sample, tmp_pat
     assert same_bits(library.load_trained(other)[0], expected)
 
 
+def test_a_network_saved_meanwhile_is_kept(sample, tmp_path, monkeypatch):
+    other = replace(CONFIG, lr=1e-3)
+
+    def overtaken(model, train, validation, config, **options):
+        if not (tmp_path / "net").exists():
+            made = fit(build_model("cnn", 0), train, validation, other, progress=False)
+            library.save_trained(tmp_path / "net", "cnn", made, {})
+        return fit(model, train, validation, config, **options)
+
+    monkeypatch.setattr(library, "fit", overtaken)
+    assert library.load_or_train(tmp_path / "net", "cnn", sample, CONFIG).config == CONFIG
+    kept = [library.load_trained(folder)[0].config for folder in sorted(tmp_path.iterdir())]
+    assert kept == [other, CONFIG]
+
+
 def test_a_network_that_cannot_be_saved_keeps_its_checkpoint(sample, tmp_path, monkeypatch):
     def get():
         library.load_or_train(tmp_path / "net", "dilated_cnn", sample, CONFIG)

@@ -570,7 +570,8 @@ def test_a_recipe_is_the_published_one_can_be_changed_and_learns(name, settings,
     assert train(config=config).history["val_acc"].iloc[-1] > 0.6
 
 
-def test_each_step_augments_its_images_and_moves_the_schedule(train, monkeypatch):
+@pytest.mark.parametrize(("shift", "flip"), [(1, True), (1, False), (0, True)])
+def test_each_step_augments_its_images_and_moves_the_schedule(train, monkeypatch, shift, flip):
     seen, steps = [], []
 
     def watching(images, shift, flip, generator):
@@ -578,9 +579,9 @@ def test_each_step_augments_its_images_and_moves_the_schedule(train, monkeypatch
         return images
 
     monkeypatch.setattr(loop, "augment", watching)
-    config = replace(TENTHS, shift=1, flip=True, schedule="one-cycle")
+    config = replace(TENTHS, shift=shift, flip=flip, schedule="one-cycle")
     train(config=config, listeners=[lambda state: steps.append(state.scheduler.last_epoch)])
-    assert seen == [(80, 1, True)] * 10  # and no validation image
+    assert seen == [(80, shift, flip)] * 10  # and no validation image
     assert steps == [10]
 
 
