@@ -6,6 +6,8 @@ A trained network is a folder::
     history.csv    one row per epoch
     record.json    network, settings, metrics, fingerprints of the images and labels, versions and
                    machine, and the SHA-256 of the other two files
+
+The hidden file ``.lock`` keeps processes from saving there at the same time.
 """
 
 import io

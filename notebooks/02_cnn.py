@@ -494,7 +494,7 @@ claim("shirts are right least often", hardest == "Shirt", applies=as_published)
 metrics = {"val_accuracy": float(best)}
 metrics |= evaluation.summarize_predictions(data.test.labels, probabilities)
 folder = save_trained(f"{trained_dir}/02_cnn", "cnn", trained, metrics, test=data.test)
-sorted(file.name for file in folder.iterdir())
+sorted(file.name for file in folder.iterdir() if file.suffix)
 
 # %% [markdown]
 # ## Watching a training run from outside: TensorBoard
