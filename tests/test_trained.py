@@ -299,7 +299,7 @@ def test_the_record_keeps_the_accuracy_of_the_best_epoch(sample, tmp_path):
     assert record["metrics"] == {"val_accuracy": best}
 
 
-def test_a_fallback_is_recorded_and_a_better_machine_trains_anew(
+def test_a_fallback_is_recorded_and_a_better_machine_trains_again(
     sample, tmp_path, monkeypatch, trainings
 ):
     def get(config):
